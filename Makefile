@@ -1,0 +1,39 @@
+# Only Python >= 3.11, make and a package index are assumed.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= artifacts
+ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup test lint reproduce clean
+
+help:
+	@echo "make reproduce            weights, pilot, posterior, rule, figures and report, in $(OUT)/"
+	@echo "make reproduce ARGS=--recorded   the same from recorded answers, without the model"
+	@echo "make test                 all tests"
+	@echo "make lint                 style and types"
+	@echo "make clean                remove the environment and $(OUT)/"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "msjax needs Python >= 3.11; set PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+reproduce: $(READY)
+	$(BIN)/msjax reproduce --out $(OUT) $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(OUT)

@@ -1,0 +1,1 @@
+"""Monte Carlo of refinement chains, and the check of every closed form against it."""
