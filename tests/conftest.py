@@ -1,8 +1,10 @@
 """Every test: shapes and types checked at run time, silent rank promotion an error."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 from jaxtyping import install_import_hook
 
@@ -11,13 +13,19 @@ install_import_hook(
     ["msjax.chain", "msjax.stopping", "msjax.models", "simulate", "inference"], "beartype.beartype"
 )
 
-_SHARED = Path(os.environ.get("MSJAX_SHARED", Path(__file__).parents[2] / "shared"))
+
+@pytest.fixture(autouse=True)
+def no_silent_rank_promotion() -> Iterator[None]:
+    """Arrays of different rank must be broadcast on purpose."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of recorded trajectories of other projects; skips, by name, where it is absent."""
-    folder = _SHARED / "data"
+    """Recorded runs of others, which lie beside the repository and never inside it."""
+    beside = Path(__file__).parents[2] / "shared"
+    folder = Path(os.environ.get("MSJAX_SHARED", beside)) / "data"
     if not folder.is_dir():
-        pytest.skip(f"real data: no folder {folder}; set MSJAX_SHARED")
+        pytest.skip(f"recorded data of others not found: no folder {folder}; set MSJAX_SHARED")
     return folder

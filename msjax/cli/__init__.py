@@ -1,0 +1,48 @@
+"""`msjax <command>`: the composition root, where msjax, simulate, inference and figures meet.
+
+Each command is a frozen dataclass in a file of its own: its fields are the options, `run` does the
+work and imports what is heavy, so that `msjax --help` stays instant.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from msjax.cli.fit import Fit
+from msjax.cli.generate import Generate
+from msjax.cli.report import Report
+from msjax.cli.reproduce import Reproduce
+from msjax.cli.verify import Verify
+from msjax.cli.weights import Weights
+from msjax.errors import InputError
+
+_subcommand = tyro.conf.subcommand
+Command = (
+    Annotated[Weights, _subcommand("weights")]
+    | Annotated[Generate, _subcommand("generate")]
+    | Annotated[Fit, _subcommand("fit")]
+    | Annotated[Verify, _subcommand("verify")]
+    | Annotated[Report, _subcommand("report")]
+    | Annotated[Reproduce, _subcommand("reproduce")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; exit status 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    try:
+        command = tyro.cli(
+            Command,
+            prog="msjax",
+            description="Does letting a language model revise its answer help, by how much, "
+            "when to stop, and how sure can one be?",
+            args=arguments,
+        )
+        return command.run()
+    except InputError as error:
+        print(f"msjax: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("msjax: interrupted; what was finished is on disk", file=sys.stderr)
+        return 130

@@ -1,0 +1,114 @@
+"""`msjax reproduce`: the whole way once, from the model's weights to the report."""
+
+import dataclasses
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from msjax.cli.fit import Fit
+from msjax.cli.generate import Generate, fixed_file
+from msjax.cli.output import write_json
+from msjax.cli.report import Report
+from msjax.cli.verify import Verify
+from msjax.cli.weights import Weights
+
+_REPORTED = ("msjax", "jax", "flax", "numpyro", "transformers", "reasoning-gym", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Run everything: weights, pilot, verification, posterior, rule on fresh questions, report.
+
+    An interrupted reproduction goes on where it stopped. With --recorded the answers are those of a
+    recorded run that ships with msjax, and no model is needed.
+
+    Example: msjax reproduce --small
+    """
+
+    out: Path = Path("artifacts")
+    """Folder for everything that is made."""
+
+    recorded: bool = False
+    """Use the recorded answers instead of running the model."""
+
+    small: bool = False
+    """A quick pass with few questions, to see that everything works."""
+
+    seed: int = 0
+    """Seed of all sampling."""
+
+    json: Path | None = None
+    """Also write what was run, with seconds per step and exit status, to this file, as JSON."""
+
+    def run(self) -> int:
+        """Run the steps in order; 1 if a check failed, else 0."""
+        questions = 8 if self.small and not self.recorded else 50
+        chains = 100_000 if self.small else 1_000_000
+        pilot = Generate(
+            out=self.out / "pilot.jsonl",
+            questions=questions,
+            seed=self.seed,
+            json=self.out / "pilot.json",
+        )
+        fresh = dataclasses.replace(
+            pilot,
+            out=self.out / "fresh.jsonl",
+            start=questions,
+            rule="posterior",
+            posterior=self.out / "posterior.nc",
+            json=self.out / "rule.json",
+        )
+        fit = Fit(
+            runs=(pilot.out,), out=fresh.posterior, json=self.out / "fit.json", seed=self.seed
+        )
+        steps: dict[str, Callable[[], int]] = {
+            "weights": Weights().run,
+            "pilot": pilot.run,
+            "verify": Verify(chains=chains, seed=self.seed, json=self.out / "verify.json").run,
+            "fit": fit.run,
+            "rule": fresh.run,
+            "report": Report(self.out).run,
+        }
+        if self.recorded:
+            del steps["weights"]
+            self._copy_recorded(pilot, fresh)
+        self._write_provenance(pilot, fresh)
+        outcomes: dict[str, dict[str, float]] = {}
+        worst = 0
+        for number, (name, step) in enumerate(steps.items(), 1):
+            print(f"\n== {number}/{len(steps)} {name}", flush=True)
+            started = time.monotonic()
+            status = step()
+            outcomes[name] = {"status": status, "seconds": round(time.monotonic() - started, 1)}
+            worst = max(worst, status)
+            if status and name != "verify":
+                break
+        print("\n" + ", ".join(f"{n} {o['seconds']:.0f} s" for n, o in outcomes.items()))
+        if self.json is not None:
+            write_json(self.json, outcomes)
+        return worst
+
+    def _copy_recorded(self, pilot: Generate, fresh: Generate) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        for path in (pilot.out, fresh.out, fixed_file(fresh.out, fresh.rounds)):
+            with as_file(files("msjax") / "recorded" / path.name) as source:
+                shutil.copyfile(source, path)
+
+    def _write_provenance(self, pilot: Generate, fresh: Generate) -> None:
+        write_json(
+            self.out / "provenance.json",
+            {
+                "recorded": self.recorded,
+                "model": pilot.model_folder.name,
+                "questions": pilot.questions,
+                "fresh_questions": fresh.questions,
+                "rounds": pilot.rounds,
+                "seed": self.seed,
+                "versions": {"python": platform.python_version()}
+                | {name: version(name) for name in _REPORTED},
+            },
+        )

@@ -1,0 +1,83 @@
+"""Results as text tables."""
+
+from collections.abc import Sequence
+
+from msjax.comparison import Comparison, Interval
+from msjax.summary import RunSummary
+
+
+def interval(found: Interval, digits: int = 2) -> str:
+    """An estimate with the ends of its interval, e.g. "0.52 [0.41, 0.62]"."""
+    return f"{found.estimate:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the first is left-aligned, the others right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+    return "\n".join(lines)
+
+
+def summary_table(summaries: Sequence[RunSummary]) -> str:
+    """Accuracy and token account per benchmark, with 90 % intervals."""
+    header = (
+        "benchmark",
+        "questions",
+        "first accuracy",
+        "last accuracy",
+        "rounds",
+        "no answer",
+        "prompt",
+        "cached",
+        "completion tokens",
+    )
+    return table(
+        header,
+        [
+            (
+                s.benchmark,
+                str(s.questions),
+                interval(s.first_accuracy),
+                interval(s.accuracy),
+                f"{s.mean_rounds:.2f}",
+                f"{s.unanswered:.1%}",
+                f"{s.tokens.prompt:,}",
+                f"{s.tokens.cached:,}",
+                f"{s.tokens.completion:,}",
+            )
+            for s in summaries
+        ],
+    )
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> str:
+    """The rule against each fixed k; tokens are computed ones, per question; 90 % intervals."""
+    header = (
+        "benchmark",
+        "against",
+        "rule accuracy",
+        "fixed accuracy",
+        "accuracy gain (paired)",
+        "rule tokens",
+        "fixed tokens",
+        "tokens saved (paired)",
+    )
+    return table(
+        header,
+        [
+            (
+                c.benchmark,
+                f"fixed {c.k}",
+                f"{c.accuracy:.3f}",
+                f"{c.fixed_accuracy:.3f}",
+                interval(c.accuracy_gain, 3),
+                f"{c.tokens:.1f}",
+                f"{c.fixed_tokens:.1f}",
+                interval(c.tokens_saved, 1),
+            )
+            for c in comparisons
+        ],
+    )

@@ -1,0 +1,124 @@
+"""The loop: ask, grade, let the rule decide, ask to revise, until rule or budget says stop."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from msjax.answers import answer_ids, extract_number
+from msjax.errors import InputError
+from msjax.generation.engine import Completion, Engine
+from msjax.generation.tasks import Benchmark, Question
+from msjax.records import StopReason, Trajectory
+from msjax.stopping.protocol import Observation, StoppingRule
+
+
+@dataclass
+class _Chain:
+    """One question under way."""
+
+    question: Question
+    key: jax.Array
+    completions: list[Completion] = field(default_factory=list)
+    answers: list[str | None] = field(default_factory=list)
+    correct: list[bool] = field(default_factory=list)
+    stop_reason: StopReason | None = None
+
+    def record(self, completion: Completion) -> None:
+        answer = extract_number(completion.text)
+        self.completions.append(completion)
+        self.answers.append(answer)
+        self.correct.append(self.question.verify(answer))
+
+
+def question_key(seed: int, benchmark: str, question_id: str) -> jax.Array:
+    """The random key of one question: it depends on nothing else, so neither batch nor restart
+    changes what is sampled. Round r uses fold_in(key, r).
+    """
+    name = zlib.crc32(f"{benchmark}/{question_id}".encode())
+    return jax.random.fold_in(jax.random.key(seed), name)
+
+
+def refine(
+    engine: Engine,
+    benchmark: Benchmark,
+    questions: Sequence[Question],
+    rule: StoppingRule,
+    *,
+    seed: int,
+    rounds: int,
+    settings: dict[str, str | int | float | None],
+    finish: Callable[[Trajectory], None],
+) -> None:
+    """Refine the questions of one batch, handing each trajectory to `finish` once it has stopped.
+
+    Args:
+        engine: who answers.
+        benchmark: the prompts.
+        questions: all of `benchmark`; they advance together.
+        rule: decides per question, never sees a label; it is vmapped and jitted.
+        seed: of all sampling.
+        rounds: most refinement rounds per question (the budget).
+        settings: recorded with every trajectory.
+        finish: called as soon as a question stops, in the order in which they stop.
+
+    Raises:
+        InputError: rounds is negative.
+    """
+    if rounds < 0:
+        raise InputError(f"rounds = {rounds}: must be 0 or more")
+    chains = [_Chain(q, question_key(seed, q.benchmark, q.id)) for q in questions]
+    update = jax.jit(jax.vmap(rule.update))
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(chains)), rule.init())
+    session = engine.start([benchmark.conversation(question) for question in questions])
+    for round_ in range(rounds + 1):
+        keys = [None if c.stop_reason else jax.random.fold_in(c.key, round_) for c in chains]
+        for chain, completion in zip(chains, session.complete(keys), strict=True):
+            if completion is not None:
+                chain.record(completion)
+        state, decision = update(state, _observe(chains))
+        for chain, stop in zip(chains, np.asarray(decision.stop), strict=True):
+            if not chain.stop_reason and (stop or round_ == rounds):
+                chain.stop_reason = "rule" if stop else "budget"
+                finish(_trajectory(chain, engine.name, seed, settings))
+        if all(chain.stop_reason for chain in chains):
+            break
+        session.extend(
+            [None if chain.stop_reason else benchmark.revision(chain.question) for chain in chains]
+        )
+
+
+def _observe(chains: Sequence[_Chain]) -> Observation:
+    """The latest answer of every question; finished ones repeat theirs, which nobody reads."""
+    return Observation(
+        answer_id=jnp.asarray([answer_ids(c.answers)[-1] for c in chains], jnp.int32),
+        score=jnp.asarray([c.completions[-1].token_logprob for c in chains], jnp.float32),
+        tokens=jnp.asarray([c.completions[-1].usage.computed for c in chains], jnp.float32),
+    )
+
+
+def _trajectory(
+    chain: _Chain, model: str, seed: int, settings: dict[str, str | int | float | None]
+) -> Trajectory:
+    assert chain.stop_reason is not None
+    logprobs = [c.token_logprob for c in chain.completions]
+    return Trajectory(
+        model=model,
+        benchmark=chain.question.benchmark,
+        question_id=chain.question.id,
+        protocol="sequential",
+        question=chain.question.text,
+        gold=chain.question.gold,
+        answers=tuple(chain.answers),
+        correct=tuple(chain.correct),
+        scores=tuple(None if np.isnan(p) else p for p in logprobs),
+        tokens=tuple(c.usage for c in chain.completions),
+        completions=tuple(c.text for c in chain.completions),
+        stop_reason=chain.stop_reason,
+        censored=False,
+        key=f"{seed}/{chain.question.benchmark}/{chain.question.id}",
+        settings=settings,
+    )

@@ -1,0 +1,106 @@
+"""A recorded run: what is left to ask is asked in batches, what is finished is on disk."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from msjax.errors import InputError
+from msjax.generation.engine import Engine
+from msjax.generation.refine import refine
+from msjax.generation.tasks import BENCHMARKS
+from msjax.records import RunWriter, Trajectory, resume
+from msjax.stopping.protocol import StoppingRule
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What to ask.
+
+    Attributes:
+        model: name of the model, as recorded.
+        start, count: questions start .. start + count - 1 of each benchmark.
+        rounds: most refinement rounds per question.
+        seed: of all sampling.
+        batch_size: questions that advance together.
+        settings: what every line of the file must have been recorded with.
+    """
+
+    model: str
+    start: int
+    count: int
+    rounds: int
+    seed: int
+    batch_size: int
+    settings: dict[str, str | int | float | None]
+
+
+def record_run(
+    path: Path,
+    plan: RunPlan,
+    rules: Mapping[str, StoppingRule],
+    load_engine: Callable[[], Engine],
+) -> list[Trajectory]:
+    """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
+
+    The engine is loaded only if something is left to ask. Questions already in the file are not
+    asked again; those beyond the plan stay in the file but are not returned.
+
+    Returns:
+        The trajectories of the planned questions, benchmark by benchmark, in stream order.
+
+    Raises:
+        InputError: an unknown benchmark, one with too few questions, count < 1, start < 0, or a
+            file recorded with other settings.
+    """
+    if plan.count < 1:
+        raise InputError(f"questions = {plan.count}: ask at least 1 question per benchmark")
+    if plan.start < 0:
+        raise InputError(f"start = {plan.start}: must be 0 or more")
+    wanted = {}
+    for name in rules:
+        if name not in BENCHMARKS:
+            raise InputError(f"benchmark {name!r} is unknown; known are {', '.join(BENCHMARKS)}")
+        wanted[name] = BENCHMARKS[name].questions(plan.start, plan.count)
+    with resume(path, model=plan.model, settings=plan.settings) as writer:
+        done = {(run.benchmark, run.question_id) for run in writer.finished}
+        todo = {
+            name: [q for q in questions if (name, q.id) not in done]
+            for name, questions in wanted.items()
+        }
+        if any(todo.values()):
+            total = sum(map(len, wanted.values()))
+            left = sum(map(len, todo.values()))
+            engine = load_engine()
+            with tqdm(total=total, initial=total - left, unit="question", desc=path.name) as bar:
+                finish = _Progress(writer, bar)
+                for name, questions in todo.items():
+                    for first in range(0, len(questions), plan.batch_size):
+                        refine(
+                            engine,
+                            BENCHMARKS[name],
+                            questions[first : first + plan.batch_size],
+                            rules[name],
+                            seed=plan.seed,
+                            rounds=plan.rounds,
+                            settings=plan.settings,
+                            finish=finish,
+                        )
+        recorded = {(run.benchmark, run.question_id): run for run in writer.finished}
+    return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
+
+
+class _Progress:
+    """Writes a finished trajectory and shows accuracy and tokens so far."""
+
+    def __init__(self, writer: RunWriter, bar: tqdm) -> None:
+        self._writer, self._bar = writer, bar
+
+    def __call__(self, run: Trajectory) -> None:
+        self._writer.write(run)
+        runs = self._writer.finished
+        accuracy = sum(r.correct[-1] for r in runs) / len(runs)
+        tokens = sum(usage.computed for r in runs for usage in r.tokens)
+        self._bar.set_postfix_str(f"accuracy {accuracy:.2f}, {tokens:,} tokens", refresh=False)
+        self._bar.update()

@@ -1,0 +1,232 @@
+"""What a decoder is made of, read from a Hugging Face ``config.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from msjax.errors import InputError
+
+__all__ = ["DecoderConfig", "Llama3Scaling", "inverse_frequencies"]
+
+
+@dataclass(frozen=True)
+class Llama3Scaling:
+    """Stretch of the rotary frequencies that Llama 3.1 introduced (rope_type ``llama3``).
+
+    Attributes:
+        factor: how many times the long wavelengths are stretched.
+        low_freq_factor: wavelengths above ``original_max_position_embeddings / low_freq_factor``
+            are stretched in full.
+        high_freq_factor: wavelengths below ``original_max_position_embeddings /
+            high_freq_factor`` are kept; those in between are interpolated.
+        original_max_position_embeddings: context length of pre-training, in tokens.
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Shape and constants of a Llama decoder, under the names of ``config.json``.
+
+    ``eos_token_ids`` are the tokens that end a completion: those of ``generation_config.json``
+    where the folder has one, as `transformers` reads them, else those of ``config.json``.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    rope_theta: float
+    rope_scaling: Llama3Scaling | None
+    tie_word_embeddings: bool
+    attention_bias: bool
+    mlp_bias: bool
+    eos_token_ids: tuple[int, ...]
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> DecoderConfig:
+        """Reads ``config.json`` (and ``generation_config.json``, for its end tokens).
+
+        Raises:
+            InputError: no readable ``config.json``, or a model this package does not implement.
+        """
+        entries = _read_json(folder / "config.json")
+        generation = folder / "generation_config.json"
+        if generation.is_file():
+            eos = _read_json(generation).get("eos_token_id")
+            entries = entries if eos is None else {**entries, "eos_token_id": eos}
+        return cls.from_dict(entries)
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> DecoderConfig:
+        """Reads the entries of a ``config.json`` written by transformers 4 or 5.
+
+        Raises:
+            InputError: an entry is missing, has no sensible value, or asks for something this
+                package does not implement (named in the message).
+        """
+        _refuse_unimplemented(entries)
+        rope = _rope_entries(entries)
+        hidden = _positive(entries, "hidden_size")
+        heads = _positive(entries, "num_attention_heads")
+        kv_heads = _positive(entries, "num_key_value_heads", default=heads)
+        if heads % kv_heads:
+            raise InputError(
+                f"num_key_value_heads {kv_heads} does not divide num_attention_heads {heads}; "
+                "correct config.json"
+            )
+        if not entries.get("head_dim") and hidden % heads:
+            raise InputError(
+                f"num_attention_heads {heads} does not divide hidden_size {hidden}; "
+                "give head_dim in config.json"
+            )
+        head_dim = _positive(entries, "head_dim", default=hidden // heads)
+        if head_dim % 2:
+            raise InputError(f"head_dim {head_dim} is odd; rotary embedding turns pairs")
+        return cls(
+            vocab_size=_positive(entries, "vocab_size"),
+            hidden_size=hidden,
+            intermediate_size=_positive(entries, "intermediate_size"),
+            num_hidden_layers=_positive(entries, "num_hidden_layers"),
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            head_dim=head_dim,
+            max_position_embeddings=_positive(entries, "max_position_embeddings"),
+            rms_norm_eps=_positive_real(entries, "rms_norm_eps", default=1e-6),
+            rope_theta=_positive_real(rope, "rope_theta", default=10000.0),
+            rope_scaling=_rope_scaling(rope),
+            tie_word_embeddings=bool(entries.get("tie_word_embeddings", False)),
+            attention_bias=bool(entries.get("attention_bias", False)),
+            mlp_bias=bool(entries.get("mlp_bias", False)),
+            eos_token_ids=_token_ids(entries.get("eos_token_id")),
+        )
+
+
+def inverse_frequencies(config: DecoderConfig) -> Float[np.ndarray, " half_head_dim"]:
+    """Angular frequencies of the rotary embedding, in radians per position, in float64.
+
+    Pair i of a head turns by ``theta ** (-2 i / head_dim)`` per position; with llama3 scaling a
+    wavelength w > original / low_freq_factor is divided by ``factor``, one below original /
+    high_freq_factor is kept, and between them the two are mixed by ``(original / w - low) /
+    (high - low)``.
+
+    Reference:
+        Su et al. 2021, RoFormer, section 3.2.2; Llama 3.1 model card (frequency scaling).
+    """
+    pairs = np.arange(0, config.head_dim, 2, dtype=np.float64)
+    frequencies = config.rope_theta ** (-pairs / config.head_dim)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    kept = np.clip(kept, 0.0, 1.0)
+    return kept * frequencies + (1.0 - kept) * frequencies / scaling.factor
+
+
+def _refuse_unimplemented(entries: Mapping[str, Any]) -> None:
+    implemented = {"model_type": ("llama",), "hidden_act": ("silu", "swish")}
+    for field, values in implemented.items():
+        value = entries.get(field, "silu" if field == "hidden_act" else None)
+        if value not in values:
+            raise InputError(f"{field} {value!r} is not implemented; {field} must be {values[0]!r}")
+    for field in ("sliding_window", "quantization_config"):
+        if entries.get(field):
+            raise InputError(
+                f"{field} {entries[field]!r} is not implemented; use a checkpoint without it"
+            )
+    other_layers = set(entries.get("layer_types") or ()) - {"full_attention"}
+    if other_layers:
+        raise InputError(
+            f"layer_types {sorted(other_layers)} are not implemented; only full_attention is"
+        )
+
+
+def _rope_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """One dictionary for `rope_parameters` (transformers 5) and rope_theta + rope_scaling (4)."""
+    rope = dict(entries.get("rope_parameters") or entries.get("rope_scaling") or {})
+    if rope.get("rope_theta") is None and entries.get("rope_theta") is not None:
+        rope["rope_theta"] = entries["rope_theta"]
+    partial = rope.get("partial_rotary_factor", entries.get("partial_rotary_factor"))
+    if partial not in (None, 1.0):
+        raise InputError(f"partial_rotary_factor {partial!r} is not implemented; it must be 1")
+    return rope
+
+
+def _rope_scaling(rope: Mapping[str, Any]) -> Llama3Scaling | None:
+    rope_type = rope.get("rope_type", rope.get("type", "default"))
+    if rope_type == "default":
+        return None
+    if rope_type != "llama3":
+        raise InputError(
+            f"rope_type {rope_type!r} is not implemented; it must be 'default' or 'llama3'"
+        )
+    scaling = Llama3Scaling(
+        factor=_positive_real(rope, "factor"),
+        low_freq_factor=_positive_real(rope, "low_freq_factor"),
+        high_freq_factor=_positive_real(rope, "high_freq_factor"),
+        original_max_position_embeddings=_positive(rope, "original_max_position_embeddings"),
+    )
+    if scaling.high_freq_factor <= scaling.low_freq_factor:
+        raise InputError(
+            f"high_freq_factor {scaling.high_freq_factor} must exceed low_freq_factor "
+            f"{scaling.low_freq_factor}; correct the rope entries of config.json"
+        )
+    return scaling
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path} ({error.strerror}); give a model folder, or run `msjax weights` "
+            "for the default model"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); fetch the checkpoint again") from error
+    if not isinstance(entries, dict):
+        raise InputError(f"{path} holds no JSON object; fetch the checkpoint again")
+    return entries
+
+
+def _positive(entries: Mapping[str, Any], field: str, default: int | None = None) -> int:
+    value = entries.get(field)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{field} is {value!r}; config.json must give a positive whole number")
+    return value
+
+
+def _positive_real(entries: Mapping[str, Any], field: str, default: float | None = None) -> float:
+    value = entries.get(field)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(f"{field} is {value!r}; config.json must give a positive number")
+    return float(value)
+
+
+def _token_ids(value: Any) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    ids = value if isinstance(value, list) else [value]
+    if not all(isinstance(token, int) and token >= 0 for token in ids):
+        raise InputError(f"eos_token_id is {value!r}; it must be a token id or a list of them")
+    return tuple(ids)

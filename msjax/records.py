@@ -1,0 +1,162 @@
+"""Recorded runs: one JSON line per question, validated on reading, crash-safe on writing.
+
+A line is written and fsynced as soon as its question is finished, so a run that is killed loses at
+most the questions still in flight, and a torn last line is repaired when the run is resumed.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from msjax.errors import InputError
+from msjax.generation.ledger import Usage
+
+StopReason = Literal["rule", "budget"]
+
+
+class Trajectory(BaseModel):
+    """What one question went through: its answers in order, and what each cost.
+
+    For `protocol="sequential"` entry k of `answers`, `correct`, `scores`, `tokens` and
+    `completions` belongs to round k (round 0 is the first answer); for `"parallel"` to sample k.
+    `scores` are verifier or confidence scores (None: not scored), `settings` whatever
+    the run must keep constant for its lines to belong together.
+    `censored` marks a run that was cut short by looking at the label, where P(C -> I) cannot
+    be estimated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Literal[1] = 1
+    model: str
+    benchmark: str
+    question_id: str
+    protocol: Literal["sequential", "parallel"]
+    question: str
+    gold: str
+    answers: tuple[str | None, ...] = Field(min_length=1)
+    correct: tuple[bool, ...]
+    scores: tuple[FiniteFloat | None, ...]
+    tokens: tuple[Usage, ...]
+    completions: tuple[str, ...]
+    stop_reason: StopReason
+    censored: bool
+    key: str
+    settings: dict[str, str | int | float | None]
+
+    @model_validator(mode="after")
+    def _one_entry_per_round(self) -> "Trajectory":
+        rounds = len(self.answers)
+        for name in ("correct", "scores", "tokens", "completions"):
+            found = len(getattr(self, name))
+            if found != rounds:
+                raise ValueError(f"{name} has {found} entries but answers has {rounds}")
+        return self
+
+    @property
+    def revisions(self) -> int:
+        """Refinement rounds after the first answer."""
+        return len(self.answers) - 1
+
+
+def _parse_line(path: Path, number: int, line: bytes) -> Trajectory:
+    try:
+        return Trajectory.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the line"
+        found = repr(first.get("input"))
+        raise InputError(
+            f"{path}, line {number}: {field}: {first['msg']} (found {found[:80]}); "
+            "mend or remove this line"
+        ) from None
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; record a run with `msjax generate`") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return content.splitlines(keepends=True)
+
+
+def read_runs(path: Path) -> list[Trajectory]:
+    """All trajectories of a JSON Lines file, in file order.
+
+    Raises InputError when the file is absent, empty or torn, when a line does not follow the
+    schema (unknown and missing fields included), or when a question occurs twice.
+    """
+    lines = _lines(path)
+    if lines and not lines[-1].endswith(b"\n"):
+        raise InputError(
+            f"{path}, line {len(lines)}: torn (the writer was interrupted); resume the run that "
+            "writes this file, which repairs it, or remove the line"
+        )
+    runs = [_parse_line(path, number, line) for number, line in enumerate(lines, 1)]
+    if not runs:
+        raise InputError(f"{path}: empty, so there is nothing to read; record a run first")
+    seen = Counter((run.benchmark, run.question_id) for run in runs)
+    (benchmark, question_id), times = seen.most_common(1)[0]
+    if times > 1:
+        raise InputError(
+            f"{path}: question_id {question_id!r} of {benchmark!r} occurs {times} times; "
+            "one line per question is allowed"
+        )
+    return runs
+
+
+class RunWriter:
+    """Appends trajectories to a JSON Lines file; made by `resume`."""
+
+    def __init__(self, descriptor: int, finished: Sequence[Trajectory]) -> None:
+        self._descriptor = descriptor
+        self.finished = list(finished)
+
+    def write(self, run: Trajectory) -> None:
+        """Append one trajectory and fsync it."""
+        data = run.model_dump_json().encode() + b"\n"
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        os.fsync(self._descriptor)
+        self.finished.append(run)
+
+
+@contextmanager
+def resume(path: Path, *, model: str, settings: dict[str, Any]) -> Iterator[RunWriter]:
+    """Open a run for appending, keeping what is there and dropping a torn last line.
+
+    Raises InputError when the file holds lines of another model or other settings (named with
+    both values), since a mixture of runs estimates nothing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        lines = _lines(path)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        finished = [_parse_line(path, number, line) for number, line in enumerate(lines, 1)]
+        for run in finished:
+            _check_same_run(path, run, {"model": model, **settings})
+        end = sum(map(len, lines))
+        os.ftruncate(descriptor, end)
+        os.lseek(descriptor, end, os.SEEK_SET)
+        yield RunWriter(descriptor, finished)
+    finally:
+        os.close(descriptor)
+
+
+def _check_same_run(path: Path, run: Trajectory, expected: dict[str, Any]) -> None:
+    found = {"model": run.model, **run.settings}
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            raise InputError(
+                f"{path}: recorded with {name}={found.get(name)!r}, but this run has "
+                f"{name}={expected.get(name)!r}; use the same settings or another file"
+            )

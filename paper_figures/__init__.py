@@ -1,0 +1,1 @@
+"""Figures, tables and the report; every module reads saved results and fits nothing anew."""

@@ -1,0 +1,254 @@
+"""The report: one self-contained HTML page from the saved results of a reproduction."""
+
+import base64
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from msjax.errors import InputError
+from msjax.records import Trajectory, read_runs
+from paper_figures import accuracy_per_round, accuracy_tokens
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em;
+       color: #1a1a1a; }
+table { border-collapse: collapse; margin: .8em 0; font-size: 13px; }
+th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; }
+th:first-child, td:first-child, td.text { text-align: left; }
+img { max-width: 100%; }
+.warning { background: #fff3e0; border-left: 4px solid #d55e00; padding: .4em .8em;
+           margin: .4em 0; }
+.note { color: #555; }
+"""
+
+
+class Results:
+    """The files a reproduction leaves in its folder.
+
+    Raises:
+        InputError: a file is absent or is not what `msjax` writes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.provenance = self._json("provenance.json")
+        self.verify = self._json("verify.json")
+        self.fit = self._json("fit.json")
+        self.rule = self._json("rule.json")
+        self.pilot = read_runs(folder / "pilot.jsonl")
+        self.stopped = self._planned("fresh.jsonl")
+        self.full = self._planned(f"fresh.fixed-{self.provenance['rounds']}.jsonl")
+
+    def _json(self, name: str) -> Any:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; run `msjax reproduce` first") from None
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON ({error}); run `msjax reproduce` again") from None
+
+    def _planned(self, name: str) -> list[Trajectory]:
+        return read_runs(self.folder / name)
+
+
+def write(folder: Path) -> Path:
+    """Draw the figures into `folder`/figures and write `folder`/report.html; returns its path.
+
+    Raises:
+        InputError: see `Results`.
+    """
+    results = Results(folder)
+    figures = folder / "figures"
+    rounds_figure = accuracy_per_round.draw(
+        results.pilot, results.fit, figures / "accuracy_per_round"
+    )
+    tokens_figure = accuracy_tokens.draw(results.stopped, results.full, figures / "accuracy_tokens")
+    body = [
+        "<h1>Does revising help, and when to stop?</h1>",
+        _provenance(results.provenance),
+        "<h2>1. What the pilot says</h2>",
+        _verdicts(results.fit),
+        _warnings(results.fit),
+        _image(rounds_figure, "Accuracy per round: observed, posterior band of p_k and its limit"),
+        _parameters(results.fit),
+        "<h2>2. Assumption checks</h2>",
+        _checks(results.fit),
+        "<h2>3. The rule on fresh questions</h2>",
+        _plans(results.rule, results.fit),
+        _image(tokens_figure, "Accuracy against computed tokens: fixed k and the rule"),
+        _comparison(results.rule["comparison"]),
+        "<h2>4. The closed forms against simulation</h2>",
+        _claims(results.verify),
+    ]
+    page = folder / "report.html"
+    page.write_text(
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
+        f"<title>msjax report</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+    return page
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[int] = ()) -> str:
+    """A table of escaped cells; `text` names the columns that hold sentences."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = []
+    for row in rows:
+        cells = [
+            f"<td{' class=text' if i in text else ''}>{escape(cell)}</td>"
+            for i, cell in enumerate(row)
+        ]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(body) + "\n</tbody></table>"
+    )
+
+
+def _image(path: Path, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f"<p><img alt='{escape(caption)}' src='data:image/png;base64,{data}'></p>"
+
+
+def _interval(found: dict[str, float] | None, digits: int = 3, centre: str = "median") -> str:
+    if found is None:
+        return "not identified"
+    return f"{found[centre]:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+def _provenance(found: dict[str, Any]) -> str:
+    source = (
+        "the recorded runs that ship with msjax; the model was not run here"
+        if found["recorded"]
+        else "runs of the model made for this report"
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return (
+        f"<p>Model <b>{escape(found['model'])}</b>. Source of the answers: <b>{source}</b>. "
+        f"{found['questions']} pilot and {found['fresh_questions']} fresh questions per benchmark, "
+        f"{found['rounds']} refinement rounds, seed {found['seed']}.</p>"
+        f"<p class='note'>All intervals are 90 %. {escape(versions)}.</p>"
+    )
+
+
+def _verdicts(fit: dict[str, Any]) -> str:
+    items = []
+    for name, found in fit["benchmarks"].items():
+        helps = found["quantities"]["probability_refining_helps"]
+        if helps is None:
+            verdict = "whether refining helps is not identified by this pilot"
+        elif helps > 0.95:
+            verdict = f"refining helps (probability {helps:.3f})"
+        elif helps < 0.05:
+            verdict = f"refining hurts (probability that it helps {helps:.3f})"
+        else:
+            verdict = f"this pilot cannot tell (probability that refining helps {helps:.3f})"
+        limit = _interval(found["quantities"]["pi"])
+        items.append(f"<li><b>{escape(name)}</b>: {verdict}; limit accuracy {limit}</li>")
+    return f"<ul>{''.join(items)}</ul>"
+
+
+def _warnings(fit: dict[str, Any]) -> str:
+    return "\n".join(
+        f"<div class='warning'><b>{escape(name)}</b>: {escape(warning)}</div>"
+        for name, found in fit["benchmarks"].items()
+        for warning in found["warnings"]
+    )
+
+
+def _parameters(fit: dict[str, Any]) -> str:
+    rows = []
+    for name, found in fit["benchmarks"].items():
+        parameters, derived = found["parameters"], found["quantities"]
+        diagnostics = found["diagnostics"]
+        rows.append(
+            [
+                name,
+                str(found["questions"]),
+                *(_interval(parameters[p]) for p in ("p0", "p_ic", "p_ci")),
+                _interval(derived["r"]),
+                _interval(derived["optimal_rounds"], 0),
+                f"{max(diagnostics['r_hat'].values()):.3f}",
+                f"{min(diagnostics['bulk_ess'].values()):.0f}",
+            ]
+        )
+    header = ["benchmark", "questions", "p0", "p_ic", "p_ci", "r", "N*", "worst R-hat", "least ESS"]
+    return _table(header, rows)
+
+
+def _checks(fit: dict[str, Any]) -> str:
+    rows = [
+        [name, check["name"], check["sentence"]]
+        for name, found in fit["benchmarks"].items()
+        for check in found["checks"]
+    ]
+    return _table(["benchmark", "check", "finding"], rows, text=(1, 2))
+
+
+def _plans(rule: dict[str, Any], fit: dict[str, Any]) -> str:
+    rows = []
+    for name, plan in rule["plans"].items():
+        stop = plan["optimal_rounds"]
+        decision = "gate closed: keep the first answer" if stop == 0 else f"revise {stop} times"
+        values = ", ".join(f"{value:.3f}" for value in plan["net_value"])
+        rows.append([name, decision, values])
+    price = fit["price"]
+    return (
+        f"<p>A correct answer is worth {fit['value']:g}, a computed token (uncached prompt + "
+        f"completion) costs {price:g}. The rule maximises the expected net value over the "
+        "posterior.</p>"
+        + _table(["benchmark", "decision", "net value at k = 0, 1, ..."], rows, text=(1,))
+    )
+
+
+def _comparison(comparisons: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [
+            c["benchmark"],
+            f"fixed {c['k']}",
+            f"{c['accuracy']:.3f}",
+            f"{c['fixed_accuracy']:.3f}",
+            _interval(c["accuracy_gain"], 3, "estimate"),
+            f"{c['tokens']:.1f}",
+            f"{c['fixed_tokens']:.1f}",
+            _interval(c["tokens_saved"], 1, "estimate"),
+        ]
+        for c in comparisons
+    ]
+    header = [
+        "benchmark",
+        "against",
+        "rule accuracy",
+        "fixed accuracy",
+        "gain (paired)",
+        "rule tokens",
+        "fixed tokens",
+        "saved per question (paired)",
+    ]
+    return _table(header, rows)
+
+
+def _claims(claims: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [
+            claim["id"],
+            claim["statement"],
+            f"{claim['closed_form']:.6f}",
+            f"{claim['estimate']:.6f}",
+            f"{claim['z']:+.2f}",
+            ("holds" if claim["holds"] else "refuted") if claim["ok"] else "FAILS",
+        ]
+        for claim in claims
+    ]
+    header = [
+        "claim",
+        "statement",
+        "closed form",
+        "Monte Carlo",
+        "standard errors apart",
+        "verdict",
+    ]
+    return _table(header, rows, text=(1,))

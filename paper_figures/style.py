@@ -1,0 +1,54 @@
+"""One look for every figure, and how a figure is saved."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+OBSERVED, MODEL, RULE = "#000000", "#0072b2", "#d55e00"  # Okabe-Ito: safe for colour blindness
+
+_SETTINGS: Any = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def panels(count: int) -> Iterator[tuple[Figure, Sequence[Any]]]:
+    """A row of `count` panels in the common style; the figure is closed afterwards."""
+    with plt.rc_context(rc=_SETTINGS):
+        figure, axes = plt.subplots(
+            1, count, figsize=(0.6 + 2.9 * count, 3.1), squeeze=False, sharey=True
+        )
+        try:
+            yield figure, axes[0]
+        finally:
+            plt.close(figure)
+
+
+def save(figure: Figure, stem: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write `stem`.png, .pdf, and the numbers behind the figure as .csv; returns the PNG's path."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    png = stem.with_suffix(".png")
+    figure.savefig(png, metadata={"Software": None})
+    figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
+    with stem.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return png
