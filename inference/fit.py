@@ -89,18 +89,19 @@ def fit(
             f"the fit is refused: {'; '.join(diagnostics.failures)}; take more draws "
             f"(draws={draws} per chain) or another seed"
         )
+    checks = tuple(
+        check_chain(count, jax.random.fold_in(check_key, i), prior=prior)
+        for i, count in enumerate(counts)
+    )
     return ChainFit(
         counts=tuple(counts),
         tally=data,
         prior=prior,
         exact=exact,
-        posterior=_posterior(counts, data, exact.sample(exact_key, draws * chains)),
+        posterior=_posterior(counts, data, checks, exact.sample(exact_key, draws * chains)),
         nuts=nuts,
         diagnostics=diagnostics,
-        checks=tuple(
-            check_chain(count, jax.random.fold_in(check_key, i), prior=prior)
-            for i, count in enumerate(counts)
-        ),
+        checks=checks,
     )
 
 
@@ -131,7 +132,10 @@ def _compiled_nuts(
 
 
 def _posterior(
-    counts: Sequence[BenchmarkCounts], data: Tally, draws: Float[np.ndarray, "draw 3 benchmark"]
+    counts: Sequence[BenchmarkCounts],
+    data: Tally,
+    checks: Sequence[Sequence[Check]],
+    draws: Float[np.ndarray, "draw 3 benchmark"],
 ) -> ChainPosterior:
     tokens = np.full((len(counts), 1 + max(count.rounds for count in counts)), np.nan)
     for row, count in enumerate(counts):
@@ -144,4 +148,6 @@ def _posterior(
         p_ci=p_ci,
         identified=data.identified,
         tokens_per_round=tokens,
+        censored=np.array([count.censored > 0 for count in counts]),
+        contradicted=np.array([any(check.contradicted for check in found) for found in checks]),
     )

@@ -16,7 +16,9 @@ class ChainPosterior:
 
     `p0`, `p_ic`, `p_ci` are probabilities per draw; where `identified` (rows in this order) is
     false, they are draws from the prior. `tokens_per_round[b, k]` is the mean number of computed
-    tokens of round k in benchmark b's runs, NaN beyond its rounds.
+    tokens of round k in benchmark b's runs, NaN beyond its rounds. `censored` marks benchmarks with
+    runs that were stopped by looking at the label, `contradicted` those whose assumption checks
+    reject one homogeneous chain.
     """
 
     benchmarks: tuple[str, ...]
@@ -25,6 +27,8 @@ class ChainPosterior:
     p_ci: Float[np.ndarray, "draw benchmark"]
     identified: Bool[np.ndarray, "3 benchmark"]
     tokens_per_round: Float[np.ndarray, "benchmark answer"]
+    censored: Bool[np.ndarray, " benchmark"]
+    contradicted: Bool[np.ndarray, " benchmark"]
 
     @property
     def chain(self) -> TwoStateChain:

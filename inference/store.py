@@ -45,6 +45,8 @@ def save(path: Path, fit: "ChainFit", *, seed: int, sources: Sequence[Path]) -> 
     }
     constant = {
         "tokens_per_round": (("benchmark", "round"), posterior.tokens_per_round),
+        "censored": (("benchmark",), posterior.censored),
+        "contradicted": (("benchmark",), posterior.contradicted),
         **{
             f"{n}_identified": (("benchmark",), posterior.identified[i])
             for i, n in enumerate(PARAMETERS)
@@ -100,6 +102,8 @@ def load(path: Path) -> ChainPosterior:
                     [constant[f"{name}_identified"].values.astype(bool) for name in pooled]
                 ),
                 tokens_per_round=constant["tokens_per_round"].values,
+                censored=constant["censored"].values.astype(bool),
+                contradicted=constant["contradicted"].values.astype(bool),
                 **pooled,
             )
     except (OSError, KeyError, RuntimeError) as error:

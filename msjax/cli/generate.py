@@ -31,7 +31,7 @@ class Generate:
     benchmarks: tuple[str, ...] = ("arithmetic-easy", "arithmetic-medium", "arithmetic-hard")
     """Names of the benchmarks to ask."""
 
-    questions: int = 50
+    questions: int = 40
     """Questions per benchmark."""
 
     start: int = 0
@@ -61,7 +61,7 @@ class Generate:
     max_new_tokens: int = 16
     """Most tokens per answer."""
 
-    batch_size: int = 32
+    batch_size: int = 40
     """Conversations decoded together; changes speed, not results."""
 
     seed: int = 0
@@ -166,7 +166,12 @@ class Generate:
                     f"{self.posterior}: the pilot of {name} has fewer rounds than --rounds "
                     f"{self.rounds}, so their cost is unknown; lower --rounds"
                 )
-            _warn_unidentified(name, found.identified[:, b])
+            if found.censored[b]:
+                raise InputError(
+                    f"{self.posterior}: runs of {name} were stopped by looking at the label, so "
+                    "what revising breaks is unknown; record a pilot that always revises"
+                )
+            _warn(name, found.identified[:, b], found.contradicted[b])
             draws = TwoStateChain(found.p0[:, b], found.p_ic[:, b], found.p_ci[:, b])
             plans[name] = plan_rounds(
                 draws, jnp.asarray(tokens), value=self.value, price=self.price
@@ -174,7 +179,12 @@ class Generate:
         return plans
 
 
-def _warn_unidentified(benchmark: str, identified: Any) -> None:
+def _warn(benchmark: str, identified: Any, contradicted: bool) -> None:
+    if contradicted:
+        print(
+            f"warning: {benchmark}: the pilot contradicts one homogeneous chain (see `msjax fit`); "
+            "the plan is only as good as the pooled curve"
+        )
     names = [n for n, ok in zip(("p0", "p_ic", "p_ci"), identified, strict=True) if not ok]
     if names:
         print(

@@ -46,7 +46,7 @@ class Reproduce:
 
     def run(self) -> int:
         """Run the steps in order; 1 if a check failed, else 0."""
-        questions = 8 if self.small and not self.recorded else 50
+        questions = 8 if self.small and not self.recorded else 40
         chains = 100_000 if self.small else 1_000_000
         pilot = Generate(
             out=self.out / "pilot.jsonl",

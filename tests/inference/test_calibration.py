@@ -131,6 +131,8 @@ def test_coverage_of_90_percent_intervals(prior_data):
             p_ci=p_ci,
             identified=np.ones((3, EXACT), dtype=bool),
             tokens_per_round=np.full((EXACT, ROUNDS + 1), 100.0),
+            censored=np.zeros(EXACT, dtype=bool),
+            contradicted=np.zeros(EXACT, dtype=bool),
         )
         derived = quantities(posterior, value=1.0, price=1e-4)
         gap = truth[1] + truth[2]

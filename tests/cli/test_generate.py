@@ -1,0 +1,102 @@
+"""`msjax generate` with a real (tiny) decoder: pilot, posterior, rule, and what kills survive."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from msjax.cli import main
+from msjax.cli.generate import fixed_file
+from msjax.records import read_runs
+
+MODEL = Path(__file__).parents[1] / "data" / "tiny_llama" / "tied"
+COMMON = ["--model", str(MODEL), "--max-new-tokens", "6", "--temperature", "1.0"]
+
+
+def generate(out: Path, *options: str) -> int:
+    return main(["generate", str(out), *COMMON, *options])
+
+
+@pytest.fixture
+def pilot(tmp_path) -> Path:
+    """Six recorded questions of one benchmark, with two revisions each."""
+    out = tmp_path / "pilot.jsonl"
+    options = ["--benchmarks", "arithmetic-hard", "--questions", "6", "--rounds", "2"]
+    assert generate(out, *options, "--json", str(tmp_path / "pilot.json")) == 0
+    return out
+
+
+def test_from_pilot_to_rule(pilot, tmp_path, capsys) -> None:
+    summary = json.loads((tmp_path / "pilot.json").read_text())["summary"][0]
+    runs = read_runs(pilot)
+    assert summary["questions"] == len(runs) == 6
+    assert summary["tokens"]["completion"] == sum(u.completion for r in runs for u in r.tokens)
+    # A revision reads what is known from the cache, all but the last token of it.
+    for run in runs:
+        first, second, _ = run.tokens
+        assert first.cached == 0
+        assert second.cached == first.prompt + first.completion - 1
+
+    posterior = tmp_path / "posterior.nc"
+    assert main(["fit", str(pilot), "--out", str(posterior)]) == 0
+    capsys.readouterr()
+    fresh = tmp_path / "fresh.jsonl"
+    rule = [
+        "--rule",
+        "posterior",
+        "--posterior",
+        str(posterior),
+        "--json",
+        str(tmp_path / "r.json"),
+    ]
+    options = ["--benchmarks", "arithmetic-hard", "--start", "6", "--questions", "6"]
+    assert generate(fresh, *options, "--rounds", "2", *rule) == 0
+    printed = capsys.readouterr().out
+    assert "not identified by the pilot" in printed  # nothing this model says is right
+    result = json.loads((tmp_path / "r.json").read_text())
+    stop = result["plans"]["arithmetic-hard"]["optimal_rounds"]
+    stopped, full = read_runs(fresh), read_runs(fixed_file(fresh, 2))
+    for short, long in zip(stopped, full, strict=True):
+        assert short.revisions == stop
+        assert short.completions == long.completions[: stop + 1]
+    assert [c["k"] for c in result["comparison"]] == [0, 1, 2]
+    assert result["comparison"][stop]["tokens_saved"]["estimate"] == 0
+
+    assert generate(fresh, *options, "--rounds", "3", *rule) == 2
+    assert "fewer rounds than --rounds 3" in capsys.readouterr().err
+
+
+def test_other_settings_do_not_mix_into_a_file(pilot, capsys) -> None:
+    options = ["--benchmarks", "arithmetic-hard", "--questions", "6", "--rounds", "2"]
+    assert generate(pilot, *options, "--seed", "1") == 2
+    assert "recorded with seed=0, but this run has seed=1" in capsys.readouterr().err
+
+
+def test_a_posterior_of_another_benchmark_is_refused(pilot, tmp_path, capsys) -> None:
+    posterior = tmp_path / "posterior.nc"
+    assert main(["fit", str(pilot), "--out", str(posterior)]) == 0
+    options = ["--benchmarks", "arithmetic-easy", "--rule", "posterior"]
+    assert generate(tmp_path / "x.jsonl", *options, "--posterior", str(posterior)) == 2
+    assert "knows arithmetic-hard but not arithmetic-easy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kill", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_killed_run_resumes_to_the_uninterrupted_one(kill, status, tmp_path) -> None:
+    options = ["--benchmarks", "arithmetic-hard", "--questions", "40", "--rounds", "1"]
+    broken, whole = tmp_path / "broken.jsonl", tmp_path / "whole.jsonl"
+    command = [sys.executable, "-m", "msjax", "generate", str(broken), *COMMON, *options]
+    process = subprocess.Popen([*command, "--batch-size", "4"], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (broken.exists() and broken.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(kill)
+    assert process.wait() == status
+    kept = broken.read_bytes().count(b"\n")
+    assert 0 < kept < 40
+    assert generate(broken, *options, "--batch-size", "4") == 0
+    assert generate(whole, *options, "--batch-size", "4") == 0
+    assert broken.read_bytes() == whole.read_bytes()
