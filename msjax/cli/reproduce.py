@@ -1,12 +1,9 @@
 """`msjax reproduce`: the whole way once, from the model's weights to the report."""
 
 import dataclasses
-import platform
 import shutil
 import time
 from collections.abc import Callable
-from importlib.metadata import version
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from msjax.cli.fit import Fit
@@ -93,12 +90,17 @@ class Reproduce:
         return worst
 
     def _copy_recorded(self, pilot: Generate, fresh: Generate) -> None:
+        from importlib.resources import as_file, files
+
         self.out.mkdir(parents=True, exist_ok=True)
         for path in (pilot.out, fresh.out, fixed_file(fresh.out, fresh.rounds)):
             with as_file(files("msjax") / "recorded" / path.name) as source:
                 shutil.copyfile(source, path)
 
     def _write_provenance(self, pilot: Generate, fresh: Generate) -> None:
+        import platform
+        from importlib.metadata import version
+
         write_json(
             self.out / "provenance.json",
             {

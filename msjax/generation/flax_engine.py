@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -308,18 +309,34 @@ class FlaxSession:
             results[index] = Completion(text, float(logprobs[row]) / count, bool(ended[row]), usage)
 
     def _prefilled(self, group: _Group, live: list[tuple[int, int]]) -> KVCache:
-        """The cache with every token but the last of every conversation in it."""
+        """The cache with every token but the last of every conversation in it.
+
+        What a fresh group begins with in common, such as a system prompt or worked examples, is
+        computed for one row and copied to the others. The accounts do not show that, so that they
+        do not depend on who shares a batch.
+        """
         engine, cache, rows = self._engine, group.cache, len(group.rows)
         assert cache is not None
         group.cache = None  # its buffers are about to be donated
+        conversations = [self._conversations[index] for _, index in live]
         new: list[list[int]] = [[] for _ in range(rows)]
-        for row, index in live:
-            conversation = self._conversations[index]
+        for (row, _), conversation in zip(live, conversations, strict=True):
             new[row] = conversation.ids[conversation.cached : -1]
-        start, longest = 0, max(map(len, new))
+        if len(live) > 1 and not any(conversation.cached for conversation in conversations):
+            shared = len(os.path.commonprefix([new[row] for row, _ in live]))
+            if shared >= _CHUNKS[-1]:
+                single = _empty_cache(engine.config, 1, cache.capacity, engine.dtype)
+                single = self._append([new[live[0][0]][:shared]], single)
+                cache = _take_rows(single, np.zeros(rows, np.int32))
+                new = [ids[shared:] for ids in new]
+        return self._append(new, cache)
+
+    def _append(self, new: list[list[int]], cache: KVCache) -> KVCache:
+        """The cache with new tokens appended to its rows, chunk by chunk."""
+        engine, start, longest = self._engine, 0, max(map(len, new))
         while start < longest:
             time = _CHUNKS[0] if longest - start >= _CHUNKS[0] else _CHUNKS[1]
-            tokens, fresh = np.zeros((rows, time), np.int32), np.zeros(rows, np.int32)
+            tokens, fresh = np.zeros((len(new), time), np.int32), np.zeros(len(new), np.int32)
             for row, ids in enumerate(new):
                 chunk = ids[start : start + time]
                 tokens[row, : len(chunk)], fresh[row] = chunk, len(chunk)

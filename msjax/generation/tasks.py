@@ -114,9 +114,9 @@ def _verifier(dataset: Any, entry: dict[str, Any]) -> Callable[[str | None], boo
 
 
 def _arithmetic(
-    name: str, dataset: str, terms: int, examples: tuple[tuple[str, str], ...]
+    name: str, dataset: str, digits: int, examples: tuple[tuple[str, str], ...]
 ) -> Benchmark:
-    options = {"min_terms": terms, "max_terms": terms, "min_digits": 1, "max_digits": 1}
+    options = {"min_terms": 2, "max_terms": 2, "min_digits": digits, "max_digits": digits}
     return Benchmark(
         name=name,
         dataset=dataset,
@@ -132,12 +132,20 @@ BENCHMARKS = {
     benchmark.name: benchmark
     for benchmark in (
         _arithmetic(
-            "arithmetic-easy", "products", 2, (("5 * 3", "15"), ("9 * 4", "36"), ("6 * 8", "48"))
+            "arithmetic-easy", "products", 1, (("5 * 3", "15"), ("9 * 4", "36"), ("6 * 8", "48"))
         ),
         _arithmetic(
-            "arithmetic-medium", "chain_sum", 2, (("5 + 3", "8"), ("9 - 4", "5"), ("6 - 8", "-2"))
+            "arithmetic-medium", "chain_sum", 1, (("5 + 3", "8"), ("9 - 4", "5"), ("6 - 8", "-2"))
         ),
-        _arithmetic("arithmetic-hard", "chain_sum", 3, (("5 + 3 - 2", "6"), ("2 - 7 - 4", "-9"))),
+        _arithmetic(
+            "arithmetic-hard",
+            "chain_sum",
+            2,
+            (("35 + 13", "48"), ("97 - 41", "56"), ("26 - 70", "-44")),
+        ),
     )
 }
-"""The arithmetic benchmarks by name: products of two digits, sums of two, sums of three."""
+"""The arithmetic benchmarks by name: products of digits, sums of digits, sums of two-digit numbers.
+
+SmolLM2-135M-Instruct answers about .8, .5 and .2 of them right at once.
+"""

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from msjax.errors import InputError
+from msjax.generation import flax_engine
 from msjax.generation.engine import asked
 from msjax.generation.flax_engine import FlaxEngine, FlaxSession
 from msjax.models import empty_cache, load
@@ -102,6 +103,29 @@ def test_results_depend_on_the_key_alone(sampler) -> None:
             assert ours.text == theirs.text
             assert ours.usage == theirs.usage
     assert len({turn.text for turn in chain(*expected)}) > len(PROMPTS)
+
+
+def test_a_shared_beginning_is_computed_once_and_changes_nothing(sampler, monkeypatch) -> None:
+    prompts = [f"{'these examples come before every question. ' * 2}{i} + {i}" for i in range(4)]
+    _, *alone = two_rounds(engine_with(temperature=1.0, batch_size=1), prompts)
+    widths = []
+    original = flax_engine.prefill
+
+    def recording(graphdef, weights, tokens, fresh, cache):
+        widths.append((tokens.shape[0], int(fresh.sum())))
+        return original(graphdef, weights, tokens, fresh, cache)
+
+    monkeypatch.setattr(flax_engine, "prefill", recording)
+    _, *together = two_rounds(sampler, prompts)
+    for ours, theirs in zip(chain(*together), chain(*alone), strict=True):
+        assert ours.text == theirs.text
+        assert ours.usage == theirs.usage
+    once = sum(tokens for rows, tokens in widths if rows == 1)
+    each = sum(tokens for rows, tokens in widths if rows > 1)
+    first = sum(turn.usage.prompt - 1 for turn in together[0])
+    later = sum(turn.usage.prompt - 1 - turn.usage.cached for turn in together[1])
+    assert once > 32
+    assert each == first - 4 * once + later
 
 
 def test_finished_conversations_leave_and_the_batch_shrinks(sampler) -> None:

@@ -1,0 +1,70 @@
+"""`msjax reproduce --recorded`: from the shipped answers to a page that needs no network."""
+
+import csv
+import json
+import re
+
+import pytest
+
+from msjax.cli import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Everything a recorded reproduction leaves behind."""
+    out = tmp_path_factory.mktemp("artifacts")
+    arguments = ["reproduce", "--out", str(out), "--recorded", "--small"]
+    assert main([*arguments, "--json", str(out / "run.json")]) == 0
+    return out
+
+
+def test_every_step_ran_and_left_its_results(folder) -> None:
+    steps = json.loads((folder / "run.json").read_text())
+    assert list(steps) == ["pilot", "verify", "fit", "rule", "report"]
+    assert all(step["status"] == 0 for step in steps.values())
+    claims = json.loads((folder / "verify.json").read_text())
+    assert all(claim["ok"] for claim in claims)
+    assert {"id", "closed_form", "estimate", "z", "ok"} <= set(claims[0])
+    assert json.loads((folder / "provenance.json").read_text())["recorded"]
+
+
+def test_the_page_is_self_contained_and_says_what_it_shows(folder) -> None:
+    page = (folder / "report.html").read_text()
+    assert not re.search(r"(src|href)\s*=\s*['\"](?!data:)", page)
+    assert "url(" not in page
+    assert page.count("data:image/png;base64,") == 2
+    assert "the recorded runs that ship with msjax" in page
+    fit = json.loads((folder / "fit.json").read_text())
+    for name, found in fit["benchmarks"].items():
+        assert name in page
+        for warning in found["warnings"]:
+            assert warning.split(":")[0] in page
+
+
+def test_the_numbers_behind_the_figures_agree_with_the_results(folder) -> None:
+    fit = json.loads((folder / "fit.json").read_text())
+    with (folder / "figures" / "accuracy_per_round.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        curve = fit["benchmarks"][row["benchmark"]]["quantities"]["accuracy"]
+        assert float(row["posterior_median"]) == curve[int(row["k"])]["median"]
+    rule = json.loads((folder / "rule.json").read_text())
+    with (folder / "figures" / "accuracy_tokens.csv").open() as file:
+        points = {(row["benchmark"], row["policy"]): row for row in csv.DictReader(file)}
+    for c in rule["comparison"]:
+        fixed = points[c["benchmark"], f"fixed {c['k']}"]
+        assert float(fixed["accuracy"]) == pytest.approx(c["fixed_accuracy"])
+        assert float(fixed["tokens"]) == pytest.approx(c["fixed_tokens"])
+        assert float(points[c["benchmark"], "rule"]["accuracy"]) == pytest.approx(c["accuracy"])
+
+
+def test_a_second_report_is_the_same_to_the_byte(folder) -> None:
+    names = ["report.html", "figures/accuracy_per_round.png", "figures/accuracy_tokens.csv"]
+    before = [(folder / name).read_bytes() for name in names]
+    assert main(["report", str(folder)]) == 0
+    assert [(folder / name).read_bytes() for name in names] == before
+
+
+def test_a_folder_without_results_is_named(folder, tmp_path, capsys) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "provenance.json: no such file" in capsys.readouterr().err
