@@ -44,5 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"msjax: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("msjax: interrupted; what was finished is on disk", file=sys.stderr)
+        print(
+            "msjax: interrupted; what was finished is on disk, the same command goes on",
+            file=sys.stderr,
+        )
         return 130

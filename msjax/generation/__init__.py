@@ -1,0 +1,1 @@
+"""Asking a model and letting it revise: engines, benchmarks, the loop, and its accounts."""
