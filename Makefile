@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 
 help:
 	@echo "make reproduce            weights, pilot, posterior, rule, figures and report, in $(OUT)/"
-	@echo "make reproduce ARGS=--recorded   the same from recorded answers, without the model"
+	@echo "  OUT=artifacts/recorded ARGS=--recorded   the same from recorded answers, without the model"
 	@echo "make test                 all tests"
 	@echo "make lint                 style and types"
 	@echo "make clean                remove the environment and $(OUT)/"

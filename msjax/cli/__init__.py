@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=arguments,
         )
         return command.run()
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"msjax: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -27,6 +27,8 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: Path, result: Any) -> None:
-    """Write `result` as JSON, creating the folder if need be."""
+    """Write `result` as JSON, whole or not at all, creating the folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(_plain(result), indent=2, allow_nan=False) + "\n")
+    part.replace(path)

@@ -1,6 +1,7 @@
 """`msjax reproduce`: the whole way once, from the model's weights to the report."""
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from msjax.cli.output import write_json
 from msjax.cli.report import Report
 from msjax.cli.verify import Verify
 from msjax.cli.weights import Weights
+from msjax.errors import InputError
 
 _REPORTED = ("msjax", "jax", "flax", "numpyro", "transformers", "reasoning-gym", "numpy")
 
@@ -70,10 +72,10 @@ class Reproduce:
             "rule": fresh.run,
             "report": Report(self.out).run,
         }
+        self._claim_folder(pilot, fresh)
         if self.recorded:
             del steps["weights"]
             self._copy_recorded(pilot, fresh)
-        self._write_provenance(pilot, fresh)
         outcomes: dict[str, dict[str, float]] = {}
         worst = 0
         for number, (name, step) in enumerate(steps.items(), 1):
@@ -97,20 +99,27 @@ class Reproduce:
             with as_file(files("msjax") / "recorded" / path.name) as source:
                 shutil.copyfile(source, path)
 
-    def _write_provenance(self, pilot: Generate, fresh: Generate) -> None:
+    def _claim_folder(self, pilot: Generate, fresh: Generate) -> None:
+        """Write where the answers come from; refuse a folder whose answers come from elsewhere."""
         import platform
         from importlib.metadata import version
 
-        write_json(
-            self.out / "provenance.json",
-            {
-                "recorded": self.recorded,
-                "model": pilot.model_folder.name,
-                "questions": pilot.questions,
-                "fresh_questions": fresh.questions,
-                "rounds": pilot.rounds,
-                "seed": self.seed,
-                "versions": {"python": platform.python_version()}
-                | {name: version(name) for name in _REPORTED},
-            },
-        )
+        source = {
+            "recorded": self.recorded,
+            "model": pilot.model_folder.name,
+            "questions": pilot.questions,
+            "fresh_questions": fresh.questions,
+            "rounds": pilot.rounds,
+            "seed": self.seed,
+        }
+        path = self.out / "provenance.json"
+        found = json.loads(path.read_text()) if path.exists() else source
+        for name, value in source.items():
+            if found.get(name) != value:
+                raise InputError(
+                    f"{self.out} holds a reproduction with {name}={found.get(name)!r}, this one "
+                    f"has {name}={value!r}; name another folder with --out, or remove that one"
+                )
+        versions = {name: version(name) for name in _REPORTED}
+        versions["python"] = platform.python_version()
+        write_json(path, source | {"versions": versions})

@@ -65,6 +65,15 @@ def test_a_second_report_is_the_same_to_the_byte(folder) -> None:
     assert [(folder / name).read_bytes() for name in names] == before
 
 
+def test_answers_of_another_source_do_not_mix_into_a_folder(folder, capsys) -> None:
+    before = (folder / "pilot.jsonl").read_bytes()
+    assert main(["reproduce", "--out", str(folder)]) == 2
+    assert "recorded=True, this one has recorded=False" in capsys.readouterr().err
+    assert main(["reproduce", "--out", str(folder), "--recorded", "--seed", "1"]) == 2
+    assert "seed=0, this one has seed=1" in capsys.readouterr().err
+    assert (folder / "pilot.jsonl").read_bytes() == before
+
+
 def test_a_folder_without_results_is_named(folder, tmp_path, capsys) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "provenance.json: no such file" in capsys.readouterr().err
