@@ -4,6 +4,7 @@ Each command is a frozen dataclass in a file of its own: its fields are the opti
 work and imports what is heavy, so that `msjax --help` stays instant.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -31,6 +32,8 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; exit status 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    # Only its tokenizers are used; it would advise every user to install torch.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         command = tyro.cli(
             Command,
