@@ -51,9 +51,11 @@ def record_run(
         The trajectories of the planned questions, benchmark by benchmark, in stream order.
 
     Raises:
-        InputError: an unknown benchmark, one with too few questions, count < 1, start < 0, or a
-            file recorded with other settings.
+        InputError: no benchmark, an unknown one, one with too few questions, count < 1, start < 0,
+            or a file recorded with other settings.
     """
+    if not rules:
+        raise InputError(f"no benchmark was named; known are {', '.join(BENCHMARKS)}")
     if plan.count < 1:
         raise InputError(f"questions = {plan.count}: ask at least 1 question per benchmark")
     if plan.start < 0:

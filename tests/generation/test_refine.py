@@ -187,6 +187,8 @@ def test_bad_plans_are_named(tmp_path, changes, message) -> None:
 
 
 def test_an_unknown_benchmark_is_named(tmp_path) -> None:
+    with pytest.raises(InputError, match="no benchmark was named; known are arithmetic-easy"):
+        record(tmp_path / "runs.jsonl", ScriptedEngine(), {})
     with pytest.raises(InputError, match="'soms' is unknown; known are arithmetic-easy"):
         record(tmp_path / "runs.jsonl", ScriptedEngine(), {"soms": fixed_rounds(1)})
 
