@@ -85,6 +85,11 @@ def computed_tokens(run: Trajectory, k: int) -> int:
 ALL = "all"
 
 
+def of_benchmark(runs: Sequence[Trajectory], name: str) -> list[Trajectory]:
+    """The runs of one benchmark, or every run for `ALL`."""
+    return [run for run in runs if name in (ALL, run.benchmark)]
+
+
 def compare(
     policy: Sequence[Trajectory], full: Sequence[Trajectory], rounds: int
 ) -> list[Comparison]:
@@ -99,8 +104,7 @@ def compare(
     names = list(dict.fromkeys(run.benchmark for run in policy))
     compared = []
     for name in [ALL, *names] if len(names) > 1 else names:
-        mine = [run for run in policy if name in (ALL, run.benchmark)]
-        other = [run for run in full if name in (ALL, run.benchmark)]
+        mine, other = of_benchmark(policy, name), of_benchmark(full, name)
         compared += [against_fixed(name, mine, other, k) for k in range(rounds + 1)]
     return compared
 
@@ -119,15 +123,15 @@ def against_fixed(
         InputError: the two do not hold the same questions, or a run in `full` is shorter than k.
     """
     by_question = {(run.benchmark, run.question_id): run for run in full}
+    asked = {(run.benchmark, run.question_id) for run in policy}
+    if asked != by_question.keys() or len(policy) != len(full):
+        raise InputError(
+            f"{benchmark}: the two runs must hold the same questions ({len(policy)} and "
+            f"{len(full)} found); generate both with the same --questions and --start"
+        )
     pairs = []
     for run in policy:
-        other = by_question.get((run.benchmark, run.question_id))
-        if other is None or len(policy) != len(full):
-            raise InputError(
-                f"question {run.question_id} of {run.benchmark}: the two runs must hold the same "
-                f"questions ({len(policy)} and {len(full)} found); generate both with the same "
-                "--questions and --start"
-            )
+        other = by_question[run.benchmark, run.question_id]
         if other.revisions < k:
             raise InputError(
                 f"question {run.question_id} of {run.benchmark} was revised {other.revisions} "

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from msjax.comparison import ALL, computed_tokens
+from msjax.comparison import ALL, computed_tokens, of_benchmark
 from msjax.records import Trajectory
 from msjax.summary import proportion
 from paper_figures import style
@@ -32,9 +32,9 @@ def draw(policy: Sequence[Trajectory], full: Sequence[Trajectory], stem: Path) -
     rows: list[dict[str, Any]] = []
     with style.panels(len(names)) as (figure, axes):
         for axis, name in zip(axes, names, strict=True):
-            fixed = [run for run in full if name in (ALL, run.benchmark)]
+            fixed = of_benchmark(full, name)
             points = [_point(name, f"fixed {k}", fixed, k) for k in range(rounds + 1)]
-            stopped = [run for run in policy if name in (ALL, run.benchmark)]
+            stopped = of_benchmark(policy, name)
             rule = _point(name, "rule", stopped, None)
             _errorbar(axis, points, color=style.OBSERVED, fmt="o-", label="fixed k rounds")
             for point in points:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msjax.errors import InputError
-from msjax.records import Trajectory, read_runs
+from msjax.records import read_runs
 from paper_figures import accuracy_per_round, accuracy_tokens
 
 _STYLE = """
@@ -38,8 +38,8 @@ class Results:
         self.fit = self._json("fit.json")
         self.rule = self._json("rule.json")
         self.pilot = read_runs(folder / "pilot.jsonl")
-        self.stopped = self._planned("fresh.jsonl")
-        self.full = self._planned(f"fresh.fixed-{self.provenance['rounds']}.jsonl")
+        self.stopped = read_runs(folder / "fresh.jsonl")
+        self.full = read_runs(folder / f"fresh.fixed-{self.provenance['rounds']}.jsonl")
 
     def _json(self, name: str) -> Any:
         path = self.folder / name
@@ -49,9 +49,6 @@ class Results:
             raise InputError(f"{path}: no such file; run `msjax reproduce` first") from None
         except ValueError as error:
             raise InputError(f"{path}: not JSON ({error}); run `msjax reproduce` again") from None
-
-    def _planned(self, name: str) -> list[Trajectory]:
-        return read_runs(self.folder / name)
 
 
 def write(folder: Path) -> Path:

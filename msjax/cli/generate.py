@@ -142,11 +142,11 @@ class Generate:
         return record_run(out, plan, rules, load_engine)
 
     def _round_plans(self) -> "dict[str, RoundPlan]":
+        import jax
         import jax.numpy as jnp
         import numpy as np
 
         from inference.store import load
-        from msjax.chain import TwoStateChain
         from msjax.stopping.markovscale import plan_rounds
 
         if self.posterior is None:
@@ -172,7 +172,7 @@ class Generate:
                     "what revising breaks is unknown; record a pilot that always revises"
                 )
             _warn(name, found.identified[:, b], found.contradicted[b])
-            draws = TwoStateChain(found.p0[:, b], found.p_ic[:, b], found.p_ci[:, b])
+            draws = jax.tree.map(lambda leaf, b=b: leaf[:, b], found.chain)
             plans[name] = plan_rounds(
                 draws, jnp.asarray(tokens), value=self.value, price=self.price
             )
@@ -180,12 +180,14 @@ class Generate:
 
 
 def _warn(benchmark: str, identified: Any, contradicted: bool) -> None:
+    from inference.posterior import PARAMETERS
+
     if contradicted:
         print(
             f"warning: {benchmark}: the pilot contradicts one homogeneous chain (see `msjax fit`); "
             "the plan is only as good as the pooled curve"
         )
-    names = [n for n, ok in zip(("p0", "p_ic", "p_ci"), identified, strict=True) if not ok]
+    names = [n for n, ok in zip(PARAMETERS, identified, strict=True) if not ok]
     if names:
         print(
             f"warning: {benchmark}: {' and '.join(names)} not identified by the pilot; "

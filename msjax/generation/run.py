@@ -98,11 +98,20 @@ class _Progress:
 
     def __init__(self, writer: RunWriter, bar: tqdm) -> None:
         self._writer, self._bar = writer, bar
+        self._runs = self._right = self._tokens = 0
+        for run in writer.finished:
+            self._count(run)
 
     def __call__(self, run: Trajectory) -> None:
         self._writer.write(run)
-        runs = self._writer.finished
-        accuracy = sum(r.correct[-1] for r in runs) / len(runs)
-        tokens = sum(usage.computed for r in runs for usage in r.tokens)
-        self._bar.set_postfix_str(f"accuracy {accuracy:.2f}, {tokens:,} tokens", refresh=False)
+        self._count(run)
+        accuracy = self._right / self._runs
+        self._bar.set_postfix_str(
+            f"accuracy {accuracy:.2f}, {self._tokens:,} tokens", refresh=False
+        )
         self._bar.update()
+
+    def _count(self, run: Trajectory) -> None:
+        self._runs += 1
+        self._right += run.correct[-1]
+        self._tokens += sum(usage.computed for usage in run.tokens)
