@@ -13,15 +13,14 @@ other arguments, and `jit`, `vmap` and (where the result is smooth) `grad` apply
 import dataclasses
 import enum
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
+from jaxtyping import Array, ArrayLike, Float, Int, Real
 
-from msjax.errors import InputError
+from msjax.errors import InputError, require
 
 __all__ = [
     "UNBOUNDED",
@@ -95,7 +94,7 @@ class TwoStateChain:
     def __init__(self, p0: ArrayLike, p_ic: ArrayLike, p_ci: ArrayLike) -> None:
         given = {"p0": p0, "p_ic": p_ic, "p_ci": p_ci}
         for name, value in given.items():
-            _require(name, value, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
+            require(name, value, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
         shapes = {name: jnp.shape(value) for name, value in given.items()}
         try:
             shape = np.broadcast_shapes(*shapes.values())
@@ -193,7 +192,7 @@ def accuracy_curve(chain: TwoStateChain, rounds: int) -> Float[Array, "*batch {r
 
     Reference: docs/theory.md A1.
     """
-    _require("rounds", rounds, lambda x: x >= 0, "give a number of rounds >= 0")
+    require("rounds", rounds, lambda x: x >= 0, "give a number of rounds >= 0")
     return jax.vmap(accuracy_after, in_axes=(None, 0), out_axes=-1)(chain, jnp.arange(rounds + 1))
 
 
@@ -287,7 +286,7 @@ def rounds_to_within(chain: TwoStateChain, eps: Real[ArrayLike, "..."]) -> Int[A
 
     Reference: docs/theory.md A4.
     """
-    _require("eps", eps, lambda x: x >= 0, "give a tolerance >= 0")
+    require("eps", eps, lambda x: x >= 0, "give a tolerance >= 0")
     gap, first_gain, condition, tolerance = jnp.broadcast_arrays(
         _gap(chain),
         jnp.abs(_resolved_first_gain(chain)),
@@ -339,8 +338,8 @@ def optimal_rounds(
     Reference: docs/theory.md A6; MarkovScale arXiv 2602.01120 (optimal scaling,
     *interpretation*).
     """
-    _require("value", value, lambda x: (x > 0) & np.isfinite(x), "give a finite value > 0")
-    _require("cost", cost, lambda x: (x >= 0) & np.isfinite(x), "give a finite cost >= 0")
+    require("value", value, lambda x: (x > 0) & np.isfinite(x), "give a finite value > 0")
+    require("cost", cost, lambda x: (x >= 0) & np.isfinite(x), "give a finite cost >= 0")
     gap, first_gain, condition, worth, price = jnp.broadcast_arrays(
         _gap(chain),
         _resolved_first_gain(chain),
@@ -374,8 +373,8 @@ def optimal_rounds_with_costs(
 
     Reference: docs/theory.md A6.
     """
-    _require("value", value, lambda x: (x > 0) & np.isfinite(x), "give a finite value > 0")
-    _require("costs", costs, lambda x: (x >= 0) & np.isfinite(x), "give finite costs >= 0")
+    require("value", value, lambda x: (x > 0) & np.isfinite(x), "give a finite value > 0")
+    require("costs", costs, lambda x: (x >= 0) & np.isfinite(x), "give finite costs >= 0")
     if jnp.ndim(costs) != 1:
         raise InputError(f"costs has shape {jnp.shape(costs)}; give one cost per round, a vector")
     per_round = jnp.asarray(costs, chain.dtype)
@@ -388,26 +387,11 @@ def optimal_rounds_with_costs(
     return jnp.argmax(worth >= best - slack, axis=-1).astype(jnp.int32)
 
 
-def _require(
-    name: str, value: Any, holds: Callable[[np.ndarray], Bool[np.ndarray, "..."]], remedy: str
-) -> None:
-    """Raise `InputError` at the first concrete element of `value` for which `holds` is false."""
-    if isinstance(value, jax.core.Tracer):
-        return
-    array = np.asarray(value)
-    good = holds(array)
-    if np.all(good):
-        return
-    index = tuple(int(i) for i in np.argwhere(~good)[0])
-    label = f"{name}[{', '.join(map(str, index))}]" if index else name
-    raise InputError(f"{label} is {array[index]}; {remedy}")
-
-
 def _rounds(k: ArrayLike) -> Int[Array, "..."]:
     """`k` as an int32 array, checked to be whole and non-negative."""
     if not jnp.issubdtype(jnp.result_type(k), jnp.integer):
         raise InputError(f"k is {k}; give the number of rounds as an integer")
-    _require("k", k, lambda x: x >= 0, "give a number of rounds >= 0")
+    require("k", k, lambda x: x >= 0, "give a number of rounds >= 0")
     return jnp.asarray(k, jnp.int32)
 
 

@@ -1,8 +1,36 @@
 """The one exception that means: the caller gave something that cannot be used."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool
+
 
 class InputError(ValueError):
     """Bad input: the message names the field, the value found and the remedy.
 
     Commands turn it into one line on standard error and exit status 2.
     """
+
+
+def require(
+    name: str, value: Any, holds: Callable[[np.ndarray], Bool[np.ndarray, "..."]], remedy: str
+) -> None:
+    """Raise `InputError` at the first concrete element of `value` for which `holds` is false."""
+    # Commands import this module before it is known whether JAX will be needed.
+    import jax
+    import numpy as np
+
+    if isinstance(value, jax.core.Tracer):
+        return
+    array = np.asarray(value)
+    good = holds(array)
+    if np.all(good):
+        return
+    index = tuple(int(i) for i in np.argwhere(~good)[0])
+    label = f"{name}[{', '.join(map(str, index))}]" if index else name
+    raise InputError(f"{label} is {array[index]}; {remedy}")

@@ -1,6 +1,5 @@
 """The report: one self-contained HTML page from the saved results of a reproduction."""
 
-import base64
 import json
 from collections.abc import Sequence
 from html import escape
@@ -9,19 +8,7 @@ from typing import Any
 
 from msjax.errors import InputError
 from msjax.records import read_runs
-from paper_figures import accuracy_per_round, accuracy_tokens
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em;
-       color: #1a1a1a; }
-table { border-collapse: collapse; margin: .8em 0; font-size: 13px; }
-th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child, td.text { text-align: left; }
-img { max-width: 100%; }
-.warning { background: #fff3e0; border-left: 4px solid #d55e00; padding: .4em .8em;
-           margin: .4em 0; }
-.note { color: #555; }
-"""
+from paper_figures import accuracy_per_round, accuracy_tokens, page
 
 
 class Results:
@@ -69,51 +56,36 @@ def write(folder: Path) -> Path:
         "<h2>1. What the pilot says</h2>",
         _verdicts(results.fit),
         _warnings(results.fit),
-        _image(rounds_figure, "Accuracy per round: observed, posterior band of p_k and its limit"),
+        page.image(
+            rounds_figure.read_bytes(),
+            "Accuracy per round: observed, posterior band of p_k and its limit",
+        ),
         _parameters(results.fit),
         "<h2>2. Assumption checks</h2>",
         _checks(results.fit),
         "<h2>3. The rule on fresh questions</h2>",
         _plans(results.rule, results.fit),
-        _image(tokens_figure, "Accuracy against computed tokens: fixed k and the rule"),
+        page.image(
+            tokens_figure.read_bytes(), "Accuracy against computed tokens: fixed k and the rule"
+        ),
         _comparison(results.rule["comparison"]),
         "<h2>4. The closed forms against simulation</h2>",
         _claims(results.verify),
     ]
-    page = folder / "report.html"
-    page.write_text(
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f"<title>msjax report</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
-    return page
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[int] = ()) -> str:
-    """A table of escaped cells; `text` names the columns that hold sentences."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = []
-    for row in rows:
-        cells = [
-            f"<td{' class=text' if i in text else ''}>{escape(cell)}</td>"
-            for i, cell in enumerate(row)
-        ]
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(body) + "\n</tbody></table>"
-    )
-
-
-def _image(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f"<p><img alt='{escape(caption)}' src='data:image/png;base64,{data}'></p>"
+    path = folder / "report.html"
+    path.write_text(page.frame("msjax report", body), encoding="utf-8")
+    return path
 
 
 def _interval(found: dict[str, float] | None, digits: int = 3, centre: str = "median") -> str:
     if found is None:
         return "not identified"
     return f"{found[centre]:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number, or what JSON's null stands for."""
+    return "not finite" if value is None else f"{value:{form}}"
 
 
 def _provenance(found: dict[str, Any]) -> str:
@@ -173,7 +145,7 @@ def _parameters(fit: dict[str, Any]) -> str:
             ]
         )
     header = ["benchmark", "questions", "p0", "p_ic", "p_ci", "r", "N*", "worst R-hat", "least ESS"]
-    return _table(header, rows)
+    return page.table(header, rows)
 
 
 def _checks(fit: dict[str, Any]) -> str:
@@ -182,7 +154,7 @@ def _checks(fit: dict[str, Any]) -> str:
         for name, found in fit["benchmarks"].items()
         for check in found["checks"]
     ]
-    return _table(["benchmark", "check", "finding"], rows, text=(1, 2))
+    return page.table(["benchmark", "check", "finding"], rows, text=(1, 2))
 
 
 def _plans(rule: dict[str, Any], fit: dict[str, Any]) -> str:
@@ -197,7 +169,7 @@ def _plans(rule: dict[str, Any], fit: dict[str, Any]) -> str:
         f"<p>A correct answer is worth {fit['value']:g}, a computed token (uncached prompt + "
         f"completion) costs {price:g}. The rule maximises the expected net value over the "
         "posterior.</p>"
-        + _table(["benchmark", "decision", "net value at k = 0, 1, ..."], rows, text=(1,))
+        + page.table(["benchmark", "decision", "net value at k = 0, 1, ..."], rows, text=(1,))
     )
 
 
@@ -225,7 +197,7 @@ def _comparison(comparisons: Sequence[dict[str, Any]]) -> str:
         "fixed tokens",
         "saved per question (paired)",
     ]
-    return _table(header, rows)
+    return page.table(header, rows)
 
 
 def _claims(claims: Sequence[dict[str, Any]]) -> str:
@@ -233,9 +205,9 @@ def _claims(claims: Sequence[dict[str, Any]]) -> str:
         [
             claim["id"],
             claim["statement"],
-            f"{claim['closed_form']:.6f}",
-            f"{claim['estimate']:.6f}",
-            f"{claim['z']:+.2f}",
+            _number(claim["closed_form"], ".6f"),
+            _number(claim["estimate"], ".6f"),
+            _number(claim["z"], "+.2f"),
             ("holds" if claim["holds"] else "refuted") if claim["ok"] else "FAILS",
         ]
         for claim in claims
@@ -248,4 +220,4 @@ def _claims(claims: Sequence[dict[str, Any]]) -> str:
         "standard errors apart",
         "verdict",
     ]
-    return _table(header, rows, text=(1,))
+    return page.table(header, rows, text=(1,))

@@ -29,11 +29,25 @@ _SETTINGS: Any = {
 
 
 @contextmanager
-def panels(count: int) -> Iterator[tuple[Figure, Sequence[Any]]]:
-    """A row of `count` panels in the common style; the figure is closed afterwards."""
+def panels(
+    count: int,
+    width: float = 2.9,
+    height: float = 3.1,
+    ratios: Sequence[float] | None = None,
+    share_y: bool = True,
+) -> Iterator[tuple[Figure, Sequence[Any]]]:
+    """A row of `count` panels in the common style; the figure is closed afterwards.
+
+    Panels are `width` by `height` inches on average, their widths in the given ratios.
+    """
     with plt.rc_context(rc=_SETTINGS):
         figure, axes = plt.subplots(
-            1, count, figsize=(0.6 + 2.9 * count, 3.1), squeeze=False, sharey=True
+            1,
+            count,
+            figsize=(0.6 + width * count, height),
+            squeeze=False,
+            sharey=share_y,
+            width_ratios=ratios,
         )
         try:
             yield figure, axes[0]

@@ -10,7 +10,21 @@ from jaxtyping import install_import_hook
 
 # The hook must precede the first import of the modules it checks.
 install_import_hook(
-    ["msjax.chain", "msjax.stopping", "msjax.models", "simulate", "inference"], "beartype.beartype"
+    [
+        "msjax.belief",
+        "msjax.best_of_n",
+        "msjax.chain",
+        "msjax.hybrid",
+        "msjax.path_laws",
+        "msjax.population",
+        "msjax.rounding",
+        "msjax.stopping",
+        "msjax.voting",
+        "msjax.models",
+        "simulate",
+        "inference",
+    ],
+    "beartype.beartype",
 )
 
 

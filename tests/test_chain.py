@@ -282,6 +282,17 @@ def test_accuracy_is_a_probability_and_swapping_right_and_wrong_mirrors_it(point
 
 
 @hypothesis_settings
+@given(chains)
+def test_curve_is_monotone_unless_it_oscillates(point):
+    chain = TwoStateChain(*point)
+    steps = np.diff(np.asarray(theory.accuracy_curve(chain, 30)))
+    if float(theory.eigenvalue(chain)) >= 0:
+        assert (steps >= -1e-6).all() or (steps <= 1e-6).all()
+    else:
+        assert (np.abs(steps[1:]) <= np.abs(steps[:-1]) + 1e-6).all()
+
+
+@hypothesis_settings
 @given(chains, st.integers(1, 200))
 def test_sign_of_the_gain_is_the_regime_at_every_round(point, k):
     with jax.enable_x64(True):

@@ -9,7 +9,7 @@ from msjax.errors import InputError
 from msjax.generation.ledger import Usage
 from msjax.records import Trajectory
 from msjax.summary import accuracy_per_round, proportion, summarise
-from simulate.claims import FALSE_ALARM
+from simulate.claims.evidence import FALSE_ALARM
 
 
 def run(question: str, correct: str, benchmark: str = "sums") -> Trajectory:

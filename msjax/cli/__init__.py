@@ -15,6 +15,7 @@ from msjax.cli.fit import Fit
 from msjax.cli.generate import Generate
 from msjax.cli.report import Report
 from msjax.cli.reproduce import Reproduce
+from msjax.cli.sensitivity import Sensitivity
 from msjax.cli.verify import Verify
 from msjax.cli.weights import Weights
 from msjax.errors import InputError
@@ -25,6 +26,7 @@ Command = (
     | Annotated[Generate, _subcommand("generate")]
     | Annotated[Fit, _subcommand("fit")]
     | Annotated[Verify, _subcommand("verify")]
+    | Annotated[Sensitivity, _subcommand("sensitivity")]
     | Annotated[Report, _subcommand("report")]
     | Annotated[Reproduce, _subcommand("reproduce")]
 )

@@ -1,28 +1,29 @@
-"""`msjax verify`: every closed form of the two-state chain against Monte Carlo."""
+"""`msjax verify`: every claim of the theory against exact arithmetic and simulation."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from simulate.claims import ClaimResult
+    from simulate.claims.verify import ClaimResult
 
 __all__ = ["Verify"]
 
-_ROW = "{:<20} {:>11} {:>11} {:>10} {:>8}  {}"
+_ROW = "{:<22} {:>9} {:>12} {:>12} {:>9} {:>8}  {}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """Check every closed form of docs/theory.md against simulated chains.
+    """Check every claim of docs/theory.md: closed form, exact arithmetic, Monte Carlo.
 
     Exit status 1 if any claim fails. Example: msjax verify --section A4 --seed 7
     """
 
     chains: int = 1_000_000
-    """Chains simulated per setting of (p0, p_ic, p_ci), at least 10,000."""
+    """Paths simulated per setting, at least 10,000; ensembles have a thousand times as many."""
 
     seed: int = 0
     """Random seed; printed, so that a run can be repeated."""
@@ -30,33 +31,125 @@ class Verify:
     section: str | None = None
     """Only the claims of one section of docs/theory.md, such as A6."""
 
+    claim: tuple[str, ...] = ()
+    """Only these claims, such as A1.transient."""
+
+    precision: Literal["float32", "float64"] = "float64"
+    """Precision of the closed forms."""
+
+    devices: int | None = None
+    """Spread paths over this many devices (CPU threads, on a CPU); does not change any number."""
+
+    sabotage: float | None = None
+    """Multiply each closed form by 1 + SABOTAGE and report which claims the check catches."""
+
+    report: Path | None = None
+    """Also write a report with a plot of all residuals: a .html or .md file."""
+
     json: Path | None = None
     """Also write the results to this file, as a JSON list of claims."""
 
     def run(self) -> int:
         """Run the checks, print the table and return the exit status."""
+        if self.devices is not None:
+            _use_devices(self.devices)
+
         import jax
+        from tqdm import tqdm
 
         from msjax.cli.output import write_json
-        from simulate.claims import FALSE_ALARM, run_claims
+        from paper_figures import claims_report
+        from simulate.claims import CLAIMS
+        from simulate.claims.claim import Laboratory
+        from simulate.claims.verify import gather, judge, select
 
-        results = run_claims(jax.random.key(self.seed), self.chains, self.section)
-        print(f"seed {self.seed}, {self.chains:,} chains per setting")
-        print(_ROW.format("claim", "closed form", "Monte Carlo", "std error", "z", "verdict"))
-        for result in results:
-            print(_line(result))
-        failed = [result.id for result in results if not result.ok]
-        comparisons = sum(result.comparisons for result in results)
-        print(
-            f"{len(results) - len(failed)} of {len(results)} claims as stated, {comparisons:,} "
-            f"comparisons, |z| allowed {results[0].threshold:.2f} "
-            f"(false alarm {FALSE_ALARM:g} for the whole run); rows show the worst comparison"
-        )
-        if failed:
-            print(f"FAILED: {', '.join(failed)}")
+        if self.report is not None:
+            claims_report.check_path(self.report)
+        claims = select(CLAIMS, self.section, self.claim)
+        if self.sabotage is not None:
+            claims = [claim for claim in claims if claim.holds]
+        laboratory = Laboratory(jax.random.key(self.seed), self.chains)
+        findings = gather(claims, laboratory, self.precision, self.sabotage or 0.0)
+        progress = tqdm(findings, total=len(claims), unit="claim", disable=None, leave=False)
+        results = judge(list(progress))
+        print(f"seed {self.seed}, {self.chains:,} paths per setting, closed forms {self.precision}")
+        if self.sabotage is not None:
+            return self._report_caught(results)
+        failed = _print_table(results)
         if self.json is not None:
             write_json(self.json, results)
+        if self.report is not None:
+            print(f"report: {claims_report.write(results, self.seed, self.chains, self.report)}")
         return 1 if failed else 0
+
+    def _report_caught(self, results: Sequence[ClaimResult]) -> int:
+        """Which falsified closed forms were noticed, and by what."""
+        from msjax.cli.output import write_json
+
+        rows = [
+            {
+                "id": result.id,
+                "caught": not result.ok,
+                "by_exact": not result.exact_ok,
+                "by_monte_carlo": not result.monte_carlo_ok,
+            }
+            for result in results
+        ]
+        for row in rows:
+            by = [name for name in ("exact", "monte_carlo") if row[f"by_{name}"]]
+            print(f"{row['id']:<22} {'caught by ' + ' and '.join(by) if by else 'NOT caught'}")
+        caught = sum(bool(row["caught"]) for row in rows)
+        print(f"{caught} of {len(rows)} closed forms that are off by {self.sabotage:g} were caught")
+        if self.json is not None:
+            write_json(self.json, rows)
+        return 1 if caught else 0
+
+
+def _use_devices(devices: int) -> None:
+    """Make that many devices, before JAX starts.
+
+    Raises:
+        InputError: fewer than one, or more than this process has or can make.
+    """
+    from msjax.errors import InputError
+
+    if devices < 1:
+        raise InputError(f"devices is {devices}; give a number >= 1")
+    import jax
+
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:  # JAX has started: it has the devices it has
+        pass
+    if len(jax.devices()) < devices:
+        raise InputError(
+            f"devices is {devices}, but there are {len(jax.devices())}; give at most that many"
+        )
+
+
+def _print_table(results: Sequence[ClaimResult]) -> list[str]:
+    """One row per claim, by section; returns the ids of those that fail."""
+    from simulate.claims.evidence import FALSE_ALARM
+
+    header = ("claim", "exact err", "closed form", "Monte Carlo", "std error", "z", "verdict")
+    print(_ROW.format(*header))
+    section = results[0].section
+    for result in results:
+        if result.section != section:
+            print()
+            section = result.section
+        print(_line(result))
+    failed = [result.id for result in results if not result.ok]
+    simulated = sum(result.comparisons for result in results)
+    exact = sum(result.exact_values for result in results)
+    print(
+        f"{len(results) - len(failed)} of {len(results)} claims as stated: {exact:,} exact values, "
+        f"{simulated:,} Monte Carlo comparisons, |z| allowed {results[0].threshold:.2f} "
+        f"(false alarm {FALSE_ALARM:g} for the whole run); rows show the worst comparison"
+    )
+    if failed:
+        print(f"FAILED: {', '.join(failed)}")
+    return failed
 
 
 def _line(result: ClaimResult) -> str:
@@ -65,9 +158,11 @@ def _line(result: ClaimResult) -> str:
     if not result.holds:
         verdict += f": '{result.statement}'"
     if not result.ok:
-        verdict += " at p0={:g} p_ic={:g} p_ci={:g}".format(*result.chain)
+        sides = (("exact value", result.exact_ok), ("Monte Carlo", result.monte_carlo_ok))
+        verdict += f" ({', '.join(name for name, fine in sides if not fine)}) at {result.setting}"
     return _ROW.format(
         result.id,
+        f"{result.exact_error:.1e}",
         f"{result.closed_form:.6f}",
         f"{result.estimate:.6f}",
         f"{result.standard_error:.1e}",

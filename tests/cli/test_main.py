@@ -20,7 +20,10 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["weights", "generate", "fit", "verify", "report", "reproduce"])
+COMMANDS = ["weights", "generate", "fit", "verify", "sensitivity", "report", "reproduce"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -41,6 +44,7 @@ def test_every_command_explains_itself_with_an_example(command, capsys) -> None:
         (["generate", "out.jsonl", "--rule", "posterior", "--posterior", "absent.nc"], "absent.nc"),
         (["generate", "out.jsonl", "--model", "absent"], "absent"),
         (["generate", "out.jsonl", "--questions", "0"], "questions = 0"),
+        (["sensitivity", "--p0", "1.5", "--p-ic", ".3", "--p-ci", ".1"], "p0 is 1.5"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch, capsys):

@@ -32,10 +32,46 @@ def test_a_wrong_closed_form_gives_status_1(monkeypatch, capsys):
 
 
 def test_unknown_section_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="A1, A2, A3, A4, A5, A6, A10"):
+    with pytest.raises(InputError, match="section is .B9.; choose one of A1, A2, .*E5"):
         Verify(section="B9").run()
 
 
 def test_command_line():
     command = tyro.cli(Verify, args=["--section", "A4", "--seed", "7", "--chains", "50000"])
     assert command == Verify(chains=50_000, seed=7, section="A4")
+
+
+def test_sabotage_reports_what_is_caught(tmp_path, capsys):
+    path = tmp_path / "sabotage.json"
+    options = {"chains": 10_000, "claim": ("A1.transient", "A2.rates_decide", "E2.posterior")}
+    assert Verify(sabotage=1e-4, json=path, **options).run() == 1
+    rows = json.loads(path.read_text())
+    assert [(row["id"], row["caught"]) for row in rows] == [
+        ("A1.transient", True),
+        ("E2.posterior", True),
+    ]
+    assert "2 of 2 closed forms that are off by 0.0001 were caught" in capsys.readouterr().out
+    assert Verify(sabotage=0.0, **options).run() == 0
+
+
+def test_a_report_beside_the_table(tmp_path):
+    page = tmp_path / "claims.html"
+    assert Verify(chains=10_000, section="A10", precision="float32", report=page).run() == 0
+    assert "A10.frozen" in page.read_text()
+    with pytest.raises(InputError, match=".pdf"):
+        Verify(report=tmp_path / "claims.pdf").run()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"claim": ("A4.rates",)}, "did you mean A4.rate"),
+        ({"chains": 100}, "n_chains is 100"),
+        ({"devices": 0}, "devices is 0"),
+        ({"devices": 1000}, "devices is 1000, but there are"),
+        ({"section": "A1", "claim": ("A2.regime",)}, "no claim"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        Verify(**options).run()

@@ -13,7 +13,7 @@ from inference.fit import run_nuts
 from inference.models import UNIFORM, BetaPrior, Tally, exact_posterior, tally
 from inference.posterior import ChainPosterior
 from inference.push_forward import estimate, quantities
-from simulate.claims import FALSE_ALARM
+from simulate.claims.evidence import FALSE_ALARM
 
 QUESTIONS, ROUNDS = 20, 4
 EXACT, NUTS = 600, 100

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from inference.checks import LEVEL, NAMES, check_chain
-from simulate.claims import FALSE_ALARM
+from simulate.claims.evidence import FALSE_ALARM
 
 DATA_SETS, REPLICATES = 150, 199
 

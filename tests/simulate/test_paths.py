@@ -1,18 +1,25 @@
 """Monte Carlo of chains against the enumerated law of all paths."""
 
 import itertools
+import socket
+import subprocess
+import sys
 
-import chex
 import jax
 import numpy as np
 import pytest
 from scipy import stats
 
-from msjax.chain import TwoStateChain
+from msjax.chain import TwoStateChain, accuracy_curve
 from msjax.errors import InputError
-from simulate import paths as simulation
-from simulate.claims import FALSE_ALARM
-from simulate.paths import simulate_counts, simulate_joint_counts, simulate_paths
+from simulate import functionals
+from simulate.claims.evidence import FALSE_ALARM
+from simulate.paths import (
+    simulate_counts,
+    simulate_histogram,
+    simulate_joint_counts,
+    simulate_paths,
+)
 
 POINTS = [(0.3, 0.2, 0.1), (0.9, 0.4, 0.2), (0.1, 0.7, 0.8), (0.5, 0.5, 0.5)]
 
@@ -58,12 +65,19 @@ def test_zero_rounds_and_one_chain():
 
 
 def test_other_probabilities_do_not_compile_again():
-    counted = jax.jit(
-        chex.assert_max_traces(simulation._counts.__wrapped__, n=1),
-        static_argnames=("n_chains", "rounds"),
-    )
-    for seed, point in enumerate(POINTS):
-        counted(jax.random.key(seed), TwoStateChain(*point), n_chains=100, rounds=3)
+    functional = functionals.correct_count(3)
+    runs = [
+        simulate_counts,
+        simulate_joint_counts,
+        simulate_paths,
+        lambda key, chain, n, rounds: simulate_histogram(key, chain, n, rounds, functional),
+    ]
+    for run in runs:
+        run(jax.random.key(0), TwoStateChain(*POINTS[0]), 100, 3)
+        with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("jax._src.compiler.backend_compile_and_load", None)
+            for seed, point in enumerate(POINTS):
+                run(jax.random.key(seed), TwoStateChain(*point), 100, 3)
 
 
 def test_vmap_over_keys_and_chains():
@@ -82,6 +96,87 @@ def test_no_key_is_used_twice():
         simulate_counts(jax.random.key(7), TwoStateChain(0.3, 0.2, 0.1), 64, 3)
 
 
+def test_blocks_hold_the_chains_asked_for():
+    """More chains than one block holds, and a number that fills no whole word."""
+    chain, n = TwoStateChain(0.3, 0.2, 0.1), 300_007
+    paths = np.asarray(simulate_paths(jax.random.key(8), chain, n, 5))
+    assert paths.shape == (n, 6)
+    assert (paths[:100_000] != paths[150_000:250_000]).any(axis=0).all()
+    np.testing.assert_array_equal(simulate_counts(jax.random.key(8), chain, n, 5), paths.sum(0))
+
+
+def test_one_chain_per_path():
+    """Rows of a population: each follows its own law."""
+    n = 50_001
+    kind = np.arange(n) % len(POINTS)
+    rows = TwoStateChain(*np.array(POINTS).T[:, kind])
+    paths = np.asarray(simulate_paths(jax.random.key(10), rows, n, 4))
+    for which, point in enumerate(POINTS):
+        own = paths[kind == which]
+        expected = np.asarray(accuracy_curve(TwoStateChain(*point), 4))
+        for k in range(5):
+            found = stats.binomtest(int(own[:, k].sum()), len(own), float(expected[k]))
+            assert found.pvalue > FALSE_ALARM / 20
+
+
+def test_devices_do_not_change_a_bit():
+    """One, two and eight devices of another process; the numbers are those of one device here."""
+    script = """
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 8)
+from msjax.chain import TwoStateChain
+from simulate.functionals import longest_streak
+from simulate.paths import *
+key, chain = jax.random.key(12), TwoStateChain(0.3, 0.2, 0.1)
+for devices in (1, 2, 8):
+    where = jax.devices()[:devices]
+    print(np.asarray(simulate_counts(key, chain, 300_007, 5, where)).tolist())
+print(np.asarray(simulate_joint_counts(key, chain, 300_007, 5, where)).tolist())
+print(np.asarray(simulate_histogram(key, chain, 300_007, 5, longest_streak(5), where)).tolist())
+print(np.asarray(simulate_paths(key, chain, 300_007, 5, where)).sum(1).tolist())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    key, chain = jax.random.key(12), TwoStateChain(0.3, 0.2, 0.1)
+    here = [
+        *(simulate_counts(key, chain, 300_007, 5) for _ in range(3)),
+        simulate_joint_counts(key, chain, 300_007, 5),
+        simulate_histogram(key, chain, 300_007, 5, functionals.longest_streak(5)),
+        np.asarray(simulate_paths(key, chain, 300_007, 5)).sum(1),
+    ]
+    assert done.stdout.splitlines() == [str(np.asarray(x).tolist()) for x in here]
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_every_host_of_a_distributed_run_gets_the_whole_result(hosts):
+    script = """
+import sys, jax, numpy as np
+port, hosts, rank = map(int, sys.argv[1:])
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=hosts, process_id=rank)
+from msjax.chain import TwoStateChain
+from simulate.paths import simulate_counts
+assert len(jax.devices()) == hosts
+counts = simulate_counts(jax.random.key(12), TwoStateChain(.3, .2, .1), 300_007, 5)
+print(np.asarray(counts).tolist())
+"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(port), str(hosts), str(rank)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(hosts)
+    ]
+    printed = [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes]
+    here = simulate_counts(jax.random.key(12), TwoStateChain(0.3, 0.2, 0.1), 300_007, 5)
+    assert printed == hosts * [str(np.asarray(here).tolist())]
+
+
 @pytest.mark.parametrize("run", [simulate_counts, simulate_joint_counts, simulate_paths])
 @pytest.mark.parametrize(
     ("chain", "n_chains", "rounds", "message"),
@@ -95,3 +190,8 @@ def test_no_key_is_used_twice():
 def test_bad_input_is_named(run, chain, n_chains, rounds, message):
     with pytest.raises(InputError, match=message):
         run(jax.random.key(0), TwoStateChain(*chain), n_chains, rounds)
+
+
+def test_memory_that_is_not_there_is_refused_with_what_to_lower():
+    with pytest.raises(InputError, match="lower n_chains or rounds, or use simulate_counts"):
+        simulate_paths(jax.random.key(0), TwoStateChain(0.3, 0.2, 0.1), 2_000_000_000, 5000)

@@ -1,0 +1,131 @@
+"""The claims on beliefs hold, and a plausible mistake in any closed form is caught."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msjax import belief as theory
+from simulate.claims import beliefs as claims
+from simulate.claims.beliefs import HIDDEN, SEEING, hidden_runs
+from simulate.claims.claim import Laboratory
+from simulate.claims.verify import gather, judge, select
+
+
+@pytest.fixture(scope="module")
+def laboratory():
+    """Simulations shared by every test of this file."""
+    return Laboratory(jax.random.key(6), 100_000)
+
+
+def verdicts(laboratory, ids=(), **options):
+    found = gather(select(claims.CLAIMS, None, ids), laboratory, **options)
+    return {result.id: result for result in judge(list(found))}
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_every_claim_stands(laboratory, precision):
+    results = verdicts(laboratory, precision=precision)
+    assert len(results) == 7
+    assert [r.id for r in results.values() if not r.ok] == []
+
+
+@pytest.mark.parametrize("sabotage", [1e-4, -1e-4])
+def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory, sabotage):
+    results = verdicts(laboratory, sabotage=sabotage)
+    assert [r.id for r in results.values() if r.exact_ok] == []
+
+
+def test_simulation_alone_catches_a_thousandth(laboratory):
+    results = verdicts(laboratory, sabotage=1e-3)
+    assert [r.id for r in results.values() if r.monte_carlo_ok] == []
+
+
+ORIGINAL = {name: getattr(theory, name) for name in theory.__all__}
+
+
+def one_step_values(*problem, **options):
+    """As if no more than one revision could be made."""
+    best = ORIGINAL["optimal_continuation"](*problem, **options)
+    one = jnp.minimum(1, jnp.arange(best.value_to_go.shape[0]))
+    return best._replace(value_to_go=best.value_to_go[one])
+
+
+def free_continuation(chain, value, cost, *others, **options):
+    """As if later revisions cost nothing."""
+    return ORIGINAL["optimal_continuation"](chain, value, 0 * cost, *others, **options)
+
+
+def wrong_answers_kept(chain, changed, keep_wrong):
+    """As if a wrong answer never gave way to another wrong one."""
+    return ORIGINAL["filter_changes"](chain, changed, 0 * keep_wrong + 1)
+
+
+MUTANTS = {
+    "forgets the broken": (
+        "predict",
+        lambda chain, b: chain.p_ic + (1 - chain.p_ic) * b,
+        ["C1.predict"],
+    ),
+    "free threshold": (
+        "continue_threshold",
+        lambda chain, value, cost: ORIGINAL["continue_threshold"](chain, value, 0 * cost),
+        ["C1.threshold"],
+    ),
+    "decides by the rates": (
+        "worth_continuing",
+        lambda chain, b, value, cost: jnp.broadcast_to(chain.p_ic > chain.p_ci, jnp.shape(b)),
+        ["C1.threshold", "C1.nothing_seen"],
+    ),
+    "one step": ("optimal_continuation", one_step_values, ["C1.nothing_seen", "C1.look_ahead"]),
+    "free": ("optimal_continuation", free_continuation, ["C1.nothing_seen", "C1.look_ahead"]),
+    "wrong way round": (
+        "update_on_score",
+        lambda b, ratio: ORIGINAL["update_on_score"](b, -ratio),
+        ["C2.score"],
+    ),
+    "forgets the prior": (
+        "update_on_score",
+        lambda b, ratio: jax.nn.sigmoid(ratio),
+        ["C2.score"],
+    ),
+    "wrong answers kept": ("filter_changes", wrong_answers_kept, ["C2.change"]),
+    "likelihood of the last change": (
+        "log_likelihood_of_changes",
+        lambda chain, changed, rho: ORIGINAL["log_likelihood_of_changes"](
+            chain, changed[:, -1:], rho
+        ),
+        ["C2.change"],
+    ),
+    "only flips change": (
+        "change_probability",
+        lambda chain, b, rho: b * chain.p_ci + (1 - b) * chain.p_ic,
+        ["C2.change_probability"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MUTANTS)
+def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, laboratory, mistake):
+    name, mutant, caught_by = MUTANTS[mistake]
+    monkeypatch.setattr(theory, name, mutant)
+    results = verdicts(laboratory, caught_by)
+    assert [r.id for r in results.values() if r.monte_carlo_ok or r.exact_ok] == []
+
+
+def test_looking_ahead_matters_in_some_setting_and_not_in_all(laboratory):
+    differs = [claims._exact_seeing(setting)[3:] for setting in SEEING]
+    assert differs[0].tolist() == [0, 1, 1]
+    assert np.sum(differs) == 2
+
+
+def test_every_run_is_counted_once_and_runs_differ(laboratory):
+    for setting in HIDDEN:
+        counts = laboratory.run(hidden_runs, setting)
+        assert [level.shape for level in counts] == [(2, 1), (2, 2), (2, 4), (2, 8)]
+        for level, later in zip(counts, counts[1:], strict=False):
+            # The later change is the higher bit: both halves of it make up the level before.
+            together = later.reshape(2, 2, -1).sum(axis=(0, 1))
+            np.testing.assert_array_equal(together, level.sum(axis=0))
+    pilot = laboratory.run(hidden_runs, HIDDEN[0], "pilot")
+    assert np.any(pilot[-1] != laboratory.run(hidden_runs, HIDDEN[0])[-1])

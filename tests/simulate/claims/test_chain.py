@@ -1,0 +1,109 @@
+"""The claims on one chain hold, and a plausible mistake in any closed form is caught."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msjax import chain as theory
+from simulate.claims import chain as claims
+from simulate.claims.claim import Laboratory
+from simulate.claims.verify import gather, judge, select
+from simulate.paths import simulate_joint_counts
+
+
+@pytest.fixture(scope="module")
+def laboratory():
+    """Simulations shared by every test of this file."""
+    return Laboratory(jax.random.key(11), 200_000)
+
+
+def verdicts(laboratory, section=None, **options):
+    found = gather(select(claims.CLAIMS, section), laboratory, **options)
+    return {result.id: result for result in judge(list(found))}
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_every_claim_stands_and_the_known_error_is_refuted(laboratory, precision):
+    results = verdicts(laboratory, precision=precision)
+    assert len(results) == 16
+    assert [r.id for r in results.values() if not r.ok] == []
+
+
+@pytest.mark.parametrize("sabotage", [1e-4, -1e-4])
+def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory, sabotage):
+    results = verdicts(laboratory, sabotage=sabotage)
+    assert [r.id for r in results.values() if r.holds and r.exact_ok] == []
+
+
+def test_simulation_alone_catches_a_thousandth(laboratory):
+    results = verdicts(laboratory, sabotage=1e-3)
+    missed = {r.id for r in results.values() if r.holds and r.monte_carlo_ok}
+    # Orders and whole numbers of rounds do not change when they are off by a thousandth.
+    whole = {"A2.regime", "A4.rounds_to_within", "A6.optimal_rounds", "A6.round_costs"}
+    paths_only = {"A1.two_rounds", "A10.independent"}  # not enough paths here; ensembles have
+    assert missed <= whole | paths_only
+
+
+def off_by_a_percent(function):
+    return lambda *args: function(*args) * (1 + 1e-2)
+
+
+def mutant(name):
+    """A closed form with a plausible mistake, and the claims that have to notice it."""
+    original = getattr(theory, name)
+    return {
+        "accuracy_after": off_by_a_percent(original),
+        "stationary_accuracy": off_by_a_percent(original),
+        "total_variation": lambda chain, k: original(chain, k + 1),
+        "marginal_gain": lambda chain, k: original(chain, k + 1),
+        "eigenvalue": lambda chain: 1 - chain.p_ic,
+        "half_life": lambda chain: 2 * original(chain),
+        "regime": lambda chain: jnp.sign(chain.p_ic - chain.p_ci).astype(int),
+        "accuracy_range": lambda chain: theory.AccuracyRange(
+            jnp.fmax(chain.p0, theory.stationary_accuracy(chain)),
+            jnp.fmin(chain.p0, theory.stationary_accuracy(chain)),
+        ),
+        "rounds_to_within": lambda chain, eps: original(chain, eps) + 1,
+        "optimal_rounds": lambda chain, value, cost: (
+            jnp.minimum(9, original(chain, value, cost)) + 1
+        ),
+        "optimal_rounds_with_costs": lambda chain, value, costs: original(
+            chain, value, costs[0] * np.ones_like(costs)
+        ),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "caught_by"),
+    [
+        ("accuracy_after", {"A1.transient", "A1.two_rounds"}),
+        ("stationary_accuracy", {"A10.independent"}),
+        ("total_variation", {"A4.rate"}),
+        ("marginal_gain", {"A5.marginal_gain"}),
+        ("eigenvalue", {"A4.memory"}),
+        ("half_life", {"A4.half_life"}),
+        ("regime", {"A2.regime"}),
+        ("accuracy_range", {"A3.range"}),
+        ("rounds_to_within", {"A4.rounds_to_within"}),
+        ("optimal_rounds", {"A6.optimal_rounds"}),
+        ("optimal_rounds_with_costs", {"A6.round_costs"}),
+    ],
+)
+def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, laboratory, name, caught_by):
+    monkeypatch.setattr(theory, name, mutant(name))
+    section = next(iter(caught_by)).split(".")[0]
+    results = verdicts(laboratory, section)
+    assert caught_by <= {r.id for r in results.values() if not r.monte_carlo_ok}
+    assert caught_by <= {r.id for r in results.values() if not r.exact_ok}
+
+
+def test_a_single_impossible_path_is_caught(monkeypatch):
+    def one_moved(key, chain, *size):
+        joint = np.array(simulate_joint_counts(key, chain, *size))
+        joint[3, 3] += chain.p_ic == chain.p_ci == 0
+        return joint
+
+    monkeypatch.setattr(claims, "simulate_joint_counts", one_moved)
+    results = verdicts(Laboratory(jax.random.key(3), 200_000), "A10")
+    assert {r.id for r in results.values() if not r.monte_carlo_ok} == {"A10.frozen"}
