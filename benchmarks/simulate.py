@@ -218,10 +218,10 @@ def compare(options: Simulate) -> list[Row]:
 
 def ensemble_seconds(rounds: int, repeats: int = 50) -> list[float]:
     """Times of 10^9 chains by binomial thinning, the first with compilation left out."""
-    times = []
-    for seed in range(repeats + 1):
+    model, times = chain(), []
+    for key in jax.random.split(jax.random.key(0), repeats + 1):
         started = time.perf_counter()
-        simulate_ensemble(jax.random.key(seed), chain(), 10**9, rounds)
+        simulate_ensemble(key, model, 10**9, rounds)
         times.append(time.perf_counter() - started)
     return sorted(times[1:])
 

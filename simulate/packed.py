@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Complex64, Float, Int, Key, UInt32
 
 from msjax.chain import TwoStateChain
 
@@ -26,6 +26,7 @@ __all__ = ["CHAINS_PER_WORD", "Coins", "Seed", "coins_of", "next_states", "seed_
 CHAINS_PER_WORD = 32
 
 _DIGITS = 64
+_DIGITS_AT_ONCE = 4
 _DENSE_DIGITS = 12  # leave one coin in 4096 undecided
 _FOLD = 16
 _ALL = 0xFFFFFFFF
@@ -82,26 +83,38 @@ def next_states(
     """
     repair = jnp.where(k == 0, coins.p0, coins.p_ic)
     words = first_word.astype(jnp.uint32) + jax.lax.iota(jnp.uint32, states.size)
-    none = jnp.zeros_like(states)
     draw = _Draw(seed, repair, coins.p_ci, k)
-    tossed = _Tossed(words, states, none, none | jnp.uint32(_ALL))
-    for digit in range(0, _DENSE_DIGITS, 2):
-        tossed = draw.two_digits(tossed, jnp.uint32(digit))
+    none = jnp.zeros_like(states)
+    toss = draw.first_digits(words, states, _Toss.of(none, none | jnp.uint32(_ALL)))
     alike = repair.shape[1] == 1
     if alike and states.size % _FOLD == 0:
-        tossed = _finish_folded(draw, tossed)
+        flips = _finish_folded(draw, words, states, toss)
     else:
-        tossed = draw.the_rest(tossed)
-    return states ^ tossed.below
+        flips = draw.the_rest(words, states, toss)
+    return states ^ flips
 
 
-class _Tossed(NamedTuple):
-    """Coins half way: `below` are decided to flip, `undecided` need more digits."""
+class _Toss(NamedTuple):
+    """Coins half way: bits of those decided to flip, and of those undecided.
 
-    words: UInt32[Array, "words"]
-    states: UInt32[Array, "words"]
-    below: UInt32[Array, "words"]
-    undecided: UInt32[Array, "words"]
+    XLA computes each array in a loop of its own, so that two would draw all the digits twice.
+    They are kept as the two parts of one complex array, which only ever carries their bits.
+    """
+
+    parts: Complex64[Array, "words"]
+
+    @classmethod
+    def of(cls, flips: UInt32[Array, "words"], undecided: UInt32[Array, "words"]) -> "_Toss":
+        as_floats = (jax.lax.bitcast_convert_type(x, jnp.float32) for x in (flips, undecided))
+        return cls(jax.lax.complex(*as_floats))
+
+    @property
+    def flips(self) -> UInt32[Array, "words"]:
+        return jax.lax.bitcast_convert_type(jax.lax.real(self.parts), jnp.uint32)
+
+    @property
+    def undecided(self) -> UInt32[Array, "words"]:
+        return jax.lax.bitcast_convert_type(jax.lax.imag(self.parts), jnp.uint32)
 
 
 class _Draw(NamedTuple):
@@ -112,16 +125,34 @@ class _Draw(NamedTuple):
     break_: UInt32[Array, "digits ..."]
     k: UInt32[Array, ""]
 
-    def two_digits(self, tossed: _Tossed, digit: UInt32[Array, ""]) -> _Tossed:
-        """Digits number `digit` and the next, one Threefry block for each word."""
-        below, undecided = tossed.below, tossed.undecided
-        address = self.k * jnp.uint32(_DIGITS // 2) + digit // 2
-        drawn = _threefry(self.seed, tossed.words, jnp.broadcast_to(address, tossed.words.shape))
-        for offset, uniform in enumerate(drawn):
-            limit = self.limit(tossed.states, digit + jnp.uint32(offset))
-            below = below | (undecided & limit & ~uniform)
-            undecided = undecided & ~(uniform ^ limit)
-        return tossed._replace(below=below, undecided=undecided)
+    def next_digits(
+        self,
+        words: UInt32[Array, "words"],
+        states: UInt32[Array, "words"],
+        digit: UInt32[Array, ""],
+        toss: _Toss,
+    ) -> _Toss:
+        """`_DIGITS_AT_ONCE` digits from `digit` on."""
+        flips, undecided = toss.flips, toss.undecided
+        for pair in range(0, _DIGITS_AT_ONCE, 2):
+            address = self.k * jnp.uint32(_DIGITS // 2) + (digit + jnp.uint32(pair)) // 2
+            drawn = _threefry(self.seed, words, jnp.broadcast_to(address, words.shape))
+            for offset, uniform in enumerate(drawn, pair):
+                limit = self.limit(states, digit + jnp.uint32(offset))
+                flips = flips | (undecided & limit & ~uniform)
+                undecided = undecided & ~(uniform ^ limit)
+        return _Toss.of(flips, undecided)
+
+    def first_digits(
+        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
+    ) -> _Toss:
+        """The digits that every coin gets."""
+
+        def draw(step: Int[Array, ""], toss: _Toss) -> _Toss:
+            digit = step.astype(jnp.uint32) * jnp.uint32(_DIGITS_AT_ONCE)
+            return self.next_digits(words, states, digit, toss)
+
+        return jax.lax.fori_loop(0, _DENSE_DIGITS // _DIGITS_AT_ONCE, draw, toss)
 
     def limit(
         self, states: UInt32[Array, "words"], digit: UInt32[Array, ""]
@@ -131,45 +162,45 @@ class _Draw(NamedTuple):
         right = jax.lax.dynamic_index_in_dim(self.break_, digit, keepdims=False)
         return (states & right) | (~states & wrong)
 
-    def the_rest(self, tossed: _Tossed) -> _Tossed:
-        """Further digits until every coin is decided."""
+    def the_rest(
+        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
+    ) -> UInt32[Array, "words"]:
+        """Which coins flip, after as many further digits as it takes."""
 
-        def more(carry: tuple[UInt32[Array, ""], _Tossed]) -> tuple[UInt32[Array, ""], _Tossed]:
-            digit, tossed = carry
-            return digit + jnp.uint32(2), self.two_digits(tossed, digit)
+        def more(carry: tuple[UInt32[Array, ""], _Toss]) -> tuple[UInt32[Array, ""], _Toss]:
+            digit, toss = carry
+            toss = self.next_digits(words, states, digit, toss)
+            return digit + jnp.uint32(_DIGITS_AT_ONCE), toss
 
-        _, tossed = jax.lax.while_loop(
-            lambda carry: (carry[0] < _DIGITS) & jnp.any(carry[1].undecided != 0),
-            more,
-            (jnp.uint32(_DENSE_DIGITS), tossed),
-        )
+        def wanted(carry: tuple[UInt32[Array, ""], _Toss]) -> Bool[Array, ""]:
+            return (carry[0] < _DIGITS) & jnp.any(carry[1].undecided != 0)
+
+        _, toss = jax.lax.while_loop(wanted, more, (jnp.uint32(_DENSE_DIGITS), toss))
         # The digits of 1 are all ones, those of 0 all zeros: what is still open goes with the last.
-        last = tossed.undecided & self.limit(tossed.states, jnp.uint32(_DIGITS - 1))
-        return tossed._replace(below=tossed.below | last)
+        return toss.flips | (toss.undecided & self.limit(states, jnp.uint32(_DIGITS - 1)))
 
 
-def _finish_folded(draw: _Draw, tossed: _Tossed) -> _Tossed:
+def _finish_folded(
+    draw: _Draw, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
+) -> UInt32[Array, "words"]:
     """`the_rest`, with the few undecided coins of `_FOLD` words gathered in one.
 
     Where two of them would meet in one bit, which is rare, nothing is gathered.
     """
-    size = tossed.words.size // _FOLD
-    folded_open, folded_states = (jnp.zeros(size, jnp.uint32) for _ in range(2))
-    met = jnp.zeros(size, jnp.uint32)
+    size = words.size // _FOLD
+    undecided, gathered_states, met = (jnp.zeros(size, jnp.uint32) for _ in range(3))
     for part in range(_FOLD):
         own = slice(part * size, (part + 1) * size)
-        undecided = tossed.undecided[own]
-        met = met | (folded_open & undecided)
-        folded_open = folded_open | undecided
-        folded_states = folded_states | (undecided & tossed.states[own])
+        met = met | (undecided & toss.undecided[own])
+        undecided = undecided | toss.undecided[own]
+        gathered_states = gathered_states | (toss.undecided[own] & states[own])
 
-    def together() -> UInt32[Array, "words"]:
-        none = jnp.zeros_like(folded_open)
-        folded = _Tossed(tossed.words[:size], folded_states, none, folded_open)
-        return tossed.below | (tossed.undecided & jnp.tile(draw.the_rest(folded).below, _FOLD))
+    def gathered() -> UInt32[Array, "words"]:
+        few = _Toss.of(jnp.zeros_like(undecided), undecided)
+        flips = draw.the_rest(words[:size], gathered_states, few)
+        return toss.flips | (toss.undecided & jnp.tile(flips, _FOLD))
 
-    below = jax.lax.cond(jnp.any(met != 0), lambda: draw.the_rest(tossed).below, together)
-    return tossed._replace(below=below)
+    return jax.lax.cond(jnp.any(met != 0), lambda: draw.the_rest(words, states, toss), gathered)
 
 
 def unpack(states: UInt32[Array, "words"]) -> Bool[Array, "chains"]:

@@ -41,6 +41,22 @@ def test_digits_of_one_chain_per_row_are_packed_by_row():
         assert int("".join(map(str, bits)), 2) == expected
 
 
+def test_the_two_parts_of_a_toss_keep_every_bit():
+    """Also patterns that are infinities, NaNs of both kinds, and subnormal numbers."""
+    rng = np.random.default_rng(0)
+    special = [0, 1, 0x80000000, 0x807FFFFF, 0x7F800000, 0x7F800001, 0xFFC00001, 0xFFFFFFFF]
+    words = np.append(rng.integers(0, 2**32, 10_000), special).astype(np.uint32)
+
+    @jax.jit
+    def carried(x, y):
+        body = lambda _, toss: packed._Toss.of(toss.flips ^ 0, toss.undecided)  # noqa: E731
+        return jax.lax.fori_loop(0, 3, body, packed._Toss.of(x, y))
+
+    toss = carried(words, words[::-1])
+    np.testing.assert_array_equal(toss.flips, words)
+    np.testing.assert_array_equal(toss.undecided, words[::-1])
+
+
 @pytest.mark.parametrize("p", [0.3, 2**-14, 1 - 1 / 3])
 def test_coins_are_independent_over_chains_rounds_and_lanes(p):
     """Neighbouring lanes, words and rounds agree as often as chance has it."""
