@@ -1,7 +1,6 @@
 """Claims on the accuracy of one chain: sections A1 to A6 and A10."""
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -25,6 +24,7 @@ ROUNDS = 16
 ChainSetting = tuple[Any, Any, Any]
 """(p0, p_ic, p_ci): numbers, or tracers while a closed form is compiled."""
 
+NEUTRAL: ChainSetting = (0.6, 0.3, 0.2)
 FROZEN: ChainSetting = (0.35, 0.0, 0.0)
 ALTERNATING: ChainSetting = (0.3, 1.0, 1.0)
 SETTINGS: tuple[ChainSetting, ...] = (
@@ -33,7 +33,7 @@ SETTINGS: tuple[ChainSetting, ...] = (
     (0.2, 0.2, 1 - math.sqrt(0.5) - 0.2),  # beneficial, half-life 2
     (0.55, 0.02, 0.01),  # slow, r = .97
     (0.9, 0.4, 0.2),  # harmful although p_ic > p_ci
-    (0.6, 0.3, 0.2),  # neutral
+    NEUTRAL,
     (0.1, 0.7, 0.8),  # r = -.5, the first round overshoots the limit
     (0.9, 0.8, 0.8),  # r = -.6, harmful
     (0.2, 0.6, 0.4),  # r = 0, rounds are independent
@@ -116,10 +116,6 @@ def _chain(setting: ChainSetting) -> TwoStateChain:
     return TwoStateChain(*setting)
 
 
-def _restarted(setting: ChainSetting) -> TwoStateChain:
-    return TwoStateChain(1.0, *setting[1:])
-
-
 def _accuracies(setting: ChainSetting) -> ArrayLike:
     return theory.accuracy_after(_chain(setting), _K)
 
@@ -129,7 +125,7 @@ def _simulated_accuracies(lab: Laboratory, setting: ChainSetting, predicted: Val
 
 
 def _both_right(setting: ChainSetting) -> ArrayLike:
-    again = theory.accuracy_after(_restarted(setting), _LATER - _EARLIER)
+    again = theory.accuracy_after(_chain((1.0, *setting[1:])), _LATER - _EARLIER)
     return theory.accuracy_after(_chain(setting), _EARLIER) * again
 
 
@@ -347,15 +343,10 @@ def _independent(setting: ChainSetting) -> ArrayLike:
     return accuracy[_EARLIER] * accuracy[_LATER]
 
 
-def _constant(value: Callable[[ChainSetting], float]) -> Callable[[ChainSetting], Values]:
-    return lambda setting: np.full(ROUNDS + 1, value(setting))
-
-
 def _without(*left_out: ChainSetting) -> tuple[ChainSetting, ...]:
     return tuple(setting for setting in SETTINGS if setting not in left_out)
 
 
-_STARTS_AT_LIMIT: ChainSetting = (0.6, 0.3, 0.2)
 _TRANSIENT = "arXiv 2602.01120 (transient), arXiv 2508.16456"
 _REGIME = "arXiv 2602.01120 Theorem 3.1 (interpretation)"
 
@@ -437,7 +428,7 @@ CLAIMS: tuple[Claim, ...] = (
         "A4.half_life",
         "|p_k - pi| halves every log 2 / -log|r| rounds",
         "docs/theory.md A4",
-        tuple(s for s in _without(FROZEN, _STARTS_AT_LIMIT) if s[1] + s[2] != 1),
+        tuple(s for s in _without(FROZEN, NEUTRAL) if s[1] + s[2] != 1),
         _half_life,
         _exact_half_life,
         _simulated_half_life,
@@ -475,7 +466,7 @@ CLAIMS: tuple[Claim, ...] = (
         "docs/theory.md A10",
         (FROZEN,),
         _accuracies,
-        _constant(lambda setting: setting[0]),
+        lambda setting: np.full(ROUNDS + 1, setting[0]),
         _simulated_frozen,
     ),
     Claim(

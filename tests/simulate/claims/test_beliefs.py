@@ -8,36 +8,23 @@ import pytest
 from msjax import belief as theory
 from simulate.claims import beliefs as claims
 from simulate.claims.beliefs import HIDDEN, SEEING, hidden_runs
-from simulate.claims.claim import Laboratory
-from simulate.claims.verify import gather, judge, select
-
-
-@pytest.fixture(scope="module")
-def laboratory():
-    """Simulations shared by every test of this file."""
-    return Laboratory(jax.random.key(6), 100_000)
-
-
-def verdicts(laboratory, ids=(), **options):
-    found = gather(select(claims.CLAIMS, None, ids), laboratory, **options)
-    return {result.id: result for result in judge(list(found))}
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_every_claim_stands(laboratory, precision):
-    results = verdicts(laboratory, precision=precision)
+def test_every_claim_stands(verdicts, precision):
+    results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 7
     assert [r.id for r in results.values() if not r.ok] == []
 
 
 @pytest.mark.parametrize("sabotage", [1e-4, -1e-4])
-def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory, sabotage):
-    results = verdicts(laboratory, sabotage=sabotage)
+def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(verdicts, sabotage):
+    results = verdicts(claims.CLAIMS, sabotage=sabotage)
     assert [r.id for r in results.values() if r.exact_ok] == []
 
 
-def test_simulation_alone_catches_a_thousandth(laboratory):
-    results = verdicts(laboratory, sabotage=1e-3)
+def test_simulation_alone_catches_a_thousandth(verdicts):
+    results = verdicts(claims.CLAIMS, sabotage=1e-3)
     assert [r.id for r in results.values() if r.monte_carlo_ok] == []
 
 
@@ -106,10 +93,10 @@ MUTANTS = {
 
 
 @pytest.mark.parametrize("mistake", MUTANTS)
-def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, laboratory, mistake):
+def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, verdicts, mistake):
     name, mutant, caught_by = MUTANTS[mistake]
     monkeypatch.setattr(theory, name, mutant)
-    results = verdicts(laboratory, caught_by)
+    results = verdicts(claims.CLAIMS, ids=caught_by)
     assert [r.id for r in results.values() if r.monte_carlo_ok or r.exact_ok] == []
 
 

@@ -12,32 +12,21 @@ from simulate.claims.verify import gather, judge, select
 from simulate.paths import simulate_joint_counts
 
 
-@pytest.fixture(scope="module")
-def laboratory():
-    """Simulations shared by every test of this file."""
-    return Laboratory(jax.random.key(11), 200_000)
-
-
-def verdicts(laboratory, section=None, **options):
-    found = gather(select(claims.CLAIMS, section), laboratory, **options)
-    return {result.id: result for result in judge(list(found))}
-
-
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_every_claim_stands_and_the_known_error_is_refuted(laboratory, precision):
-    results = verdicts(laboratory, precision=precision)
+def test_every_claim_stands_and_the_known_error_is_refuted(verdicts, precision):
+    results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 16
     assert [r.id for r in results.values() if not r.ok] == []
 
 
 @pytest.mark.parametrize("sabotage", [1e-4, -1e-4])
-def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory, sabotage):
-    results = verdicts(laboratory, sabotage=sabotage)
+def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(verdicts, sabotage):
+    results = verdicts(claims.CLAIMS, sabotage=sabotage)
     assert [r.id for r in results.values() if r.holds and r.exact_ok] == []
 
 
-def test_simulation_alone_catches_a_thousandth(laboratory):
-    results = verdicts(laboratory, sabotage=1e-3)
+def test_simulation_alone_catches_a_thousandth(verdicts):
+    results = verdicts(claims.CLAIMS, sabotage=1e-3)
     missed = {r.id for r in results.values() if r.holds and r.monte_carlo_ok}
     # Orders and whole numbers of rounds do not change when they are off by a thousandth.
     whole = {"A2.regime", "A4.rounds_to_within", "A6.optimal_rounds", "A6.round_costs"}
@@ -90,10 +79,10 @@ def mutant(name):
         ("optimal_rounds_with_costs", {"A6.round_costs"}),
     ],
 )
-def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, laboratory, name, caught_by):
+def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, verdicts, name, caught_by):
     monkeypatch.setattr(theory, name, mutant(name))
     section = next(iter(caught_by)).split(".")[0]
-    results = verdicts(laboratory, section)
+    results = verdicts(claims.CLAIMS, section)
     assert caught_by <= {r.id for r in results.values() if not r.monte_carlo_ok}
     assert caught_by <= {r.id for r in results.values() if not r.exact_ok}
 
@@ -105,5 +94,6 @@ def test_a_single_impossible_path_is_caught(monkeypatch):
         return joint
 
     monkeypatch.setattr(claims, "simulate_joint_counts", one_moved)
-    results = verdicts(Laboratory(jax.random.key(3), 200_000), "A10")
-    assert {r.id for r in results.values() if not r.monte_carlo_ok} == {"A10.frozen"}
+    laboratory = Laboratory(jax.random.key(3), 200_000)
+    results = judge(list(gather(select(claims.CLAIMS, "A10"), laboratory)))
+    assert {result.id for result in results if not result.monte_carlo_ok} == {"A10.frozen"}

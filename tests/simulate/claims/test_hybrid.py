@@ -1,35 +1,21 @@
 """The claims on selecting among chains hold, and a plausible mistake is caught."""
 
-import jax
 import jax.numpy as jnp
 import pytest
 
 from msjax import hybrid as theory
 from simulate.claims import hybrid as claims
-from simulate.claims.claim import Laboratory
-from simulate.claims.verify import gather, judge, select
-
-
-@pytest.fixture(scope="module")
-def laboratory():
-    """Simulations shared by every test of this file."""
-    return Laboratory(jax.random.key(13), 100_000)
-
-
-def verdicts(laboratory, ids=(), **options):
-    found = gather(select(claims.CLAIMS, None, ids), laboratory, **options)
-    return {result.id: result for result in judge(list(found))}
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_every_claim_stands(laboratory, precision):
-    results = verdicts(laboratory, precision=precision)
+def test_every_claim_stands(verdicts, precision):
+    results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 3
     assert [r.id for r in results.values() if not r.ok] == []
 
 
-def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory):
-    results = verdicts(laboratory, sabotage=1e-4)
+def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(verdicts):
+    results = verdicts(claims.CLAIMS, sabotage=1e-4)
     assert [r.id for r in results.values() if r.exact_ok] == []
 
 
@@ -58,8 +44,8 @@ def mutant(name):
         ("best_split", "A9.budget"),
     ],
 )
-def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, laboratory, name, caught_by):
+def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, verdicts, name, caught_by):
     monkeypatch.setattr(theory, name, mutant(name))
-    result = verdicts(laboratory, [caught_by])[caught_by]
+    result = verdicts(claims.CLAIMS, ids=[caught_by])[caught_by]
     assert not result.monte_carlo_ok
     assert not result.exact_ok

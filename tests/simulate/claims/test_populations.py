@@ -11,37 +11,24 @@ from msjax.population import Population, PopulationBounds, limit_accuracy
 from simulate import sensitivity
 from simulate.claims import populations as claims
 from simulate.claims.benchmarks import BENCHMARKS, BETA, exact_flows, question_counts
-from simulate.claims.claim import Laboratory
-from simulate.claims.verify import gather, judge, select
-
-
-@pytest.fixture(scope="module")
-def laboratory():
-    """Simulations shared by every test of this file."""
-    return Laboratory(jax.random.key(5), 100_000)
-
-
-def verdicts(laboratory, ids=(), **options):
-    found = gather(select(claims.CLAIMS, None, ids), laboratory, **options)
-    return {result.id: result for result in judge(list(found))}
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_every_claim_stands_and_the_known_error_is_refuted(laboratory, precision):
-    results = verdicts(laboratory, precision=precision)
+def test_every_claim_stands_and_the_known_error_is_refuted(verdicts, precision):
+    results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 10
     assert [r.id for r in results.values() if not r.ok] == []
     assert [r.id for r in results.values() if not r.holds] == ["B1.pooled_limit"]
 
 
 @pytest.mark.parametrize("sabotage", [1e-4, -1e-4])
-def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory, sabotage):
-    results = verdicts(laboratory, sabotage=sabotage)
+def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(verdicts, sabotage):
+    results = verdicts(claims.CLAIMS, sabotage=sabotage)
     assert [r.id for r in results.values() if r.holds and r.exact_ok] == []
 
 
-def test_simulation_alone_catches_two_thousandths(laboratory):
-    results = verdicts(laboratory, sabotage=2e-3)
+def test_simulation_alone_catches_two_thousandths(verdicts):
+    results = verdicts(claims.CLAIMS, sabotage=2e-3)
     assert [r.id for r in results.values() if r.monte_carlo_ok] == []
 
 
@@ -99,16 +86,14 @@ gradients = sensitivity.gradients
     ],
 )
 def test_a_wrong_closed_form_is_caught_by_both_ways(
-    monkeypatch, laboratory, module, name, mutant, caught_by
+    monkeypatch, verdicts, module, name, mutant, caught_by
 ):
     monkeypatch.setattr(module, name, mutant)
-    results = verdicts(laboratory, caught_by)
+    results = verdicts(claims.CLAIMS, ids=caught_by)
     assert [r.id for r in results.values() if r.monte_carlo_ok or r.exact_ok] == []
 
 
-def test_an_upper_bound_off_by_as_much_as_the_lower_one_leaves_the_identity(
-    monkeypatch, laboratory
-):
+def test_an_upper_bound_off_by_as_much_as_the_lower_one_leaves_the_identity(monkeypatch, verdicts):
     bounds = theory.bounds
 
     def shifted(population):
@@ -116,17 +101,17 @@ def test_an_upper_bound_off_by_as_much_as_the_lower_one_leaves_the_identity(
         return found._replace(upper=found.upper + 1e-3, lower=found.lower - 1e-3)
 
     monkeypatch.setattr(theory, "bounds", shifted)
-    results = verdicts(laboratory, ["B2.upper", "B2.lower", "B2.identity"])
+    results = verdicts(claims.CLAIMS, ids=["B2.upper", "B2.lower", "B2.identity"])
     assert {r.id for r in results.values() if r.ok} == {"B2.identity"}
 
 
-def test_the_known_error_counts_as_one_only_while_it_is_wrong(monkeypatch, laboratory):
+def test_the_known_error_counts_as_one_only_while_it_is_wrong(monkeypatch, verdicts):
     def with_the_true_limit(population):
         limit = limit_accuracy(population)
         return TwoStateChain(limit, limit, 1 - limit)
 
     monkeypatch.setattr(theory, "pooled_chain", with_the_true_limit)
-    assert not verdicts(laboratory, ["B1.pooled_limit"])["B1.pooled_limit"].ok
+    assert not verdicts(claims.CLAIMS, ids=["B1.pooled_limit"])["B1.pooled_limit"].ok
 
 
 def test_exact_flows_of_beta_laws_begin_with_their_means():

@@ -6,30 +6,17 @@ import pytest
 
 from msjax import best_of_n, voting
 from simulate.claims import scores, votes
-from simulate.claims.claim import Laboratory
-from simulate.claims.verify import gather, judge, select
 
 CLAIMS = scores.CLAIMS + votes.CLAIMS
 
 
-@pytest.fixture(scope="module")
-def laboratory():
-    """Simulations shared by every test of this file."""
-    return Laboratory(jax.random.key(12), 100_000)
-
-
-def verdicts(laboratory, ids=(), **options):
-    results = judge(list(gather(select(CLAIMS, None, ids), laboratory, **options)))
-    return {result.id: result for result in results}
-
-
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_every_claim_stands(laboratory, precision):
-    assert [r.id for r in verdicts(laboratory, precision=precision).values() if not r.ok] == []
+def test_every_claim_stands(verdicts, precision):
+    assert [r.id for r in verdicts(CLAIMS, precision=precision).values() if not r.ok] == []
 
 
-def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory):
-    assert [r.id for r in verdicts(laboratory, sabotage=1e-4).values() if r.exact_ok] == []
+def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(verdicts):
+    assert [r.id for r in verdicts(CLAIMS, sabotage=1e-4).values() if r.exact_ok] == []
 
 
 @pytest.mark.parametrize(
@@ -66,9 +53,9 @@ def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory):
     ],
 )
 def test_a_plausible_mistake_is_caught_by_simulation(
-    monkeypatch, laboratory, module, name, mistake, caught_by
+    monkeypatch, verdicts, module, name, mistake, caught_by
 ):
     monkeypatch.setattr(module, name, mistake(getattr(module, name)))
-    result = verdicts(laboratory, [caught_by])[caught_by]
+    result = verdicts(CLAIMS, ids=[caught_by])[caught_by]
     assert not result.exact_ok
     assert not result.monte_carlo_ok

@@ -1,36 +1,22 @@
 """The claims on trajectories hold, and a plausible mistake in any closed form is caught."""
 
-import jax
 import jax.numpy as jnp
 import pytest
 
 from msjax import chain as one_round
 from msjax import path_laws as theory
 from simulate.claims import trajectories as claims
-from simulate.claims.claim import Laboratory
-from simulate.claims.verify import gather, judge, select
-
-
-@pytest.fixture(scope="module")
-def laboratory():
-    """Simulations shared by every test of this file."""
-    return Laboratory(jax.random.key(12), 100_000)
-
-
-def verdicts(laboratory, ids=(), **options):
-    found = gather(select(claims.CLAIMS, None, ids), laboratory, **options)
-    return {result.id: result for result in judge(list(found))}
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_every_claim_stands(laboratory, precision):
-    results = verdicts(laboratory, precision=precision)
+def test_every_claim_stands(verdicts, precision):
+    results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 9
     assert [r.id for r in results.values() if not r.ok] == []
 
 
-def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(laboratory):
-    results = verdicts(laboratory, sabotage=1e-4)
+def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(verdicts):
+    results = verdicts(claims.CLAIMS, sabotage=1e-4)
     assert [r.id for r in results.values() if r.exact_ok] == []
 
 
@@ -79,8 +65,8 @@ def mutant(name):
         ("majority_accuracy", "A8.majority"),
     ],
 )
-def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, laboratory, name, caught_by):
+def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, verdicts, name, caught_by):
     monkeypatch.setattr(theory, name, mutant(name))
-    result = verdicts(laboratory, [caught_by])[caught_by]
+    result = verdicts(claims.CLAIMS, ids=[caught_by])[caught_by]
     assert not result.monte_carlo_ok
     assert not result.exact_ok
