@@ -1,17 +1,17 @@
 """From recorded runs to what the two-state chain needs: who was right at which round."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Int8
 
+from inference.models.model import MISSING
 from msjax.errors import InputError
 from msjax.records import Trajectory, read_runs
-
-MISSING = -1
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class BenchmarkCounts:
     """One benchmark's labelled rounds and the counts that are sufficient for a two-state chain.
 
     `correct[q, k]` is 1 when answer k of question q was right, 0 when it was wrong and -1 when the
-    run had ended by then. `tokens_per_round[k]` is the mean number of computed tokens (uncached
-    prompt + completion) of round k over the runs that reached it. `censored` counts the runs that
+    run had ended by then. `changed[q, k]` is 1 when revision k + 1 of question q gave another
+    answer than the one before, 0 when it kept it; None where answers are not known.
+    `tokens_per_round[k]` is the mean number of computed tokens (uncached prompt + completion) of
+    round k over the runs that reached it. `censored` counts the runs that
     were stopped by looking at the label.
 
     Runs may differ in length: a stopping rule that never looks at labels ends runs ignorably for a
@@ -41,6 +43,7 @@ class BenchmarkCounts:
     correct: Int8[np.ndarray, "question answer"]
     tokens_per_round: Float[np.ndarray, " _"]
     censored: int = 0
+    changed: Int8[np.ndarray, "question round"] | None = None
 
     def __post_init__(self) -> None:
         where = f"benchmark {self.benchmark!r}"
@@ -79,6 +82,33 @@ class BenchmarkCounts:
         """Refinement rounds after the first answer, in the longest run."""
         return self.correct.shape[1] - 1
 
+    def seen_as(self, sees: str) -> Int8[np.ndarray, "question _"]:
+        """The data of a model: `observable` for labels, `changed` for changes of the answer.
+
+        Raises InputError when changes are asked for and answers are not known.
+        """
+        if sees == "labels":
+            return self.observable
+        if self.changed is None or not self.changed.size:
+            raise InputError(
+                f"benchmark {self.benchmark!r}: changed is not known; a label-free model needs "
+                "runs with at least one revision and their answers"
+            )
+        return self.changed
+
+    @property
+    def observable(self) -> Int8[np.ndarray, "question answer"]:
+        """`correct` as a likelihood may use it: where the label stops runs, nothing after success.
+
+        Only the runs that escaped censoring show what follows a right answer, and they are not a
+        fair sample of the questions.
+        """
+        if not self.censored:
+            return self.correct
+        solved = np.logical_or.accumulate(self.correct == 1, axis=1)
+        after = np.pad(solved[:, :-1], ((0, 0), (1, 0)))
+        return np.where(after, np.int8(MISSING), self.correct)
+
     @property
     def first_right(self) -> int:
         """Questions whose first answer was right."""
@@ -92,14 +122,27 @@ class BenchmarkCounts:
         return np.moveaxis(np.array(counted, dtype=np.int64).reshape(2, 2, self.rounds), 2, 0)
 
 
+def first_rounds(count: BenchmarkCounts, rounds: int) -> BenchmarkCounts:
+    """The same runs as if they had ended after `rounds` rounds."""
+    answers = rounds + 1
+    return replace(
+        count,
+        correct=count.correct[:, :answers],
+        tokens_per_round=count.tokens_per_round[:answers],
+        changed=None if count.changed is None else count.changed[:, :rounds],
+    )
+
+
 def count_runs(runs: Iterable[Trajectory]) -> tuple[BenchmarkCounts, ...]:
     """Counts of every benchmark among `runs`, in the order in which benchmarks first appear.
 
+    Where runs come from several models, every model's runs of a benchmark are a benchmark of their
+    own, named "benchmark (model)".
+
     Raises InputError when there are no runs, when a run is parallel (independent samples have no
-    transitions), when runs come from different models, or when a question occurs twice.
+    transitions), or when a model answered a question twice.
     """
-    groups: defaultdict[str, dict[str, Trajectory]] = defaultdict(dict)
-    model = None
+    groups: defaultdict[tuple[str, str], dict[str, Trajectory]] = defaultdict(dict)
     for run in runs:
         where = f"question_id {run.question_id!r} of {run.benchmark!r}"
         if run.protocol != "sequential":
@@ -107,18 +150,17 @@ def count_runs(runs: Iterable[Trajectory]) -> tuple[BenchmarkCounts, ...]:
                 f"{where}: protocol is {run.protocol!r}, but a chain describes rounds of revision; "
                 "fit sequential runs only, in a file of their own"
             )
-        if model not in (None, run.model):
-            raise InputError(
-                f"{where}: model is {run.model!r} but an earlier run has {model!r}; "
-                "fit one model at a time"
-            )
-        if run.question_id in groups[run.benchmark]:
-            raise InputError(f"{where}: occurs twice; one run per question is allowed")
-        model = run.model
-        groups[run.benchmark][run.question_id] = run
+        group = groups[run.benchmark, run.model]
+        if run.question_id in group:
+            raise InputError(f"{where}: occurs twice; one run per question and model is allowed")
+        group[run.question_id] = run
     if not groups:
         raise InputError("runs: none given; record some with `msjax generate`")
-    return tuple(_count(name, list(group.values())) for name, group in groups.items())
+    several = len({model for _, model in groups}) > 1
+    return tuple(
+        _count(f"{benchmark} ({model})" if several else benchmark, list(group.values()))
+        for (benchmark, model), group in groups.items()
+    )
 
 
 def read_counts(paths: Sequence[Path]) -> tuple[BenchmarkCounts, ...]:
@@ -132,9 +174,13 @@ def read_counts(paths: Sequence[Path]) -> tuple[BenchmarkCounts, ...]:
 def _count(benchmark: str, runs: list[Trajectory]) -> BenchmarkCounts:
     answers = max(len(run.correct) for run in runs)
     correct = np.full((len(runs), answers), MISSING, dtype=np.int8)
+    changed = np.full((len(runs), answers - 1), MISSING, dtype=np.int8)
     tokens = np.full((len(runs), answers), np.nan)
     for row, run in enumerate(runs):
         correct[row, : len(run.correct)] = run.correct
+        changed[row, : run.revisions] = [
+            now != before for before, now in itertools.pairwise(run.answers)
+        ]
         tokens[row, : len(run.tokens)] = [usage.computed for usage in run.tokens]
     return BenchmarkCounts(
         model=runs[0].model,
@@ -142,4 +188,5 @@ def _count(benchmark: str, runs: list[Trajectory]) -> BenchmarkCounts:
         correct=correct,
         tokens_per_round=np.nanmean(tokens, axis=0),
         censored=sum(run.censored for run in runs),
+        changed=changed,
     )

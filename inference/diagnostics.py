@@ -1,107 +1,49 @@
-"""Did the sampler work? R-hat, bulk ESS, and agreement of draws with the exact posterior."""
+"""Did the sampler work? R-hat, bulk and tail ESS, divergences."""
 
 from dataclasses import dataclass
 
+import arviz
 import numpy as np
-import scipy.stats
-from jaxtyping import Float
-from numpyro.diagnostics import effective_sample_size, gelman_rubin
 
-from inference.models import BetaPosterior
+from inference.sample import Sample
 
 MAX_R_HAT = 1.01
 MIN_ESS = 400
-DISAGREEMENT_FALSE_ALARM = 1e-6
-"""Probability, over all comparisons of one fit, of refusing a sampler that is right."""
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Sampler diagnostics; arrays are [3, benchmark] in the order p0, p_ic, p_ci.
+    """Rank-normalised split R-hat, bulk and tail ESS of every parameter, and divergences.
 
-    `agreement[i]` holds z-scores of NUTS against the exact posterior, for the mean (i = 0) and for
-    the probability below the exact 5 % and 95 % quantiles (i = 1, 2); `agreement_limit` is what
-    |z| may reach.
+    Reference: Vehtari et al. (2021), Rank-normalization, folding, and localization.
     """
 
-    r_hat: Float[np.ndarray, "3 benchmark"]
-    bulk_ess: Float[np.ndarray, "3 benchmark"]
+    r_hat: dict[str, float]
+    bulk_ess: dict[str, float]
+    tail_ess: dict[str, float]
     divergences: int
-    agreement: Float[np.ndarray, "3 3 benchmark"]
-    agreement_limit: float
 
     @property
     def failures(self) -> list[str]:
-        """Why the fit cannot be used, in words; empty for a sound one."""
+        """Why the draws cannot be used, in words; empty for a sound sample."""
         found = []
         if self.divergences:
             found.append(f"{self.divergences} divergent transitions")
-        if not self.r_hat.max() <= MAX_R_HAT:
-            found.append(f"R-hat is {self.r_hat.max():.3f} (at most {MAX_R_HAT})")
-        if not self.bulk_ess.min() >= MIN_ESS:
-            found.append(f"bulk ESS is {self.bulk_ess.min():.0f} (at least {MIN_ESS})")
-        worst = np.abs(self.agreement).max()
-        if not worst <= self.agreement_limit:
-            found.append(
-                f"NUTS is {worst:.1f} Monte Carlo standard errors off the exact posterior "
-                f"(at most {self.agreement_limit:.1f})"
-            )
+        name = max(self.r_hat, key=lambda name: np.nan_to_num(self.r_hat[name], nan=np.inf))
+        if not self.r_hat[name] <= MAX_R_HAT:
+            found.append(f"R-hat of {name} is {self.r_hat[name]:.3f} (at most {MAX_R_HAT})")
+        for title, sizes in (("bulk", self.bulk_ess), ("tail", self.tail_ess)):
+            name = min(sizes, key=lambda name: np.nan_to_num(sizes[name], nan=0))
+            if not sizes[name] >= MIN_ESS:
+                found.append(f"{title} ESS of {name} is {sizes[name]:.0f} (at least {MIN_ESS})")
         return found
 
 
-def diagnose(
-    draws: Float[np.ndarray, "chain draw 3 benchmark"], divergences: int, exact: BetaPosterior
-) -> Diagnostics:
-    """Diagnostics of MCMC draws, which are refused or trusted by `Diagnostics.failures`."""
-    agreement = _agreement(draws, exact)
+def diagnose(sample: Sample) -> Diagnostics:
+    """Diagnostics of a sample, which is refused or trusted by `Diagnostics.failures`."""
     return Diagnostics(
-        r_hat=rank_r_hat(draws),
-        bulk_ess=effective_sample_size(_rank_normalised(_split(draws))),
-        divergences=divergences,
-        agreement=agreement,
-        agreement_limit=float(scipy.stats.norm.isf(DISAGREEMENT_FALSE_ALARM / 2 / agreement.size)),
+        r_hat={name: float(arviz.rhat(x)) for name, x in sample.draws.items()},
+        bulk_ess={name: float(arviz.ess(x, method="bulk")) for name, x in sample.draws.items()},
+        tail_ess={name: float(arviz.ess(x, method="tail")) for name, x in sample.draws.items()},
+        divergences=int(np.sum(sample.stats.get("diverging", 0))),
     )
-
-
-def rank_r_hat(draws: Float[np.ndarray, "chain draw *event"]) -> Float[np.ndarray, "*event"]:
-    """Rank-normalised split R-hat: the larger of those of the draws and of their folding.
-
-    Reference: Vehtari et al. (2021), Rank-normalization, folding, and localization, eq. 4 and 14.
-    """
-    split = _split(draws)
-    folded = np.abs(split - np.median(split, axis=(0, 1)))
-    return np.maximum(gelman_rubin(_rank_normalised(split)), gelman_rubin(_rank_normalised(folded)))
-
-
-def _split(draws: np.ndarray) -> np.ndarray:
-    """Every chain cut in two, so that a drift within a chain shows; an odd draw is dropped."""
-    half = draws.shape[1] // 2
-    return np.concatenate([draws[:, :half], draws[:, -half:]])
-
-
-def _rank_normalised(draws: np.ndarray) -> np.ndarray:
-    flat = draws.reshape(-1, *draws.shape[2:])
-    ranks = scipy.stats.rankdata(flat, axis=0)
-    return scipy.stats.norm.ppf((ranks - 0.375) / (len(flat) + 0.25)).reshape(draws.shape)
-
-
-def _agreement(draws: np.ndarray, exact: BetaPosterior) -> np.ndarray:
-    """Z = (Monte Carlo mean - exact) / (sd / sqrt(ESS)), of the draws and of two indicators.
-
-    Comparing P(draw < exact quantile) with its level asks the same as comparing quantiles, and its
-    standard error needs no density estimate. The ESS is capped at the number of draws: a larger
-    estimate (anticorrelated chains) would make the test sharper than the estimate is reliable.
-    """
-    total = draws.shape[0] * draws.shape[1]
-
-    def z(values: np.ndarray, mean: np.ndarray | float, sd: np.ndarray | float) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            # A chain that never crosses a quantile leaves its indicator constant, 0 / 0.
-            ess = np.nan_to_num(effective_sample_size(_split(values)), nan=total).clip(max=total)
-        return (values.mean(axis=(0, 1), dtype=float) - mean) / (sd / np.sqrt(ess))
-
-    rows = [z(draws, exact.mean, exact.sd)]
-    for level in (0.05, 0.95):
-        below = draws < scipy.stats.beta.ppf(level, exact.alpha, exact.beta)
-        rows.append(z(below.astype(float), level, np.sqrt(level * (1 - level))))
-    return np.stack(rows)

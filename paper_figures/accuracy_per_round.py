@@ -1,4 +1,4 @@
-"""Figure: accuracy per round, observed against the posterior of p_k and of its limit."""
+"""Figure: accuracy per round, observed against the posterior of E[p_k] and of its limit."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,11 +39,9 @@ def draw(runs: Sequence[Trajectory], fit: dict[str, Any], stem: Path) -> Path:
                     linewidth=0,
                 )
                 medians = [point["median"] for point in curve]
-                axis.plot(rounds, medians, color=style.MODEL, label="chain, posterior $p_k$")
+                axis.plot(rounds, medians, color=style.MODEL, label=f"{found['model']}, E[$p_k$]")
             if limit is not None:
-                axis.axhline(
-                    limit["median"], color=style.MODEL, ls="--", lw=1, label=r"limit $\pi$"
-                )
+                axis.axhline(limit["median"], color=style.MODEL, ls="--", lw=1, label="limit")
                 axis.axhspan(limit["low"], limit["high"], color=style.MODEL, alpha=0.08, lw=0)
             else:
                 axis.text(0.5, 0.02, "limit not identified", transform=axis.transAxes, ha="center")
@@ -60,14 +58,15 @@ def draw(runs: Sequence[Trajectory], fit: dict[str, Any], stem: Path) -> Path:
                 color=style.OBSERVED,
                 label="observed",
             )
-            contradicted = any(check["contradicted"] for check in found["checks"])
-            note = "\nhomogeneous chain contradicted" if contradicted else ""
+            contradicted = any(text.startswith("CONTRADICTED") for text in found["warnings"])
+            note = "\nmodel contradicted by the runs" if contradicted else ""
             axis.set_title(f"{name} (n = {len(mine)}){note}", fontsize=9)
             axis.set_xlabel("refinement rounds k")
             rows += _rows(name, observed, curve)
         axes[0].set_ylabel("accuracy (90 % intervals)")
         axes[0].set_ylim(0, 1)
-        axes[0].legend(fontsize=7, loc="best")
+        for axis in axes:
+            axis.legend(fontsize=7, loc="best")
         return style.save(figure, stem, rows)
 
 

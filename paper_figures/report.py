@@ -62,7 +62,10 @@ def write(folder: Path) -> Path:
         ),
         _parameters(results.fit),
         "<h2>2. Assumption checks</h2>",
+        "<p>Is it one homogeneous chain?</p>",
         _checks(results.fit),
+        "<p>Does the model that was chosen produce runs like these?</p>",
+        _predictive(results.fit),
         "<h2>3. The rule on fresh questions</h2>",
         _plans(results.rule, results.fit),
         page.image(
@@ -108,13 +111,15 @@ def _verdicts(fit: dict[str, Any]) -> str:
     for name, found in fit["benchmarks"].items():
         helps = found["quantities"]["probability_refining_helps"]
         if helps is None:
-            verdict = "whether refining helps is not identified by this pilot"
+            verdict = "whether revising helps is not identified by this pilot"
         elif helps > 0.95:
-            verdict = f"refining helps (probability {helps:.3f})"
+            verdict = f"the first revision helps (probability {helps:.3f})"
         elif helps < 0.05:
-            verdict = f"refining hurts (probability that it helps {helps:.3f})"
+            verdict = f"the first revision hurts (probability that it helps {helps:.3f})"
         else:
-            verdict = f"this pilot cannot tell (probability that refining helps {helps:.3f})"
+            verdict = (
+                f"this pilot cannot tell (probability that the first revision helps {helps:.3f})"
+            )
         limit = _interval(found["quantities"]["pi"])
         items.append(f"<li><b>{escape(name)}</b>: {verdict}; limit accuracy {limit}</li>")
     return f"<ul>{''.join(items)}</ul>"
@@ -131,21 +136,40 @@ def _warnings(fit: dict[str, Any]) -> str:
 def _parameters(fit: dict[str, Any]) -> str:
     rows = []
     for name, found in fit["benchmarks"].items():
-        parameters, derived = found["parameters"], found["quantities"]
-        diagnostics = found["diagnostics"]
+        diagnostics, limit = found["diagnostics"], found["bounds"]["limit"]
+        rates = (found["parameters"][p] for p in ("p0", "p_ic", "p_ci"))
         rows.append(
             [
                 name,
+                found["model"],
                 str(found["questions"]),
-                *(_interval(parameters[p]) for p in ("p0", "p_ic", "p_ci")),
-                _interval(derived["r"]),
-                _interval(derived["optimal_rounds"], 0),
+                *(_interval(r["posterior"] if r["identified"] else None) for r in rates),
+                *(_interval(limit[bound]) for bound in ("lower", "neutral", "upper")),
+                _interval(found["quantities"]["optimal_rounds"], 0),
                 f"{max(diagnostics['r_hat'].values()):.3f}",
                 f"{min(diagnostics['bulk_ess'].values()):.0f}",
             ]
         )
-    header = ["benchmark", "questions", "p0", "p_ic", "p_ci", "r", "N*", "worst R-hat", "least ESS"]
-    return page.table(header, rows)
+    header = [
+        "benchmark",
+        "model",
+        "questions",
+        "p0",
+        "p_ic",
+        "p_ci",
+        "lower bound",
+        "limit",
+        "upper bound",
+        "N*",
+        "worst R-hat",
+        "least ESS",
+    ]
+    note = (
+        "<p class='note'>p_ic and p_ci are the rates of the first round in a model that drifts, "
+        "mean rates in one whose questions differ, those of the unsettled questions in one with "
+        "settled ones.</p>"
+    )
+    return page.table(header, rows, text=(1,)) + note
 
 
 def _checks(fit: dict[str, Any]) -> str:
@@ -155,6 +179,15 @@ def _checks(fit: dict[str, Any]) -> str:
         for check in found["checks"]
     ]
     return page.table(["benchmark", "check", "finding"], rows, text=(1, 2))
+
+
+def _predictive(fit: dict[str, Any]) -> str:
+    rows = [
+        [name, found["model"], check["sentence"]]
+        for name, found in fit["benchmarks"].items()
+        for check in found["ppc"]
+    ]
+    return page.table(["benchmark", "model", "posterior predictive check"], rows, text=(1, 2))
 
 
 def _plans(rule: dict[str, Any], fit: dict[str, Any]) -> str:

@@ -11,8 +11,10 @@ from typing import Annotated
 
 import tyro
 
+from msjax.cli.check import Check
 from msjax.cli.fit import Fit
 from msjax.cli.generate import Generate
+from msjax.cli.plan import Plan
 from msjax.cli.report import Report
 from msjax.cli.reproduce import Reproduce
 from msjax.cli.sensitivity import Sensitivity
@@ -25,6 +27,8 @@ Command = (
     Annotated[Weights, _subcommand("weights")]
     | Annotated[Generate, _subcommand("generate")]
     | Annotated[Fit, _subcommand("fit")]
+    | Annotated[Check, _subcommand("check")]
+    | Annotated[Plan, _subcommand("plan")]
     | Annotated[Verify, _subcommand("verify")]
     | Annotated[Sensitivity, _subcommand("sensitivity")]
     | Annotated[Report, _subcommand("report")]

@@ -1,4 +1,4 @@
-"""`msjax fit`: from recorded runs to the posterior of a chain, with its assumptions checked."""
+"""`msjax fit`: from recorded runs to a posterior worth trusting, or to the reason why not."""
 
 import sys
 from dataclasses import dataclass
@@ -7,30 +7,48 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from msjax.cli.output import prepare_sampling
+
 if TYPE_CHECKING:
-    from inference.fit import ChainFit
-    from inference.push_forward import Estimate, Quantities
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from inference.analysis import Analysis
+    from inference.compare import Candidate, Score
+    from inference.counts import BenchmarkCounts
+    from inference.push_forward import Bounds
 
 _UNKNOWN = "not identified"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Estimate p0, p_ic and p_ci of every benchmark in recorded sequential runs.
+    """Fit recorded sequential runs: whether revising helps, its limit and bounds, how sure one is.
 
-    Prints the posterior of the two-state chain and of what follows from it (accuracy per round and
-    its limit, the best number of rounds N*, whether refining helps), and checks whether one
-    homogeneous chain describes the runs at all.
+    With --model auto, several models of each benchmark are fitted and compared by leave-one-out and
+    by how well they predict later rounds from earlier ones; the one chosen is put to the test by
+    posterior predictive checks. What the runs cannot show is reported as not identified.
 
     Example: msjax fit runs.jsonl --out posterior.nc --json fit.json
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """JSON Lines files written by `msjax generate`; pooled by benchmark name."""
+    model: str = "auto"
+    """auto, or one of: pooled, heterogeneous, mover_stayer, mover_stayer_beta, drifting,
+    drifting_mover_stayer, second_order, logit_normal; partial_pooling (all benchmarks at once);
+    noisy (`correct` holds verdicts of a verifier that errs); label_free (only whether the answer
+    changed is used)."""
+    verifier: tuple[int, int, int, int] | None = None
+    """For --model noisy, how the verifier did on answers with known labels: true positives, false
+    negatives, true negatives, false positives."""
     out: Path | None = None
     """Write the posterior here (netCDF, opens in ArviZ); stopping rules read it."""
     json: Path | None = None
     """Write everything that is printed here as JSON."""
+    figures: Path | None = None
+    """Draw the bounds of all benchmarks, curves and predictive checks of each, in this folder."""
     seed: int = 0
     """Seed of all random draws."""
     value: float = 1.0
@@ -41,118 +59,187 @@ class Fit:
 
     def run(self) -> int:
         """Fit, print, write; 0 when done, 1 when the sampler did not converge."""
-        import jax
-
+        prepare_sampling()
         from inference.counts import read_counts
-        from inference.fit import NotConvergedError, fit
-        from inference.push_forward import quantities
+        from inference.fit import NotConvergedError
         from inference.store import save
         from msjax.cli.output import write_json
 
         counts = read_counts(self.runs)
         try:
-            result = fit(counts, jax.random.key(self.seed))
+            found = self._analyses(counts)
         except NotConvergedError as error:
             print(f"msjax fit: {error}", file=sys.stderr)
             return 1
-        derived = quantities(result.posterior, value=self.value, price=self.price)
         report = {
-            "model": counts[0].model,
             "seed": self.seed,
             "value": self.value,
             "price": self.price,
-            "prior": result.prior._asdict(),
-            "benchmarks": {
-                count.benchmark: _benchmark(result, derived, row)
-                for row, count in enumerate(counts)
-            },
+            "benchmarks": {a.fit.count.benchmark: as_dict(a) for a in found},
         }
         _print_report(report)
         if self.json:
             write_json(self.json, report)
         if self.out:
-            save(self.out, result, seed=self.seed, sources=self.runs)
+            save(self.out, found, seed=self.seed, sources=self.runs)
+        if self.figures:
+            _draw(report, self.figures)
         return 0
 
+    def _analyses(self, counts: "Sequence[BenchmarkCounts]") -> "list[Analysis]":
+        import jax
+        from tqdm import tqdm
 
-def _benchmark(result: "ChainFit", derived: "Quantities", row: int) -> dict[str, Any]:
+        from inference.analysis import analyse, criticise
+
+        key = jax.random.key(self.seed)
+        if self.model == "partial_pooling":
+            from inference.models.partial_pooling import partially_pool
+
+            together = partially_pool(counts, key)
+            return [
+                criticise(
+                    together.fit_of(name),
+                    jax.random.fold_in(key, b),
+                    value=self.value,
+                    price=self.price,
+                )
+                for b, name in enumerate(together.benchmarks)
+            ]
+        found = []
+        with tqdm(counts, desc="fit", unit="benchmark", disable=None) as bar:
+            for b, count in enumerate(bar):
+
+                def show(model: str, benchmark: str = count.benchmark) -> None:
+                    bar.set_postfix_str(f"{benchmark}: {model}")
+
+                found.append(
+                    analyse(
+                        count,
+                        jax.random.fold_in(key, b),
+                        model=self._model(),
+                        value=self.value,
+                        price=self.price,
+                        progress=show,
+                    )
+                )
+        return found
+
+    def _model(self) -> Any:
+        from msjax.errors import InputError
+
+        if self.verifier is None:
+            return self.model
+        if self.model != "noisy":
+            raise InputError(
+                f"--verifier is {self.verifier} with --model {self.model}; "
+                "it belongs to --model noisy"
+            )
+        from inference.models.noisy import Noisy, VerifierCounts
+
+        return Noisy(VerifierCounts(*self.verifier))
+
+
+def as_dict(found: "Analysis") -> dict[str, Any]:
     """Everything that is reported of one benchmark, in JSON's types."""
-    from inference.posterior import PARAMETERS
+    from inference.analysis import observed_accuracy
     from inference.push_forward import estimate
 
-    count, diagnostics = result.counts[row], result.diagnostics
-    identified = result.posterior.identified[:, row]
-    draws = [getattr(result.posterior, name)[:, row] for name in PARAMETERS]
-    agreement = diagnostics.agreement[:, :, row]
+    fit, q = found.fit, found.quantities
+    count, diagnostics = fit.count, fit.diagnostics
     (ii, ic), (ci, cc) = count.transitions.sum(axis=0).tolist()
-    helps = estimate(derived.helps[:, row])
+    flat = fit.sample.flat
+
+    def interval(draws: "np.ndarray") -> dict[str, float] | None:
+        summary = estimate(draws)
+        return None if summary is None else summary._asdict()
+
+    def probability(draws: "np.ndarray") -> float | None:
+        summary = estimate(draws)
+        return None if summary is None else summary.mean
+
+    def limits(bounds: "Bounds", k: Any = ...) -> dict[str, Any]:
+        return {name: interval(draws[:, k]) for name, draws in bounds._asdict().items()}
+
     return {
+        "language_model": count.model,
+        "model": fit.model.name,
+        "says": fit.model.says,
+        "priors": fit.model.priors,
         "questions": count.questions,
         "rounds": count.rounds,
         "censored": count.censored,
         "first_right": count.first_right,
         "transitions": {"II": ii, "IC": ic, "CI": ci, "CC": cc},
         "tokens_per_round": count.tokens_per_round,
-        "diagnostics": {
-            "r_hat": dict(zip(PARAMETERS, diagnostics.r_hat[:, row].tolist(), strict=True)),
-            "bulk_ess": dict(zip(PARAMETERS, diagnostics.bulk_ess[:, row].tolist(), strict=True)),
-            "divergences": diagnostics.divergences,
-            "largest_z_against_exact": float(abs(agreement).max()),
-            "z_limit": diagnostics.agreement_limit,
+        "observed": {
+            "accuracy": observed_accuracy(count),
+            "questions": (count.correct >= 0).sum(axis=0),
         },
+        "warnings": found.warnings,
+        "comparison": found.comparison
+        and {
+            "reason": found.comparison.reason,
+            "candidates": [_candidate(c) for c in found.comparison.candidates],
+        },
+        "diagnostics": vars(diagnostics) | {"draws": len(next(iter(flat.values())))},
         "parameters": {
-            name: _interval(estimate(values) if known else None)
-            for name, values, known in zip(PARAMETERS, draws, identified, strict=True)
+            name: {
+                "identified": fit.identified[name],
+                "posterior": interval(flat[name]),
+                "prior": interval(found.prior[name]),
+            }
+            for name in fit.model.parameters
+        },
+        "bounds": {
+            "rounds": count.rounds,
+            "after": [limits(q.bounds, k) for k in range(q.bounds.neutral.shape[1])],
+            "limit": {name: interval(draws) for name, draws in q.limit._asdict().items()},
         },
         "quantities": {
-            "r": _interval(estimate(derived.r[:, row])),
-            "pi": _interval(estimate(derived.pi[:, row])),
-            "accuracy": [
-                _interval(estimate(derived.accuracy[:, row, k]))
-                for k in range(derived.accuracy.shape[2])
-            ],
-            "optimal_rounds": _interval(estimate(derived.optimal_rounds[:, row])),
-            "probability_refining_helps": helps and helps.mean,
+            "r": interval(q.r),
+            "pi": interval(q.limit.neutral),
+            "accuracy": [interval(draws) for draws in q.bounds.neutral.T],
+            "optimal_rounds": interval(q.optimal_rounds),
+            "worth_of_refining": interval(q.worth_of_refining),
+            "worth_of_stopping": interval(q.worth_of_stopping),
+            "probability_refining_helps": probability(q.first_round_helps),
+            "probability_limit_helps": probability(q.limit_helps),
         },
-        "checks": [vars(check) for check in result.checks[row]],
-        "warnings": _warnings(result, row),
+        "checks": [vars(check) for check in found.checks],
+        "ppc": [vars(check) for check in found.predictive],
     }
 
 
-def _interval(estimate: "Estimate | None") -> dict[str, float] | None:
-    return None if estimate is None else estimate._asdict()
+def _draw(report: dict[str, Any], folder: Path) -> None:
+    from msjax.cli.output import plain
+    from paper_figures.posterior import curve_bands, forest, predictive_panels
+
+    report = plain(report)
+    folder.mkdir(parents=True, exist_ok=True)
+    forest(report).savefig(folder / "bounds.png")
+    for name in report["benchmarks"]:
+        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+        curve_bands(report, name).savefig(folder / f"{stem}.curve.png")
+        predictive_panels(report, name).savefig(folder / f"{stem}.checks.png")
 
 
-def _warnings(result: "ChainFit", row: int) -> list[str]:
-    """What a reader must know before any number, most serious first."""
-    from inference.posterior import PARAMETERS
+def _candidate(candidate: "Candidate") -> dict[str, Any]:
+    def score(found: "Score | None") -> dict[str, float] | None:
+        return None if found is None else vars(found)
 
-    count, found = result.counts[row], []
-    broken = [check for check in result.checks[row] if check.contradicted]
-    if broken:
-        found.append(
-            f"CONTRADICTED: one homogeneous chain does not describe these runs "
-            f"({', '.join(check.name for check in broken)}); its numbers are averages over what "
-            "differs, and its intervals and its limit cannot be trusted"
-        )
-    if count.censored:
-        found.append(
-            f"CENSORED: {count.censored} runs were stopped by looking at the label; p_ci cannot "
-            "be estimated, and p_ic is that of the questions still wrong, which get harder"
-        )
-    found.extend(
-        f"NOT IDENTIFIED: {name}, as no run shows it; its posterior is its prior"
-        for name, known in zip(PARAMETERS, result.posterior.identified[:, row], strict=True)
-        if not known
-    )
-    unchecked = [check.name for check in result.checks[row] if check.contradicted is None]
-    if unchecked:
-        found.append(f"NOT CHECKED: these runs do not allow the check of {', '.join(unchecked)}")
-    return found
+    return {
+        "model": candidate.model.name,
+        "refused": candidate.refused,
+        "leave_one_out": score(candidate.leave_one_out),
+        "pareto_k": candidate.pareto_k,
+        "high_pareto_k": candidate.high_pareto_k,
+        "leave_future_out": score(candidate.future),
+    }
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    print(f"model {report['model']}, seed {report['seed']}")
+    print(f"seed {report['seed']}")
     for name, benchmark in report["benchmarks"].items():
         for warning in benchmark["warnings"]:
             print(f"!! {name}: {warning}")
@@ -163,41 +250,89 @@ def _print_report(report: dict[str, Any]) -> None:
 def _print_benchmark(name: str, benchmark: dict[str, Any], report: dict[str, Any]) -> None:
     moves = " ".join(f"{move} {times}" for move, times in benchmark["transitions"].items())
     print(
-        f"\n{name}: {benchmark['questions']} questions, {benchmark['first_right']} right at once, "
-        f"up to {benchmark['rounds']} rounds; transitions {moves}"
+        f"\n{name} ({benchmark['language_model']}): {benchmark['questions']} questions, "
+        f"{benchmark['first_right']} right at once, up to {benchmark['rounds']} rounds; "
+        f"transitions {moves}"
     )
-    print(f"  {'':16}{'median':>8}  90 % interval   {'R-hat':>6} {'bulk ESS':>9}")
-    diagnostics, derived = benchmark["diagnostics"], benchmark["quantities"]
-    for parameter, interval in benchmark["parameters"].items():
-        r_hat, ess = diagnostics["r_hat"][parameter], diagnostics["bulk_ess"][parameter]
-        _print_row(parameter, interval, f"   {r_hat:6.3f} {ess:9.0f}")
+    if benchmark["comparison"]:
+        _print_comparison(benchmark["comparison"])
+    print(f"  Model {benchmark['model']}: {benchmark['says']}.")
+    print(f"  Prior: {benchmark['priors']}.")
+    _print_parameters(benchmark)
+    derived, rounds = benchmark["quantities"], benchmark["bounds"]["rounds"]
+    for k in range(rounds + 1):
+        _print_row(f"E[p_{k}]", derived["accuracy"][k])
     _print_row("r", derived["r"])
-    _print_row("pi = limit", derived["pi"])
-    for k in range(benchmark["rounds"] + 1):
-        _print_row(f"p_{k}", derived["accuracy"][k])
-    _print_row("N*", derived["optimal_rounds"], form=".0f")
-    helps = derived["probability_refining_helps"]
-    print(f"  P(refining helps | data): {_UNKNOWN if helps is None else f'{helps:.3f}'}")
+    limit, after = benchmark["bounds"]["limit"], benchmark["bounds"]["after"][rounds]
+    for title, found in ((f"after {rounds}", after), ("limit", limit)):
+        for bound in ("upper", "neutral", "lower"):
+            _print_row(f"{bound}, {title}", found[bound])
+    _print_row("N*", derived["optimal_rounds"], ".0f")
+    _print_row("worth of N*", derived["worth_of_refining"])
+    first, many = (derived[f"probability_{what}_helps"] for what in ("refining", "limit"))
+    print(
+        "  P(the first round helps | data): "
+        f"{_UNKNOWN if first is None else f'{first:.3f}'}; "
+        f"P(many rounds help | data): {_UNKNOWN if many is None else f'{many:.3f}'}"
+    )
     print(
         f"  N* is the best of 0..{len(derived['accuracy']) - 1} rounds when a correct answer is "
-        f"worth {report['value']:g} and a token costs {report['price']:g}."
+        f"worth {report['value']:g} and a token costs {report['price']:g}; upper: only questions "
+        "that gain are refined,\n  neutral: all, lower: only those that lose."
     )
-    prior = report["prior"]
-    print(
-        f"  Prior Beta({prior['alpha']:g}, {prior['beta']:g}). NUTS agrees with the exact "
-        f"posterior: largest |z| {diagnostics['largest_z_against_exact']:.1f}, "
-        f"limit {diagnostics['z_limit']:.1f}; {diagnostics['divergences']} divergences."
-    )
-    print("  Checks (counts are changes of state / visits, p-values posterior predictive):")
+    if benchmark["checks"]:
+        print("  Is it one homogeneous chain? (counts: changes of state / visits)")
     for check in benchmark["checks"]:
         print(f"    {check['name']}: {check['sentence']}")
+    if benchmark["ppc"]:
+        print(f"  Does {benchmark['model']} look like the runs? (posterior predictive)")
+    for check in benchmark["ppc"]:
+        print(f"    {check['sentence']}")
+
+
+def _print_comparison(comparison: dict[str, Any]) -> None:
+    print(f"  {comparison['reason'][0].upper()}{comparison['reason'][1:]}.")
+    print(f"  {'model':24}{'LOO elpd':>10} {'difference':>16} {'Pareto k':>9}   later rounds")
+    for c in comparison["candidates"]:
+        if c["refused"]:
+            print(f"  {c['model']:24}left out: {c['refused']}")
+            continue
+        loo, future = c["leave_one_out"], c["leave_future_out"]
+        ahead = "not scored"
+        if future:
+            ahead = f"{future['elpd']:.1f} ({future['difference']:+.1f})"
+        print(
+            f"  {c['model']:24}{loo['elpd']:10.1f} {loo['difference']:+8.1f} "
+            f"+- {loo['difference_error']:4.1f} {c['pareto_k']:9.2f}   {ahead}"
+        )
+
+
+def _print_parameters(benchmark: dict[str, Any]) -> None:
+    diagnostics = benchmark["diagnostics"]
+    print(
+        f"  {'':18}{'median':>7}  90 % interval    {'R-hat':>6} {'bulk ESS':>9} {'tail ESS':>9}"
+        f"   ({diagnostics['divergences']} divergences in {diagnostics['draws']} draws)"
+    )
+    for name, parameter in benchmark["parameters"].items():
+        numbers = (
+            f" {diagnostics['r_hat'][name]:6.3f} {diagnostics['bulk_ess'][name]:9.0f}"
+            f" {diagnostics['tail_ess'][name]:9.0f}"
+        )
+        if parameter["identified"]:
+            _print_row(name, parameter["posterior"], more=numbers)
+        else:
+            prior, posterior = (
+                f"[{x['low']:.3f}, {x['high']:.3f}]"
+                for x in (parameter["prior"], parameter["posterior"])
+            )
+            print(f"  {name:18}{_UNKNOWN}: prior {prior}, posterior {posterior}")
 
 
 def _print_row(
-    title: str, interval: dict[str, float] | None, more: str = "", form: str = ".3f"
+    title: str, interval: dict[str, float] | None, form: str = ".3f", more: str = ""
 ) -> None:
     if interval is None:
-        print(f"  {title:16}{_UNKNOWN}")
+        print(f"  {title:18}{_UNKNOWN}")
     else:
         median, low, high = (format(interval[x], form) for x in ("median", "low", "high"))
-        print(f"  {title:16}{median:>8}  [{low}, {high}]".ljust(42) + more)
+        print(f"  {title:18}{median:>7}  [{low}, {high}]".ljust(45) + more)

@@ -142,7 +142,6 @@ class Generate:
         return record_run(out, plan, rules, load_engine)
 
     def _round_plans(self) -> "dict[str, RoundPlan]":
-        import jax
         import jax.numpy as jnp
         import numpy as np
 
@@ -171,27 +170,24 @@ class Generate:
                     f"{self.posterior}: runs of {name} were stopped by looking at the label, so "
                     "what revising breaks is unknown; record a pilot that always revises"
                 )
-            _warn(name, found.identified[:, b], found.contradicted[b])
-            draws = jax.tree.map(lambda leaf, b=b: leaf[:, b], found.chain)
+            _warn(name, found.models[b], found.identified[b], found.contradicted[b])
+            accuracy = jnp.asarray(found.accuracy[:, b, : self.rounds + 1])
             plans[name] = plan_rounds(
-                draws, jnp.asarray(tokens), value=self.value, price=self.price
+                accuracy, jnp.asarray(tokens), value=self.value, price=self.price
             )
         return plans
 
 
-def _warn(benchmark: str, identified: Any, contradicted: bool) -> None:
-    from inference.posterior import PARAMETERS
-
+def _warn(benchmark: str, model: str, identified: bool, contradicted: bool) -> None:
     if contradicted:
         print(
-            f"warning: {benchmark}: the pilot contradicts one homogeneous chain (see `msjax fit`); "
-            "the plan is only as good as the pooled curve"
+            f"warning: {benchmark}: the pilot contradicts the model {model} (see `msjax fit`); "
+            "the plan is only as good as its curve"
         )
-    names = [n for n, ok in zip(PARAMETERS, identified, strict=True) if not ok]
-    if names:
+    if not identified:
         print(
-            f"warning: {benchmark}: {' and '.join(names)} not identified by the pilot; "
-            "the rule falls back on the prior there"
+            f"warning: {benchmark}: the pilot does not identify all that the curve needs (see "
+            "`msjax fit`); the rule falls back on the prior there"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from msjax.cache import cache_folder
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ _SPECIAL_TOKEN = 3  # llama.cpp's token type "control"
 
 def default_folder() -> Path:
     """``$MSJAX_CACHE`` (or ``~/.cache/msjax``) / ``SmolLM2-135M-Instruct``."""
-    cache = os.environ.get("MSJAX_CACHE")
-    return (Path(cache) if cache else Path.home() / ".cache" / "msjax") / "SmolLM2-135M-Instruct"
+    return cache_folder() / "SmolLM2-135M-Instruct"
 
 
 def ensure(folder: Path) -> Path:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from msjax.chain import TwoStateChain, accuracy_after
-from msjax.errors import InputError
+from msjax.errors import InputError, require
 from msjax.stopping.protocol import Decision, Observation, StoppingRule
 
 
@@ -32,7 +31,7 @@ class RoundPlan(NamedTuple):
 
 
 def plan_rounds(
-    draws: TwoStateChain,
+    accuracy: Float[Array, "draw rounds_plus_1"],
     tokens_per_round: Float[Array, "rounds"],
     *,
     value: float = 1.0,
@@ -40,21 +39,22 @@ def plan_rounds(
 ) -> RoundPlan:
     """Expected net value of every number of rounds, over posterior draws.
 
-    net_k = V E[p_k | data] - price * sum_{j<=k} tokens_j, where the expectation is over the draws
-    of (p0, p_ic, p_ci), not p_k at the posterior mean: p_k is not linear in the parameters, so the
-    two rules can differ. Stopping at k is right iff no j > k has a larger net_j; since nothing
-    about the single question is observed, this look-ahead is the exact optimum, also when r < 0 or
-    when rounds cost unequally.
+    net_k = V E[p_k | data] - price * sum_{j<=k} tokens_j, where the expectation is over posterior
+    draws of the accuracy curve, not p_k at the posterior mean of the parameters: p_k is not linear
+    in them, so the two rules can differ. The curve may be that of one chain
+    (`msjax.chain.accuracy_curve`) or of any model of a benchmark. Stopping at k is right iff no
+    j > k has a larger net_j; since nothing about the single question is observed, this look-ahead
+    is the exact optimum, also when r < 0 or when rounds cost unequally.
 
     Args:
-        draws: posterior draws, each field of shape [draws].
+        accuracy: posterior draws of p_0, ..., p_K (probabilities).
         tokens_per_round: expected computed tokens of rounds 1..K (K is the horizon), shape [K].
         value: worth of one correct answer.
         price: cost of one token in the same unit.
 
     Raises:
-        InputError: value or price is not a finite positive number (price may be 0), or token counts
-            are not finite and non-negative.
+        InputError: value or price is not a finite positive number (price may be 0), token counts
+            are not finite and non-negative, or accuracies are no probabilities of rounds 0..K.
 
     Reference: MarkovScale (arXiv 2602.01120), gate and optimal scaling, *interpretation*;
         docs/theory.md A6 (argmax with unequal costs) and docs/stopping.md.
@@ -66,8 +66,18 @@ def plan_rounds(
     tokens = np.asarray(tokens_per_round, dtype=np.float32)
     if not (np.isfinite(tokens).all() and (tokens >= 0).all()):
         raise InputError(f"tokens_per_round = {tokens.tolist()}: must be finite and not negative")
-    rounds = jnp.arange(len(tokens) + 1)
-    p_k = jax.vmap(lambda k: jnp.mean(accuracy_after(draws, k)))(rounds)
+    if accuracy.shape[-1] != len(tokens) + 1:
+        raise InputError(
+            f"accuracy has {accuracy.shape[-1]} rounds, tokens_per_round {len(tokens)}; "
+            "give p_0..p_K and the tokens of rounds 1..K"
+        )
+    require(
+        "accuracy",
+        accuracy,
+        lambda p: (p >= -1e-6) & (p <= 1 + 1e-6),
+        "a probability lies in [0, 1]",
+    )
+    p_k = jnp.mean(jnp.asarray(accuracy, jnp.float32), axis=0)
     spent = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.asarray(tokens))])
     net = value * p_k - price * spent
     best_later = jnp.append(jax.lax.cummax(net[1:], reverse=True), -jnp.inf)

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from inference.checks import NAMES
 from inference.store import load
+from msjax.cli.check import Check
 from msjax.cli.fit import Fit
 from msjax.errors import InputError
 
@@ -59,41 +61,75 @@ def runs(tmp_path):
     return path
 
 
-def test_report_json_and_posterior(runs, tmp_path, capsys):
-    command = Fit((runs,), out=tmp_path / "posterior.nc", json=tmp_path / "fit.json", seed=3)
+def test_report_json_posterior_and_figures(runs, tmp_path, capsys):
+    command = Fit(
+        (runs,),
+        model="pooled",
+        out=tmp_path / "posterior.nc",
+        json=tmp_path / "fit.json",
+        figures=tmp_path / "figures",
+        seed=3,
+    )
     assert command.run() == 0
     printed = capsys.readouterr().out
     first, *rest = printed.splitlines()
-    assert first == "model scripted, seed 3"
+    assert first == "seed 3"
     assert any(text.startswith("!! mixture: CONTRADICTED") for text in rest)
     numbers = printed.index("90 % interval")
     for announced in ("CONTRADICTED", "CENSORED", "NOT IDENTIFIED", "NOT CHECKED"):
         assert printed.index(announced) < numbers
-    assert "not identified" in printed and "nan" not in printed
+    assert "not identified: prior [" in printed and "nan" not in printed
 
     report = json.loads((tmp_path / "fit.json").read_text())
-    assert report["model"] == "scripted" and report["seed"] == 3
+    assert report["seed"] == 3
     assert list(report["benchmarks"]) == ["chain", "mixture", "solved", "single", "oracle"]
     for benchmark in report["benchmarks"].values():
+        for field in ("comparison", "diagnostics", "bounds", "checks", "ppc", "warnings"):
+            assert field in benchmark
+        assert benchmark["model"] == "pooled" and benchmark["comparison"] is None
         assert set(benchmark["parameters"]) == {"p0", "p_ic", "p_ci"}
-        assert set(benchmark["quantities"]) == {
-            "r",
-            "pi",
-            "accuracy",
-            "optimal_rounds",
-            "probability_refining_helps",
-        }
-        assert [check["name"] for check in benchmark["checks"]] == ["order", "rounds", "questions"]
-        assert set(benchmark["diagnostics"]["r_hat"]) == {"p0", "p_ic", "p_ci"}
         assert len(benchmark["quantities"]["accuracy"]) == 11
+        diagnostics = benchmark["diagnostics"]
+        assert set(diagnostics["r_hat"]) == set(diagnostics["tail_ess"]) == {"p0", "p_ic", "p_ci"}
+        assert diagnostics["divergences"] == 0
     chain, single = report["benchmarks"]["chain"], report["benchmarks"]["single"]
-    assert set(chain["parameters"]["p_ic"]) == {"mean", "median", "low", "high"}
-    assert chain["parameters"]["p_ic"]["low"] < chain["parameters"]["p_ic"]["high"]
+    p_ic = chain["parameters"]["p_ic"]
+    assert p_ic["identified"] and p_ic["posterior"]["low"] < p_ic["posterior"]["high"]
+    assert p_ic["posterior"]["low"] > p_ic["prior"]["low"]
     assert 0 <= chain["quantities"]["probability_refining_helps"] <= 1
-    assert single["parameters"]["p_ic"] is None
+    assert not single["parameters"]["p_ic"]["identified"]
     assert single["quantities"]["accuracy"][0] and single["quantities"]["accuracy"][1] is None
-    assert report["benchmarks"]["oracle"]["parameters"]["p_ci"] is None
+    oracle = report["benchmarks"]["oracle"]
+    assert oracle["parameters"]["p_ci"]["identified"] is False
+    assert all(found is None for found in oracle["bounds"]["limit"].values())
     assert load(tmp_path / "posterior.nc").benchmarks == tuple(report["benchmarks"])
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"bounds.png", "chain.curve.png", "oracle.checks.png"} <= drawn
+
+
+def test_auto_says_why(runs, tmp_path, capsys):
+    """On the benchmarks that allow one candidate only, so that nothing is compiled."""
+    short = tmp_path / "short.jsonl"
+    lines = runs.read_text().splitlines(keepends=True)
+    short.write_text("".join(line for line in lines if '"single"' in line))
+    assert Fit((short,), json=tmp_path / "fit.json").run() == 0
+    assert "Pooled is the only candidate that these runs allow." in capsys.readouterr().out
+    found = json.loads((tmp_path / "fit.json").read_text())["benchmarks"]["single"]
+    assert [c["model"] for c in found["comparison"]["candidates"]][0] == "pooled"
+    assert "at least 2 rounds" in found["comparison"]["candidates"][1]["refused"]
+
+
+def test_checks_alone(runs, tmp_path, capsys):
+    command = Check((runs,), json=tmp_path / "checks.json")
+    assert command.run() == 1
+    assert "a homogeneous chain is contradicted" in capsys.readouterr().out
+    found = json.loads((tmp_path / "checks.json").read_text())["benchmarks"]
+    assert [check["name"] for check in found["mixture"]] == list(NAMES)
+    assert any(check["contradicted"] for check in found["mixture"])
+    solved = tmp_path / "solved.jsonl"
+    lines = runs.read_text().splitlines(keepends=True)
+    solved.write_text("".join(line for line in lines if '"solved"' in line))
+    assert Check((solved,)).run() == 0
 
 
 def test_bad_input_is_named(runs, tmp_path):
@@ -103,5 +139,9 @@ def test_bad_input_is_named(runs, tmp_path):
         Fit((runs, runs)).run()
     parallel = tmp_path / "parallel.jsonl"
     parallel.write_text(line("pool", 0, [1, 0], protocol="parallel"))
+    with pytest.raises(InputError, match="'poold'; choose from pooled"):
+        Fit((runs,), model="poold").run()
+    with pytest.raises(InputError, match="belongs to --model noisy"):
+        Fit((runs,), verifier=(9, 1, 9, 1)).run()
     with pytest.raises(InputError, match="'parallel'"):
         Fit((parallel,)).run()

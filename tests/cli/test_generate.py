@@ -42,7 +42,7 @@ def test_from_pilot_to_rule(pilot, tmp_path, capsys) -> None:
         assert second.cached == first.prompt + first.completion - 1
 
     posterior = tmp_path / "posterior.nc"
-    assert main(["fit", str(pilot), "--out", str(posterior)]) == 0
+    assert main(["fit", str(pilot), "--model", "pooled", "--out", str(posterior)]) == 0
     capsys.readouterr()
     fresh = tmp_path / "fresh.jsonl"
     rule = [
@@ -78,7 +78,7 @@ def test_other_settings_do_not_mix_into_a_file(pilot, capsys) -> None:
 
 def test_a_posterior_of_another_benchmark_is_refused(pilot, tmp_path, capsys) -> None:
     posterior = tmp_path / "posterior.nc"
-    assert main(["fit", str(pilot), "--out", str(posterior)]) == 0
+    assert main(["fit", str(pilot), "--model", "pooled", "--out", str(posterior)]) == 0
     options = ["--benchmarks", "arithmetic-easy", "--rule", "posterior"]
     assert generate(tmp_path / "x.jsonl", *options, "--posterior", str(posterior)) == 2
     assert "knows arithmetic-hard but not arithmetic-easy" in capsys.readouterr().err

@@ -20,7 +20,17 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-COMMANDS = ["weights", "generate", "fit", "verify", "sensitivity", "report", "reproduce"]
+COMMANDS = [
+    "weights",
+    "generate",
+    "fit",
+    "check",
+    "plan",
+    "verify",
+    "sensitivity",
+    "report",
+    "reproduce",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,11 +1,9 @@
 """Runs to fit: simulated ones, and five benchmarks that differ in what they identify."""
 
-import jax
 import numpy as np
 import pytest
 
 from inference.counts import BenchmarkCounts, count_runs
-from inference.fit import ChainFit, fit
 from msjax.generation.ledger import Usage
 from msjax.records import Trajectory
 
@@ -69,25 +67,25 @@ def _make_runs() -> list[Trajectory]:
     ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run():
     return _make_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_counts():
     return _make_counts
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulate():
     return _simulate
 
 
 @pytest.fixture(scope="session")
-def five_fits() -> ChainFit:
-    """One fit of the five benchmarks."""
-    return fit(count_runs(_make_runs()), jax.random.key(1))
+def five_counts() -> dict[str, BenchmarkCounts]:
+    """Counts of `BENCHMARKS` by name."""
+    return {count.benchmark: count for count in count_runs(_make_runs())}
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from inference.counts import BenchmarkCounts, count_runs, read_counts
-from inference.models import tally
+from inference.counts import BenchmarkCounts, count_runs, first_rounds, read_counts
 from msjax.errors import InputError
 
 
@@ -31,20 +30,43 @@ def test_benchmarks_are_kept_apart_and_files_pooled(make_run, tmp_path):
         read_counts([paths[0], paths[0]])
 
 
-def test_censored_benchmark_says_nothing_of_p_ci(make_run):
-    """Not even through the runs that were not cut short, which are a selection."""
-    counts = count_runs([make_run([0, 1], "a", censored=True), make_run([1, 0, 1], "b")])
-    data = tally(counts)
-    assert data.successes[:, 0].tolist() == [1, 2, 0]
-    assert data.trials[:, 0].tolist() == [2, 2, 0]
-    assert data.identified[:, 0].tolist() == [True, True, False]
+def test_where_the_label_stops_runs_nothing_after_success_counts(make_run):
+    """Not even in the runs that were not cut short, which are a selection."""
+    (count,) = count_runs([make_run([0, 1], "a", censored=True), make_run([1, 0, 1], "b")])
+    assert count.observable.tolist() == [[0, 1, -1], [1, -1, -1]]
+    (count,) = count_runs([make_run([0, 1], "a"), make_run([1, 0, 1], "b")])
+    assert count.observable is count.correct
+
+
+def test_runs_of_several_models_are_benchmarks_of_their_own(make_run):
+    runs = [make_run([0, 1], "a", "x"), make_run([1, 1], "a", "x", model="other")]
+    counts = count_runs(runs)
+    assert [count.benchmark for count in counts] == ["x (scripted)", "x (other)"]
+    assert [count.model for count in counts] == ["scripted", "other"]
+
+
+def test_whether_answers_changed(make_run):
+    runs = [make_run([0, 1, 1], "a", answers=("1", None, "2")), make_run([0, 0], "b")]
+    (count,) = count_runs(runs)
+    assert count.changed.tolist() == [[1, 1], [0, -1]]
+    assert count.seen_as("changes") is count.changed
+    assert count.seen_as("labels") is count.correct
+    with pytest.raises(InputError, match="changed is not known"):
+        count_runs([make_run([0], "a")])[0].seen_as("changes")
+
+
+def test_the_first_rounds_of_runs(make_run):
+    (count,) = count_runs([make_run([0, 0, 1, 1], "a"), make_run([1, 0], "b")])
+    early = first_rounds(count, 1)
+    assert early.correct.tolist() == [[0, 0], [1, 0]]
+    assert early.tokens_per_round.tolist() == [100, 110]
+    assert early.changed.shape == (2, 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"protocol": "parallel"}, "protocol is 'parallel'"),
-        ({"model": "other"}, "model is 'other'"),
         ({"question_id": "a"}, "occurs twice"),
     ],
 )

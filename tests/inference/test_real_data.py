@@ -1,0 +1,61 @@
+"""What msjax says of trajectories that others recorded; skipped where these are not at hand."""
+
+import jax
+import pytest
+
+from benchmarks.real_data import predict_later_rounds, read_recordings
+from inference.analysis import analyse
+
+pytestmark = pytest.mark.realdata
+
+
+@pytest.fixture(scope="module")
+def recordings(real_data):
+    return {recording.name: recording for recording in read_recordings(real_data)}
+
+
+def find(recordings, *words):
+    (name,) = [name for name in recordings if all(word in name for word in words)]
+    return recordings[name]
+
+
+def test_recordings_are_read_as_their_authors_count_them(recordings):
+    assert len(recordings) == 45
+    gpqa = find(recordings, "textgrad", "GPQA").count
+    assert gpqa.transitions.sum(axis=0).tolist() == [[266, 15], [12, 301]]
+    haiku = find(recordings, "oracle_stop", "haiku", "GSM8K-1000").count
+    assert haiku.transitions[:, 0].tolist() == [[371, 148], [343, 38]]
+    opus = find(recordings, "self_reflection", "claude-3-opus").count
+    assert opus.transitions.sum(axis=0)[0].tolist() == [151, 57]
+    handicap = find(recordings, "intercode", "gpt-3.5", "handicap").count
+    assert handicap.transitions[:4, 0, 1].tolist() == [32, 12, 1, 4]
+    episodes = [r.count.questions for r in recordings.values() if r.source == "intercode_turns"]
+    assert sum(episodes) == 5406
+
+
+def test_later_rounds_of_gsm8k_from_the_first_five(recordings):
+    """Rates that fall with the round, which the pooled chain cannot know."""
+    later = predict_later_rounds(find(recordings, "GSM8K, temperature 0.1"), seed=0)
+    assert later["trained_on"] == 5
+    assert "drifting" in later["model"]
+    assert later["gain"] > 2 * later["gain_error"]
+    assert later["inside"].mean() >= 0.8
+    assert later["announced"]
+
+
+def test_rounds_that_are_no_revisions_are_announced_as_such(recordings):
+    recording = find(recordings, "cot_prefix", "gemma")
+    assert not recording.revises
+    later = predict_later_rounds(recording, seed=0)
+    assert later["gain"] > 0
+    assert later["inside"].mean() >= 0.8 or later["announced"]
+
+
+def test_a_run_stopped_by_an_oracle_has_no_bounds(recordings):
+    count = find(recordings, "self_reflection", "gpt-4,").count
+    found = analyse(count, jax.random.key(0), value=1.0, price=0.0)
+    assert found.fit.model.name == "pooled"
+    assert found.warnings[0].startswith("CENSORED: 827 runs")
+    assert not found.fit.identified["p_ci"] and not found.fit.known
+    p_ic = found.fit.draws["p_ic"]
+    assert abs(p_ic.mean() - 42 / 216) < 1e-2
