@@ -61,7 +61,7 @@ _P0 = _normal_rule(1, 0.9, 4.5)
 """What the rates leave open of p0; the mean of a logistic is smoother than a run's probability."""
 
 _MEAN = _normal_rule(1, 0.5, 5.0)
-_NEWTON_STEPS = 5
+_NEWTON_STEPS = 6
 
 
 class _Nodes(NamedTuple):

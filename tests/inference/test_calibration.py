@@ -131,6 +131,7 @@ def test_sbc_finds_bugs(bug):
         assert min(wrong.p_values[name] for name in bug.parameters) > FALSE_ALARM
 
 
+@pytest.mark.slow
 def test_the_pooled_chain_is_too_sure_of_questions_that_differ():
     wrong = rank_statistics(
         find_model("heterogeneous"),

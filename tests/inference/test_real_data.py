@@ -33,6 +33,7 @@ def test_recordings_are_read_as_their_authors_count_them(recordings):
     assert sum(episodes) == 5406
 
 
+@pytest.mark.slow
 def test_later_rounds_of_gsm8k_from_the_first_five(recordings):
     """Rates that fall with the round, which the pooled chain cannot know."""
     later = predict_later_rounds(find(recordings, "GSM8K, temperature 0.1"), seed=0)
@@ -43,6 +44,7 @@ def test_later_rounds_of_gsm8k_from_the_first_five(recordings):
     assert later["announced"]
 
 
+@pytest.mark.slow
 def test_rounds_that_are_no_revisions_are_announced_as_such(recordings):
     recording = find(recordings, "cot_prefix", "gemma")
     assert not recording.revises
