@@ -27,7 +27,7 @@ import numpyro
 import numpyro.distributions as dist
 import scipy.special
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
 from inference.counts import BenchmarkCounts
@@ -226,7 +226,7 @@ def _quadrature(
     latter.
     """
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Int[ArrayLike, ""], ends: tuple[Array, Array]) -> tuple[Array, Array]:
         middle = (ends[0] + ends[1]) / 2
         p = jax.nn.sigmoid(mu + tau * middle)
         rises = tau * (successes - trials * p) > middle
