@@ -4,37 +4,52 @@ A posterior says which runs to expect. For each design, so many new questions wi
 each, future runs are simulated from draws of the posterior, the posterior is updated on them, and
 what would be reported then is averaged: width of an interval, error of a decision, and worth of the
 best number of rounds. Old and new questions share nothing but the parameters, so updating is
-conjugate where the model has a closed form, and elsewhere reweights the draws by the likelihood of
-the new runs.
+conjugate where the model has a closed form. Elsewhere the draws are reweighted by the likelihood of
+the new runs, or where these say too much for that, replaced by weighted draws around the new mode.
 
 Reference: docs/theory.md F7; Raiffa & Schlaifer (1961), Applied statistical decision theory;
 Vehtari et al. (2024), Pareto smoothed importance sampling.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import arviz
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jaxtyping import Float, Int8, PRNGKeyArray
-from scipy.stats import qmc
+import scipy.stats
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int8, PRNGKeyArray
+from numpyro import handlers
+from numpyro.infer.util import initialize_model
 
 from inference.compare import HIGH_PARETO_K
 from inference.fit import Fit
-from inference.models.model import MISSING, BetaLaw, Draws
+from inference.models.model import MISSING, Draws, Model, Parameters
 from inference.push_forward import INTERVAL, bounds, round_tokens
-from inference.sample import host_generator, log_likelihoods, tabulate
+from inference.sample import host_generator, joint, log_likelihoods, tabulate
 from msjax.errors import InputError, require
 
 Target = Literal["limit", "upper", "accuracy"]
 FUTURES = 200
-"""Future recordings simulated per design."""
+"""Future recordings simulated, which all designs share."""
 _LOG2_POINTS = 9
 """Closed-form posteriors are averaged over 2^9 quasi-random points."""
+_REFITTED, _LOG2_REFIT = 50, 8
+"""Futures of a design, and points of each, whose posterior is approached anew."""
+_DEGREES, _WIDER = 5.0, 1.5
+"""Proposals are t with 5 degrees of freedom, and wider than the curvature at the mode says, because
+rates near 0 have skew posteriors."""
+_NEWTON_STEPS = 25
+_ROWS = 128
+"""Tables of runs have a multiple of so many rows, so that one shape is compiled."""
+_AT_ONCE = 2000
+"""Draws that are carried through the curves together, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ class Design:
 
     @property
     def reliable(self) -> bool:
-        """Whether reweighting is to be trusted in nine of ten futures."""
+        """Whether the weights are to be trusted in nine of ten futures."""
         return self.pareto_k is None or self.pareto_k <= HIGH_PARETO_K
 
 
@@ -156,24 +171,35 @@ def plan(
     extra = int(fit.model.sees == "labels")
     new = np.zeros((max(questions), 0), dtype=np.int8)
     runs = fit.model.continue_runs(random, truth, new, max(rounds) + extra)
+    columns = np.arange(max(runs.shape[2], fit.runs.shape[1]))
+    runs, seen = (_widened(x, len(columns)) for x in (runs, fit.runs))
 
     def look(draws: Draws) -> _Outlook:
         return _outlook(fit, draws, target, value, price)
 
-    laws = fit.model.exact(fit.runs)
     update = (
-        _Reweighting(fit, look, others) if laws is None else _Conjugate(fit, look, laws, random)
+        _Weighting(fit.model, look, seen, others, random)
+        if fit.model.exact(seen) is None
+        else _Conjugate(fit.model, look, seen, random)
     )
     before = _means(update.now)
+    usual = int(before.net[0].argmax())
+
+    def regret(outlook: _Outlook) -> np.ndarray:
+        return outlook.net[0].max(axis=1) - outlook.net[0, :, usual]
+
+    evpi = _expected(regret(update.now.outlook))
+    surplus = regret(look(truth)) - evpi.mean
     tokens = np.pad(fit.count.tokens_per_round, (0, max(rounds)), mode="edge").cumsum()
-    designs = [
-        _judge(posteriors, before, n, k, n * float(tokens[k]))
-        for k in rounds
-        for n, posteriors in update.after(runs[..., : k + extra], questions)
-    ]
-    net = update.now.outlook.net[0]
-    evpi = _expected(net.max(axis=1) - net[:, before.net[0].argmax()])
-    return Plan(target, _judge(update.now, before, 0, 0, 0.0), tuple(designs), evpi)
+    designs = []
+    for k in rounds:
+        cut = np.where(columns < k + extra, runs, np.int8(MISSING))
+        designs += [
+            _judge(update.after(cut[:, :n]), before, surplus, n, k, n * float(tokens[k]))
+            for n in questions
+        ]
+    now = _judge(update.now, before, np.zeros(1), 0, 0, 0.0)
+    return Plan(target, now, tuple(designs), evpi)
 
 
 class _Conjugate:
@@ -181,69 +207,161 @@ class _Conjugate:
 
     def __init__(
         self,
-        fit: Fit,
+        model: Model,
         look: Callable[[Draws], _Outlook],
-        laws: dict[str, BetaLaw],
+        seen: Int8[np.ndarray, "question column"],
         random: np.random.Generator,
     ) -> None:
-        self._fit, self._look = fit, look
-        points = qmc.Sobol(len(laws), rng=random).random_base2(_LOG2_POINTS)
-        self._quantiles = dict(zip(laws, points.T, strict=True))
-        self.now = self._posteriors([laws])
+        self._model, self._look, self._seen = model, look, seen
+        self._points = _sobol(random, len(model.parameters), _LOG2_POINTS).T
+        self.now = self.after(seen[None, :0])
 
-    def after(
-        self, runs: Int8[np.ndarray, "future question column"], questions: Sequence[int]
-    ) -> Iterator[tuple[int, _Posteriors]]:
-        """The posteriors after the first n of the new questions, for every n."""
-        seen = self._fit.runs
-        columns = max(seen.shape[1], runs.shape[2])
-        seen, runs = (
-            np.pad(
-                x, [(0, 0)] * (x.ndim - 1) + [(0, columns - x.shape[-1])], constant_values=MISSING
-            )
-            for x in (seen, runs)
-        )
-        for n in questions:
-            found = [self._fit.model.exact(np.concatenate([seen, new[:n]])) for new in runs]
-            yield n, self._posteriors([laws for laws in found if laws])
-
-    def _posteriors(self, found: list[dict[str, BetaLaw]]) -> _Posteriors:
+    def after(self, runs: Int8[np.ndarray, "future new_question column"]) -> _Posteriors:
+        """The posteriors given the old runs and each future's new ones."""
+        found = [self._model.exact(np.concatenate([self._seen, new])) for new in runs]
         draws = {}
-        for name, points in self._quantiles.items():
-            alpha, beta = np.array([laws[name] for laws in found]).T[..., None]
+        for name, points in zip(self._model.parameters, self._points, strict=True):
+            alpha, beta = np.array([laws[name] for laws in found if laws]).T[..., None]
             draws[name] = scipy.special.betaincinv(alpha, beta, points)
-        outlook = jax.tree.map(
-            lambda x: x.reshape(len(found), -1, *x.shape[2:]),
-            self._look({name: values.reshape(-1) for name, values in draws.items()}),
-        )
-        return _Posteriors(outlook, np.full_like(outlook.target, 1 / 2**_LOG2_POINTS), None)
+        weight = np.full((len(runs), self._points.shape[1]), 1 / self._points.shape[1])
+        return _Posteriors(_look_each(self._look, draws), weight, None)
 
 
-class _Reweighting:
-    """Posteriors as weights of present draws: the likelihoods of the new runs, Pareto smoothed."""
+class _Weighting:
+    """Posteriors as weighted draws, Pareto smoothed."""
 
-    def __init__(self, fit: Fit, look: Callable[[Draws], _Outlook], draws: Draws) -> None:
-        self._model, self._draws = fit.model, draws
-        self._outlook = look(draws)
-        count = self._outlook.target.size
-        self.now = _Posteriors(self._outlook, np.full((1, count), 1 / count), None)
+    def __init__(
+        self,
+        model: Model,
+        look: Callable[[Draws], _Outlook],
+        seen: Int8[np.ndarray, "question column"],
+        draws: Draws,
+        random: np.random.Generator,
+    ) -> None:
+        self._model, self._look, self._seen, self._draws = model, look, seen, draws
+        uniform = _sobol(random, len(model.parameters) + 1, _LOG2_REFIT)
+        spread = np.sqrt(_DEGREES / scipy.stats.chi2.ppf(uniform[:, :1], _DEGREES))
+        self._steps = (scipy.stats.norm.ppf(uniform[:, 1:]) * spread).astype(np.float32)
+        outlook = look(draws)
+        count = outlook.target.size
+        self.now = _Posteriors(outlook, np.full((1, count), 1 / count), None)
 
-    def after(
-        self, runs: Int8[np.ndarray, "future question column"], questions: Sequence[int]
-    ) -> Iterator[tuple[int, _Posteriors]]:
-        """The posteriors after the first n of the new questions, for every n."""
-        distinct, inverse = np.unique(runs.reshape(-1, runs.shape[2]), axis=0, return_inverse=True)
+    def after(self, runs: Int8[np.ndarray, "future new_question column"]) -> _Posteriors:
+        """The posteriors given the old runs and each future's new ones.
+
+        The present draws are weighted by the likelihood of the new runs. Where that fails, the
+        posteriors of the first 50 futures are sampled from t laws around their modes.
+        """
+        old = np.broadcast_to(self._seen, (len(runs), *self._seen.shape))
+        both = np.concatenate([old, runs], axis=1)
+        distinct, inverse = np.unique(both.reshape(-1, both.shape[2]), axis=0, return_inverse=True)
         table = tabulate(self._model, distinct)
-        values = log_likelihoods(self._model, table, self._draws).T
-        row = table.row[inverse].reshape(runs.shape[:2])
-        for n in questions:
-            times = np.stack([np.bincount(mine[:n], minlength=len(values)) for mine in row])
-            with warnings.catch_warnings():
-                # ArviZ warns of high Pareto shapes, which are returned and reported here.
-                warnings.simplefilter("ignore")
-                log_weight, shapes = arviz.psislw(times @ values)
-            weight = np.exp(np.asarray(log_weight))
-            yield n, _Posteriors(self._outlook, weight, float(np.quantile(shapes, 0.9)))
+        row = table.row[inverse].reshape(both.shape[:2])
+        size = len(table.statistics)
+        times = np.stack([np.bincount(one, minlength=size) for one in row])
+        added = times - np.bincount(row[0, : len(self._seen)], minlength=size)
+        values = log_likelihoods(self._model, table, self._draws)
+        weight, pareto_k = _smoothed(added @ values.T)
+        if pareto_k <= HIGH_PARETO_K:
+            return _Posteriors(self.now.outlook, weight, pareto_k)
+        unused = -size % _ROWS
+        draws, log_weight = _draws_around_modes(
+            self._model,
+            np.pad(table.statistics, ((0, unused), (0, 0)), mode="edge"),
+            np.pad(times[:_REFITTED], ((0, 0), (0, unused))).astype(np.float32),
+            self._steps,
+        )
+        outlook = _look_each(self._look, {name: np.asarray(x, float) for name, x in draws.items()})
+        return _Posteriors(outlook, *_smoothed(np.asarray(log_weight, dtype=float)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _draws_around_modes(
+    model: Model,
+    statistics: Float[Array, "row statistic"],
+    multiplicity: Float[Array, "future row"],
+    steps: Float[Array, "draw coordinate"],
+) -> tuple[dict[str, Float[Array, "future draw"]], Float[Array, "future draw"]]:
+    """Draws from a t law around each future's posterior mode, and their log importance weights.
+
+    Modes and curvatures are those of the density of unconstrained parameters, by damped Newton
+    steps; `steps` are standard t variates.
+    """
+    free = {name: jnp.ones(()) for name in model.parameters}
+    info, potential_of, constrain_of, _ = initialize_model(
+        jax.random.key(0),
+        joint,
+        model_args=(model, free, statistics, multiplicity[0]),
+        dynamic_args=True,
+    )
+    start, unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, info.z))
+    halves = 0.5 ** jnp.arange(6.0)
+
+    def one(multiplicity: Array) -> tuple[Parameters, Array]:
+        arguments = (model, free, statistics, multiplicity)
+
+        def potential(z: Array) -> Array:
+            return potential_of(*arguments)(unravel(z))
+
+        def axes(z: Array) -> tuple[Array, Array]:
+            curvature, vectors = jnp.linalg.eigh(jax.hessian(potential)(z))
+            return jnp.maximum(jnp.abs(curvature), 1e-2), vectors
+
+        def newton(z: Array, _: None) -> tuple[Array, None]:
+            curvature, vectors = axes(z)
+            step = -vectors @ ((vectors.T @ jax.grad(potential)(z)) / curvature)
+            step = step * jnp.minimum(1.0, 2.0 / jnp.linalg.norm(step))
+            tried = z + halves[:, None] * step
+            heights = jax.vmap(potential)(tried)
+            return tried[jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))], None
+
+        def parameters(z: Array) -> Parameters:
+            sites = constrain_of(*arguments)(unravel(z))
+            return handlers.substitute(model.prior, data=sites)()
+
+        mode, _ = jax.lax.scan(newton, start, length=_NEWTON_STEPS)
+        curvature, vectors = axes(mode)
+        drawn = mode + (_WIDER * steps / jnp.sqrt(curvature)) @ vectors.T
+        power = (_DEGREES + start.size) / 2
+        log_proposal = -power * jnp.log1p((steps**2).sum(axis=1) / _DEGREES)
+        return jax.vmap(parameters)(drawn), -jax.vmap(potential)(drawn) - log_proposal
+
+    return jax.vmap(one)(multiplicity)
+
+
+def _smoothed(
+    log_weight: Float[np.ndarray, "future draw"],
+) -> tuple[Float[np.ndarray, "future draw"], float]:
+    """Pareto smoothed weights that sum to 1, and the shape exceeded in a tenth of the futures."""
+    with warnings.catch_warnings():
+        # ArviZ warns of high Pareto shapes, which are returned and reported here.
+        warnings.simplefilter("ignore")
+        log_smoothed, shapes = arviz.psislw(log_weight)
+    return np.exp(np.asarray(log_smoothed)), float(np.quantile(shapes, 0.9))
+
+
+def _sobol(random: np.random.Generator, dimension: int, log2: int) -> np.ndarray:
+    return scipy.stats.qmc.Sobol(dimension, rng=random).random_base2(log2)
+
+
+def _widened(
+    runs: Int8[np.ndarray, "*any column"], columns: int
+) -> Int8[np.ndarray, "*any all_columns"]:
+    unseen = [(0, 0)] * (runs.ndim - 1) + [(0, columns - runs.shape[-1])]
+    return np.pad(runs, unseen, constant_values=MISSING)
+
+
+def _look_each(look: Callable[[Draws], _Outlook], draws: Draws) -> _Outlook:
+    """The outlook of draws [future, draw]."""
+    shape = next(iter(draws.values())).shape
+    flat = {name: values.reshape(-1) for name, values in draws.items()}
+    parts = [
+        look({name: values[i : i + _AT_ONCE] for name, values in flat.items()})
+        for i in range(0, shape[0] * shape[1], _AT_ONCE)
+    ]
+    return jax.tree.map(
+        lambda *x: np.concatenate(x, axis=1).reshape(*shape, *x[0].shape[2:]), *parts
+    )
 
 
 def _check(
@@ -295,9 +413,18 @@ def _outlook(fit: Fit, draws: Draws, target: Target, value: float, price: float)
 
 
 def _judge(
-    posteriors: _Posteriors, before: _Outlook, questions: int, rounds: int, tokens: float
+    posteriors: _Posteriors,
+    before: _Outlook,
+    surplus: Float[np.ndarray, " all_futures"],
+    questions: int,
+    rounds: int,
+    tokens: float,
 ) -> Design:
-    """Averages over futures, given the posterior means `before` them."""
+    """Averages over futures.
+
+    `before` are the posterior means without new runs; `surplus` is by how much it is worth more
+    than on average to know the parameters of each future.
+    """
     found = _means(posteriors)
     weight, pareto_k = posteriors.weight, posteriors.pareto_k
 
@@ -314,7 +441,7 @@ def _judge(
         width=_expected(_widths(posteriors.outlook.target, weight)),
         first_round_error=wrong(found.first_round_helps, before.first_round_helps),
         limit_error=limit_error,
-        evsi=_expected(found.net.max(axis=1) - found.net[:, before.net[0].argmax()]),
+        evsi=_expected(_gains(posteriors, int(before.net[0].argmax())), surplus[: len(weight)]),
         pareto_k=pareto_k,
         ess=None if pareto_k is None else float(np.median(1 / (weight**2).sum(axis=1))),
     )
@@ -324,6 +451,25 @@ def _means(posteriors: _Posteriors) -> _Outlook:
     """The outlook averaged over draws: [future] and [future, k]."""
     return jax.tree.map(
         lambda values: np.einsum("fd,fd...->f...", posteriors.weight, values), posteriors.outlook
+    )
+
+
+def _gains(posteriors: _Posteriors, usual: int) -> Float[np.ndarray, " future"]:
+    """By how much the best number of rounds beats the usual one.
+
+    It is chosen by one half of the draws and judged by the other, and the reverse, because the best
+    of several noisy means looks better than it is.
+    """
+    half = posteriors.weight.shape[1] // 2
+    means = []
+    for part in (slice(None, half), slice(half, None)):
+        weight = posteriors.weight[:, part]
+        mean = np.einsum("fd,fdk->fk", weight, posteriors.outlook.net[:, part])
+        means.append(mean / weight.sum(axis=1, keepdims=True))
+    future = np.arange(len(means[0]))
+    return sum(
+        (judge[future, choose.argmax(axis=1)] - judge[:, usual]) / 2
+        for choose, judge in (means, means[::-1])
     )
 
 
@@ -344,9 +490,20 @@ def _widths(
 def _expected(
     values: Float[np.ndarray, " future"], control: Float[np.ndarray, " future"] | None = None
 ) -> Expected:
-    """Mean of what is >= 0; `control`, whose mean is 0, takes away the noise that it explains."""
+    """Mean of what is >= 0, with a jackknife-like standard error (HC3).
+
+    `control`, whose mean is 0, takes away the noise that it explains by regression, unless one
+    future has most of its spread.
+    """
     n = len(values)
-    if control is not None and (spread := ((control - control.mean()) ** 2).sum()) > 0:
-        values = values - (control - control.mean()) @ values / spread * control
-    error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
-    return Expected(max(0.0, float(values.mean())), error)
+    share, leverage = np.full(n, 1 / n), np.full(n, 1 / n)
+    residual = values - values.mean()
+    if control is not None:
+        apart = control - control.mean()
+        spread = apart @ apart
+        if spread > 0 and (apart**2).max() < spread / 2:
+            share = share - control.mean() * apart / spread
+            leverage = leverage + apart**2 / spread
+            residual = residual - (apart @ values) / spread * apart
+    error = np.sqrt(((share * residual / (1 - leverage)) ** 2).sum()) if n > 1 else 0.0
+    return Expected(max(0.0, float(share @ values)), float(error))

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int8
 from inference.models.model import MISSING, ChainMixture, Chains, Draws, Parameters
 from msjax.errors import InputError
 
+_MOVES = ((0, 0), (0, 1), (1, 0), (1, 1))
+
 
 class HiddenChain(ChainMixture):
     """One chain for all questions, unseen but for a signal, 0 or 1, in every column of the data.
@@ -49,17 +51,21 @@ class HiddenChain(ChainMixture):
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row column"]
     ) -> Float[Array, " row"]:
-        operators = self._all_operators(parameters)
+        operators, p0 = self.operators(parameters), parameters["p0"]
+        zero, one = statistics.T != 1, statistics.T != 0
+        # Entry by entry, [column, row], since a row of 2 x 2 products is slow on a CPU.
+        entries = [zero * operators[0, i, j] + one * operators[1, i, j] for i, j in _MOVES]
 
-        def follow(state: Array, signal: Array) -> tuple[Array, Array]:
-            state = jnp.einsum("ri,rij->rj", state, operators[signal])
-            total = state.sum(axis=1)
-            # Rescaled, for long runs would underflow.
-            return state / jnp.where(total > 0, total, 1)[:, None], total
+        def follow(law: tuple[Array, Array], now: list[Array]) -> tuple[tuple[Array, Array], Array]:
+            (wrong, right), (ii, ic, ci, cc) = law, now
+            wrong, right = wrong * ii + right * ci, wrong * ic + right * cc
+            total = wrong + right
+            # Long runs would underflow unless rescaled; impossible ones stay at 0.
+            scale = 1 / jnp.where(total > 0, total, 1)
+            return (wrong * scale, right * scale), total
 
-        p0 = parameters["p0"]
-        start = jnp.broadcast_to(jnp.stack([1 - p0, p0]), (len(statistics), 2))
-        _, totals = jax.lax.scan(follow, start, statistics.T.astype(int))
+        rows = len(statistics)
+        _, totals = jax.lax.scan(follow, (jnp.full(rows, 1 - p0), jnp.full(rows, p0)), entries)
         return jnp.log(totals).sum(axis=0)
 
     def kinds(self, draws: Draws) -> tuple[Chains, Float[np.ndarray, "draw kind"]]:
@@ -101,11 +107,6 @@ class HiddenChain(ChainMixture):
             state = right.astype(int)
         return signals
 
-    def _all_operators(self, parameters: Parameters) -> Float[Array, "3 2 2"]:
-        """M_0, M_1 and, where -1 finds it, M_0 + M_1."""
-        operators = self.operators(parameters)
-        return jnp.concatenate([operators, operators.sum(axis=0, keepdims=True)])
-
     def _filter(
         self, draws: Draws, seen: Int8[np.ndarray, "question column"]
     ) -> tuple[Float[np.ndarray, "draw 3 2 2"], Float[np.ndarray, "column_plus_1 draw question 2"]]:
@@ -114,7 +115,9 @@ class HiddenChain(ChainMixture):
         That law is given the signals of the columns before; NaN where they are impossible.
         """
         values = {name: jnp.asarray(x) for name, x in draws.items()}
-        operators = np.asarray(jax.vmap(self._all_operators)(values), dtype=float)
+        operators = np.asarray(jax.vmap(self.operators)(values), dtype=float)
+        # -1, which marks what was not seen, finds the last.
+        operators = np.concatenate([operators, operators.sum(axis=1, keepdims=True)], axis=1)
         p0 = np.asarray(draws["p0"], dtype=float)[:, None]
         laws = [np.repeat(np.stack([1 - p0, p0], axis=2), len(seen), axis=1)]
         for signal in self.statistics(seen).T.astype(int):

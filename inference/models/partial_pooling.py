@@ -193,7 +193,10 @@ def _binomials(count: BenchmarkCounts) -> Float[np.ndarray, "2 3"]:
 
 def _joint(successes: Float[Array, "3 b"], trials: Float[Array, "3 b"]) -> None:
     """The NumPyro model of mu and tau, rates of the benchmarks integrated out."""
-    tau = numpyro.sample("tau", dist.HalfNormal().expand([3]).to_event(1))
+    # On the scale of log(exp(tau) - 1): that of log(tau) makes the prior's upper tail a cliff.
+    positive = dist.constraints.softplus_positive
+    tau = numpyro.sample("tau", dist.ImproperUniform(positive, (), (3,)))
+    numpyro.factor("prior of tau", dist.HalfNormal().log_prob(tau).sum())
     log_odds, information = _normal_likelihood(successes, trials)
     weight = information / (1 + tau[:, None] ** 2 * information)
     precision = 1 / dist.Logistic().variance + weight.sum(axis=1)

@@ -31,8 +31,8 @@ class RoundPlan(NamedTuple):
 
 
 def plan_rounds(
-    accuracy: Float[Array, "draw rounds_plus_1"],
-    tokens_per_round: Float[Array, "rounds"],
+    accuracy: Float[Array | np.ndarray, "draw rounds_plus_1"],
+    tokens_per_round: Float[Array | np.ndarray, "rounds"],
     *,
     value: float = 1.0,
     price: float,

@@ -236,11 +236,11 @@ TRUTH = {model: points["ordinary"] for model, points in POINTS.items()}
 
 @pytest.fixture(scope="module")
 def posteriors():
-    """Samples for 300 questions of six rounds, and for 100,000; both tables compile one sampler."""
+    """Samples for 300 questions of six rounds, and for 10,000; both tables compile one sampler."""
     found = {}
     for model, point in TRUTH.items():
         columns = 6 + isinstance(model, Noisy)
-        for questions in (300, 100_000):
+        for questions in (300, 10_000):
             runs = simulated(model, point, questions, columns, seed=questions)
             found[model, questions] = sample_posterior(model, runs, jax.random.key(1))
     return found
@@ -249,10 +249,10 @@ def posteriors():
 @pytest.mark.slow
 @MODELS
 def test_posterior_recovers_the_truth(model, posteriors):
-    """At 100,000 questions it is normal, and narrow enough to tell the truth from its mirror."""
-    for questions in (300, 100_000):
+    """At 10,000 questions it is normal, and narrow enough to tell the truth from its mirror."""
+    for questions in (300, 10_000):
         assert not diagnose(posteriors[model, questions]).failures
-    draws = posteriors[model, 100_000].flat
+    draws = posteriors[model, 10_000].flat
     limit = scipy.stats.norm.isf(FALSE_ALARM / 2 / len(draws))
     for name, truth in zip(model.parameters, TRUTH[model], strict=True):
         assert abs(draws[name].mean() - truth) < limit * draws[name].std(), name
