@@ -12,6 +12,7 @@ question, and once more with the table of distinct runs that msjax makes itself.
 from __future__ import annotations
 
 import logging
+import os
 import statistics
 import time
 import warnings
@@ -99,7 +100,7 @@ def of_msjax(name: str, runs: np.ndarray) -> Sampler:
 
 
 def of_pymc(name: str, runs: np.ndarray, distinct: bool) -> Sampler:
-    """PyMC's NUTS with its defaults, one row per question or per distinct run."""
+    """PyMC's NUTS, four chains on all cores, one row per question or per distinct run."""
     import pymc as pm
     import pytensor.tensor as pt
 
@@ -141,7 +142,7 @@ def of_pymc(name: str, runs: np.ndarray, distinct: bool) -> Sampler:
     def sample(seed: int) -> tuple[float, float, dict[str, float]]:
         with model, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = pm.sample(random_seed=seed, progressbar=False)
+            found = pm.sample(chains=4, cores=os.cpu_count(), random_seed=seed, progressbar=False)
         posterior = found["posterior"]
         draws = {str(n): x.values for n, x in posterior.data_vars.items()}
         means = {n: float(x.mean()) for n, x in draws.items()}

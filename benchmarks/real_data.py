@@ -50,11 +50,10 @@ class RealData:
 
 @dataclass(frozen=True)
 class Recording:
-    """One benchmark of one source; `revises` says whether rounds are revisions of an answer."""
+    """One benchmark of one source."""
 
     source: str
     count: BenchmarkCounts
-    revises: bool = True
 
     @property
     def name(self) -> str:
@@ -128,6 +127,10 @@ SOURCES: dict[str, tuple[Callable[[Path], Runs], bool, bool]] = {
 }
 
 
+_AGAINST = ("NOT REVISIONS", "CONTRADICTED", "NOT ONE CHAIN")
+"""Warnings that speak against the assumption."""
+
+
 def read_recordings(folder: Path) -> list[Recording]:
     """All recordings in `folder` that show every question's rounds."""
     found = []
@@ -141,8 +144,8 @@ def read_recordings(folder: Path) -> list[Recording]:
                 row[: len(states)] = states
             stopped = sum(1 in row for row in rows) if oracle else 0
             tokens = np.ones(correct.shape[1])
-            count = BenchmarkCounts(model, benchmark, correct, tokens, stopped)
-            found.append(Recording(source, count, revises))
+            count = BenchmarkCounts(model, benchmark, correct, tokens, stopped, revises=revises)
+            found.append(Recording(source, count))
     return found
 
 
@@ -186,7 +189,7 @@ def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
         "low": low,
         "high": high,
         "inside": (observed >= low) & (observed <= high),
-        "announced": [w for w in found.warnings if w.startswith(("CONTRADICTED", "NOT ONE"))],
+        "announced": [w for w in found.warnings if w.startswith(_AGAINST)],
     }
 
 
@@ -196,7 +199,7 @@ def study(recording: Recording, seed: int) -> dict[str, Any]:
     from msjax.cli.fit import as_dict
 
     found = analyse(recording.count, _key(recording, seed), value=1.0, price=0.0)
-    result: dict[str, Any] = {"revises": recording.revises, "fit": as_dict(found), "later": None}
+    result: dict[str, Any] = {"fit": as_dict(found), "later": None}
     if not recording.count.censored and recording.count.rounds >= 2:
         result["later"] = predict_later_rounds(recording, seed)
     return result

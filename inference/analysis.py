@@ -42,7 +42,9 @@ class Analysis:
 
     @property
     def contradicted(self) -> bool:
-        """Whether the data speak against the model that was fitted."""
+        """Whether the data, or how they came about, speak against the model that was fitted."""
+        if not self.fit.count.revises:
+            return True
         return bool(self._misfits) or (isinstance(self.fit.model, Pooled) and bool(self._broken))
 
     @property
@@ -50,6 +52,13 @@ class Analysis:
         """What a reader must know before any number, most serious first."""
         fit, found = self.fit, []
         name = fit.model.name
+        if not fit.count.revises:
+            found.append(
+                "NOT REVISIONS: the answers of a question come from prefixes of one reasoning "
+                "trace, which as a rule gets better where it ends; the rates of rounds not "
+                "observed do not follow from those observed, so no limit and no prediction of "
+                "later rounds can be trusted"
+            )
         if self.convention:
             found.append(f"UP TO A SWAP: {self.convention}")
         if self._misfits:

@@ -23,9 +23,11 @@ from jaxtyping import Array, Float, Int, Int8, Key, PRNGKeyArray
 from inference.models.model import Draws, Model, Parameters
 from inference.sample import (
     TARGET_ACCEPTANCE,
-    _compiled_nuts,
+    compiled_nuts,
+    condensed,
     host_generator,
     log_likelihoods,
+    padded,
     sample_prior,
     tabulate,
 )
@@ -37,8 +39,6 @@ LIKELIHOOD = "log_likelihood"
 _THINNING = 5
 _TOGETHER = 50
 """Simulations sampled in one call, whatever their number, so that one shape is compiled."""
-_ROWS = 32
-"""For the same reason a table has a multiple of so many rows."""
 
 
 class Covered(NamedTuple):
@@ -156,11 +156,10 @@ def nuts_draws(
 ) -> dict[str, Float[np.ndarray, "simulation draw"]]:
     """99 draws for every set of runs by the sampler of `inference.sample.run_nuts`.
 
-    One chain per set, 50 sets at a time, all of whose runs share one table of statistics; each
-    fifth draw is kept. As in a fit, sets with divergent transitions are sampled again more finely.
+    One chain per set, 50 sets at a time; each fifth draw is kept. As in a fit, sets with divergent
+    transitions are sampled again more finely.
     """
-    statistics, multiplicity = _shared_table(model, runs)
-    own = statistics.ndim == 3
+    statistics, multiplicity = _tables(model, runs)
     free = {name: np.float32(name in model.parameters) for name in model.largest.parameters}
     keys = jax.random.split(key, len(runs))
     found = {name: np.empty((len(runs), RANKED)) for name in model.parameters}
@@ -172,7 +171,7 @@ def nuts_draws(
             samples, diverging = _vectorised_nuts(
                 model.largest,
                 free,
-                statistics[chosen] if own else statistics,
+                statistics[chosen],
                 multiplicity[chosen],
                 keys[chosen],
                 np.float32(target),
@@ -238,23 +237,14 @@ def _run_log_likelihoods(
     )
 
 
-def _shared_table(
+def _tables(
     model: Model, runs: Int8[np.ndarray, "simulation question answer"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics [row, statistic] of all sets of runs, and how often each set has each row.
-
-    A shared table makes one matrix product of the likelihoods of all sets. Where likelihoods are
-    linear each set has one row of its own instead, [simulation, 1, statistic].
-    """
-    table = tabulate(model, runs.reshape(-1, runs.shape[2]))
-    rows = table.row.reshape(runs.shape[:2])
-    unused = -len(table.statistics) % _ROWS
-    statistics = np.pad(table.statistics, ((0, unused), (0, 0)), mode="edge")
-    times = np.stack([np.bincount(row, minlength=len(statistics)) for row in rows])
-    multiplicity = times.astype(np.float32)
-    if model.largest.additive:
-        return (multiplicity @ statistics)[:, None], np.ones((len(runs), 1), np.float32)
-    return statistics, multiplicity
+    """Statistics [simulation, row, statistic] and multiplicities of all sets, of one shape."""
+    tables = [condensed(model, tabulate(model, correct)) for correct in runs]
+    room = max(len(multiplicity) for _, multiplicity in tables)
+    statistics, multiplicity = zip(*(padded(*table, room) for table in tables), strict=True)
+    return np.stack(statistics), np.stack(multiplicity)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -271,7 +261,7 @@ def _vectorised_nuts(
     def one(
         statistics: Array, multiplicity: Array, key: PRNGKeyArray
     ) -> tuple[dict[str, Array], Array]:
-        samples, stats = _compiled_nuts(
+        samples, stats = compiled_nuts(
             model,
             free,
             statistics,
@@ -284,5 +274,4 @@ def _vectorised_nuts(
         )
         return {name: x[0, ::_THINNING] for name, x in samples.items()}, stats["diverging"].any()
 
-    over = 0 if statistics.ndim == 3 else None
-    return jax.vmap(one, in_axes=(over, 0, 0))(statistics, multiplicity, keys)
+    return jax.vmap(one)(statistics, multiplicity, keys)

@@ -22,8 +22,9 @@ class BenchmarkCounts:
     run had ended by then. `changed[q, k]` is 1 when revision k + 1 of question q gave another
     answer than the one before, 0 when it kept it; None where answers are not known.
     `tokens_per_round[k]` is the mean number of computed tokens (uncached prompt + completion) of
-    round k over the runs that reached it. `censored` counts the runs that
-    were stopped by looking at the label.
+    round k over the runs that reached it. `censored` counts the runs that were stopped by looking
+    at the label. `revises` is False where rounds are not revisions of an answer, but answers
+    elicited from prefixes of one reasoning trace.
 
     Runs may differ in length: a stopping rule that never looks at labels ends runs ignorably for a
     Markov chain, because the next state depends on the present one alone, whatever made the run go
@@ -44,6 +45,7 @@ class BenchmarkCounts:
     tokens_per_round: Float[np.ndarray, " _"]
     censored: int = 0
     changed: Int8[np.ndarray, "question round"] | None = None
+    revises: bool = True
 
     def __post_init__(self) -> None:
         where = f"benchmark {self.benchmark!r}"
@@ -140,12 +142,13 @@ def count_runs(runs: Iterable[Trajectory]) -> tuple[BenchmarkCounts, ...]:
     own, named "benchmark (model)".
 
     Raises InputError when there are no runs, when a run is parallel (independent samples have no
-    transitions), or when a model answered a question twice.
+    transitions), when a benchmark has runs of two protocols, or when a model answered a question
+    twice.
     """
     groups: defaultdict[tuple[str, str], dict[str, Trajectory]] = defaultdict(dict)
     for run in runs:
         where = f"question_id {run.question_id!r} of {run.benchmark!r}"
-        if run.protocol != "sequential":
+        if run.protocol == "parallel":
             raise InputError(
                 f"{where}: protocol is {run.protocol!r}, but a chain describes rounds of revision; "
                 "fit sequential runs only, in a file of their own"
@@ -153,6 +156,12 @@ def count_runs(runs: Iterable[Trajectory]) -> tuple[BenchmarkCounts, ...]:
         group = groups[run.benchmark, run.model]
         if run.question_id in group:
             raise InputError(f"{where}: occurs twice; one run per question and model is allowed")
+        first = next(iter(group.values()), run)
+        if run.protocol != first.protocol:
+            raise InputError(
+                f"{where}: protocol is {run.protocol!r}, but {first.protocol!r} in question_id "
+                f"{first.question_id!r}; give each protocol a benchmark name of its own"
+            )
         group[run.question_id] = run
     if not groups:
         raise InputError("runs: none given; record some with `msjax generate`")
@@ -189,4 +198,5 @@ def _count(benchmark: str, runs: list[Trajectory]) -> BenchmarkCounts:
         tokens_per_round=np.nanmean(tokens, axis=0),
         censored=sum(run.censored for run in runs),
         changed=changed,
+        revises=runs[0].protocol == "sequential",
     )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int8, Key, PRNGKeyArray, Shaped
 from numpyro.infer import MCMC, NUTS
@@ -19,9 +20,10 @@ DRAWS = 500
 WARMUP = 300
 TARGET_ACCEPTANCE = (0.9, 0.99)
 """Of the first run, and of a second one if the first had divergent transitions."""
-_ROWS = (128, 512, 2048, 8192, 32768)
+_ROWS = (8, 32, 128, 512, 2048, 8192, 32768)
 _ROUNDS = (4, 8, 12, 16, 24, 32, 48, 64, 128, 256)
 """Rows and rounds that tables are padded to: compiling costs more than the arithmetic saved."""
+_UNUSED = dist.Normal(0.5, 0.05)
 _STATS = ("diverging", "accept_prob", "num_steps")
 
 
@@ -62,6 +64,34 @@ def tabulate(model: Model, correct: Int8[np.ndarray, "question answer"], room: i
     return Table(rows, multiplicity, inverse.reshape(-1))
 
 
+def condensed(
+    model: Model, table: Table
+) -> tuple[Float[np.ndarray, "row statistic"], Float[np.ndarray, " row"]]:
+    """Statistics and multiplicities of fewer rows with the same likelihood in total.
+
+    The first row is the sum of those whose log-likelihoods are linear in their statistics.
+    """
+    linear = model.additive(table.statistics)
+    if not linear.any():
+        return table.statistics, table.multiplicity.astype(np.float32)
+    total = table.multiplicity[linear] @ table.statistics[linear].astype(float)
+    return (
+        np.vstack([total, table.statistics[~linear]]).astype(np.float32),
+        np.append(1, table.multiplicity[~linear]).astype(np.float32),
+    )
+
+
+def padded(
+    statistics: Float[np.ndarray, "row statistic"],
+    multiplicity: Shaped[np.ndarray, " row"],
+    room: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows up to a common size, at least `room`, the last repeated 0 times: few shapes compile."""
+    extra = _bucket(max(len(statistics), room), _ROWS) - len(statistics)
+    statistics = np.pad(statistics, ((0, extra), (0, 0)), mode="edge")
+    return statistics, np.pad(multiplicity, (0, extra)).astype(np.float32)
+
+
 def host_generator(key: PRNGKeyArray) -> np.random.Generator:
     """NumPy's generator seeded by a JAX key, for work too small or too ragged to compile."""
     return np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
@@ -88,7 +118,7 @@ def sample_posterior(
         return _sample_exactly(exact, key, draws, chains)
     rows = rounds = 0
     if like is not None:
-        rows, rounds = len(tabulate(model, like).statistics), like.shape[1] - 1
+        rows, rounds = len(condensed(model, tabulate(model, like))[1]), like.shape[1] - 1
     table = tabulate(model, correct, rounds)
     return run_nuts(model, table, key, draws=draws, chains=chains, room=rows)
 
@@ -103,11 +133,11 @@ def run_nuts(
     room: int = 0,
 ) -> Sample:
     """NUTS on a table of statistics, compiled for at least `room` rows; see `sample_posterior`."""
-    statistics, multiplicity = _padded(model, table, room)
+    statistics, multiplicity = padded(*condensed(model, table), room)
     free = {name: np.float32(name in model.parameters) for name in model.largest.parameters}
     devices = jax.device_count() if chains % jax.device_count() == 0 else 1
     for target in TARGET_ACCEPTANCE:
-        samples, stats = _compiled_nuts(
+        samples, stats = compiled_nuts(
             model.largest,
             free,
             statistics,
@@ -138,7 +168,7 @@ def sample_prior(model: Model, key: PRNGKeyArray, draws: int) -> Draws:
 
 def log_likelihoods(model: Model, table: Table, draws: Draws) -> Float[np.ndarray, "draw row"]:
     """Log-probability of every distinct run under every draw."""
-    statistics, _ = _pad(table)
+    statistics, _ = padded(table.statistics, table.multiplicity)
     values = _pointwise(model, {name: jnp.asarray(x) for name, x in draws.items()}, statistics)
     return np.asarray(values, dtype=float)[:, : len(table.statistics)]
 
@@ -151,9 +181,13 @@ def joint(
 ) -> None:
     """The NumPyro model: the prior, and the log-likelihood of all runs as one factor.
 
-    Parameters whose `free` is 0 count as 0, so that the data do not touch them.
+    Parameters whose `free` is 0 count as 0, so that the data do not touch them. They are drawn from
+    a law as narrow as posteriors are, for wider ones would slow the warm-up down.
     """
-    parameters = {name: value * free[name] for name, value in model.prior().items()}
+    values = model.prior()
+    parameters = {name: value * free[name] for name, value in values.items()}
+    unused = [(1 - free[name]) * _UNUSED.log_prob(value) for name, value in values.items()]
+    numpyro.factor("unused", sum(unused))
     log_likelihood = model.log_likelihood(parameters, statistics)
     numpyro.factor("runs", jnp.vdot(multiplicity, log_likelihood))
 
@@ -170,28 +204,13 @@ def _bucket(size: int, buckets: tuple[int, ...]) -> int:
     return next((bucket for bucket in buckets if size <= bucket), size)
 
 
-def _pad(table: Table, room: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows up to a common size, the last repeated 0 times, so that few shapes are compiled."""
-    rows = len(table.statistics)
-    extra = _bucket(max(rows, room), _ROWS) - rows
-    statistics = np.pad(table.statistics, ((0, extra), (0, 0)), mode="edge")
-    return statistics, np.pad(table.multiplicity, (0, extra)).astype(np.float32)
-
-
-def _padded(model: Model, table: Table, room: int) -> tuple[np.ndarray, np.ndarray]:
-    if model.largest.additive:
-        total = table.multiplicity @ table.statistics.astype(float)
-        return total[None].astype(np.float32), np.ones(1, dtype=np.float32)
-    return _pad(table, room)
-
-
 @partial(jax.jit, static_argnums=0)
 def _pointwise(model: Model, draws: Parameters, statistics: Array) -> Array:
     return jax.vmap(lambda one: model.log_likelihood(one, statistics))(draws)
 
 
 @partial(jax.jit, static_argnums=0, static_argnames=("draws", "chains", "devices"))
-def _compiled_nuts(
+def compiled_nuts(
     model: Model,
     free: Parameters,
     statistics: Array,

@@ -23,7 +23,8 @@ class Trajectory(BaseModel):
     """What one question went through: its answers in order, and what each cost.
 
     For `protocol="sequential"` entry k of `answers`, `correct`, `scores`, `tokens` and
-    `completions` belongs to round k (round 0 is the first answer); for `"parallel"` to sample k.
+    `completions` belongs to round k (round 0 is the first answer); for `"parallel"` to sample k;
+    for `"prefix"` to the k-th prefix of one reasoning trace from which an answer was elicited.
     `scores` are verifier or confidence scores (None: not scored), `settings` whatever
     the run must keep constant for its lines to belong together.
     `censored` marks a run that was cut short by looking at the label, where P(C -> I) cannot
@@ -36,7 +37,7 @@ class Trajectory(BaseModel):
     model: str
     benchmark: str
     question_id: str
-    protocol: Literal["sequential", "parallel"]
+    protocol: Literal["sequential", "prefix", "parallel"]
     question: str
     gold: str
     answers: tuple[str | None, ...] = Field(min_length=1)

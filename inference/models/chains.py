@@ -60,7 +60,7 @@ class _ChainFamily(ChainMixture):
         indices = np.arange(max(correct.shape[1] - 1, 0))
         blocks = [n[:, None] > indices for n in (ic, ii, ic + ii, ci, cc, ci + cc)]
         right, wrong = started(correct)
-        unmoved = ic + ci == 0
+        unmoved = (right | wrong) & (ic + ci == 0)
         flags = np.stack([right, wrong, unmoved], axis=1)
         return np.concatenate([flags, *blocks], axis=1).astype(np.float32)
 
@@ -73,13 +73,13 @@ class _ChainFamily(ChainMixture):
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
     ) -> Float[Array, " row"]:
-        started_right, started_wrong, unmoved = statistics[:, :3].T
         moves = statistics[:, 3:] @ _log_terms(parameters, statistics.shape[1])
-        p0 = parameters["p0"]
-        start = started_right * jnp.log(p0) + started_wrong * jnp.log1p(-p0)
-        if not self.stayers:
-            return start + moves
-        return start + settled_or(parameters, started_right, unmoved, moves)
+        if self.stayers:
+            moves = settled_or(parameters, statistics[:, :3], moves)
+        return first_answers(parameters, statistics) + moves
+
+    def additive(self, statistics: Float[np.ndarray, "row statistic"]) -> Bool[np.ndarray, " row"]:
+        return additive_rows(self.stayers, statistics)
 
     def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
         ii, ic, ci, cc = transition_counts(correct).T
@@ -141,7 +141,6 @@ class Pooled(_ChainFamily):
     priors = "p0, p_ic, p_ci ~ Uniform(0, 1)"
     parameters = ("p0", "p_ic", "p_ci")
     min_rounds = 0
-    additive = True
     stayers = False
     spread = False
 
@@ -163,7 +162,6 @@ class Heterogeneous(_ChainFamily):
     says = "every question has rates of its own, drawn from Beta laws, the same in every round"
     priors = "p0 and the mean rates p_ic, p_ci ~ Uniform(0, 1); icc_ic, icc_ci ~ Beta(1, 2)"
     parameters = ("p0", "p_ic", "p_ci", "icc_ic", "icc_ci")
-    additive = True
     stayers = False
     spread = True
 
@@ -208,21 +206,37 @@ def started(correct: Int8[np.ndarray, "question answer"]) -> tuple[np.ndarray, n
     return first == 1, first == 0
 
 
+def first_answers(
+    parameters: Parameters, statistics: Float[Array, "row statistic"]
+) -> Float[Array, " row"]:
+    """Log-probability of each row's first answers: columns 0 and 1 count the right and wrong."""
+    p0 = parameters["p0"]
+    return statistics[:, 0] * jnp.log(p0) + statistics[:, 1] * jnp.log1p(-p0)
+
+
 def settled_or(
-    parameters: Parameters,
-    started_right: Float[Array, " row"],
-    unmoved: Float[Array, " row"],
-    moves: Float[Array, " row"],
+    parameters: Parameters, flags: Float[Array, "row 3"], moves: Float[Array, " row"]
 ) -> Float[Array, " row"]:
     """Log-probability of a row's transitions, when its question may be settled.
 
     log(s [never moved] + (1 - s) P(transitions | not settled)), s being the settled share of the
-    questions with that first answer, `moves` the logarithm of the last factor.
+    questions with that first answer, `moves` the logarithm of the last factor; `flags` are started
+    right, started wrong, never moved. Questions that moved may be summed into one row.
     """
-    share = jnp.where(started_right > 0, parameters["settled_right"], parameters["settled_wrong"])
+    settled_right, settled_wrong = parameters["settled_right"], parameters["settled_wrong"]
+    right, wrong, unmoved = flags.T
+    follow = right * jnp.log1p(-settled_right) + wrong * jnp.log1p(-settled_wrong) + moves
+    share = jnp.where(right > 0, settled_right, settled_wrong)
     possible = (unmoved > 0) & (share > 0)
     stayed = jnp.where(possible, jnp.log(jnp.where(possible, share, 1)), -jnp.inf)
-    return jnp.logaddexp(stayed, jnp.log1p(-share) + moves)
+    return jnp.logaddexp(stayed, follow)
+
+
+def additive_rows(
+    stayers: bool, statistics: Float[np.ndarray, "row statistic"]
+) -> Bool[np.ndarray, " row"]:
+    """Rows that may be summed: all, or with settled questions those that are known to move."""
+    return (statistics[:, 2] == 0) | (not stayers)
 
 
 def settled_shares(draws: Draws) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,16 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import scipy.special
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Bool, Float, Int8
 
-from inference.models.chains import draw_settled, settled_or, settled_shares, started
+from inference.models.chains import (
+    additive_rows,
+    draw_settled,
+    first_answers,
+    settled_or,
+    settled_shares,
+    started,
+)
 from inference.models.model import BetaLaw, Curves, Draws, Model, Parameters, simulate
 
 
@@ -33,8 +40,9 @@ class _DriftingFamily(Model):
         """Started right, started wrong, never moved, then IC, II, CI, CC of every round."""
         before, after = correct[:, :-1], correct[:, 1:]
         moves = [(before == i) & (after == j) for i, j in ((0, 1), (0, 0), (1, 0), (1, 1))]
-        unmoved = ~(moves[0] | moves[2]).any(axis=1)
-        flags = np.stack([*started(correct), unmoved], axis=1)
+        right, wrong = started(correct)
+        unmoved = (right | wrong) & ~(moves[0] | moves[2]).any(axis=1)
+        flags = np.stack([right, wrong, unmoved], axis=1)
         return np.concatenate([flags, *moves], axis=1).astype(np.float32)
 
     def prior(self) -> Parameters:
@@ -47,13 +55,13 @@ class _DriftingFamily(Model):
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
     ) -> Float[Array, " row"]:
-        right, wrong, unmoved = statistics[:, :3].T
-        p0 = parameters["p0"]
-        start = right * jnp.log(p0) + wrong * jnp.log1p(-p0)
         moves = statistics[:, 3:] @ _drifting_terms(parameters, statistics.shape[1])
-        if not self.stayers:
-            return start + moves
-        return start + settled_or(parameters, right, unmoved, moves)
+        if self.stayers:
+            moves = settled_or(parameters, statistics[:, :3], moves)
+        return first_answers(parameters, statistics) + moves
+
+    def additive(self, statistics: Float[np.ndarray, "row statistic"]) -> Bool[np.ndarray, " row"]:
+        return additive_rows(self.stayers, statistics)
 
     def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
         before, after = correct[:, :-1], correct[:, 1:]
@@ -162,7 +170,6 @@ class SecondOrder(Model):
     parameters = (
         "p0", "p_ic", "p_ci", "p_ic_after_i", "p_ic_after_c", "p_ci_after_i", "p_ci_after_c"
     )  # fmt: skip
-    additive = True
 
     def statistics(
         self, correct: Int8[np.ndarray, "question answer"]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Bool, Float, Int8
 
 MISSING = -1
 """Marks an answer that was never given, because the run had ended."""
@@ -58,11 +58,9 @@ class Model(abc.ABC):
 
     `name` is what users type, `says` the assumption in one sentence, `priors` the prior in words,
     `parameters` the scalars that are reported, in this order. `min_rounds` is the number of rounds
-    below which some parameter cannot be told from another. `additive` says that the log-likelihood
-    is linear in the statistics, so that all questions may be summed before sampling. `sees` says
-    what its data are: right or wrong (labels, or a verifier's verdicts in their place), or whether
-    each revision changed the answer. Accuracy and bounds are known even if the parameters in
-    `nuisance` are not identified.
+    below which some parameter cannot be told from another. `sees` says what its data are: right or
+    wrong (labels, or a verifier's verdicts in their place), or whether each revision changed the
+    answer. Accuracy and bounds are known even if the parameters in `nuisance` are not identified.
     """
 
     name: ClassVar[str]
@@ -70,7 +68,6 @@ class Model(abc.ABC):
     priors: ClassVar[str]
     parameters: ClassVar[tuple[str, ...]]
     min_rounds: ClassVar[int] = 2
-    additive: ClassVar[bool] = False
     sees: ClassVar[Literal["labels", "changes"]] = "labels"
     nuisance: ClassVar[tuple[str, ...]] = ()
 
@@ -103,6 +100,13 @@ class Model(abc.ABC):
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
     ) -> Float[Array, " row"]:
         """Log-probability of each row's run, question effects integrated out; parameters scalar."""
+
+    def additive(self, statistics: Float[np.ndarray, "row statistic"]) -> Bool[np.ndarray, " row"]:
+        """Rows whose log-likelihoods are linear in their statistics, so that they may be summed.
+
+        Sampling then sees one row in the place of them all.
+        """
+        return np.zeros(len(statistics), dtype=bool)
 
     @abc.abstractmethod
     def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:

@@ -67,6 +67,7 @@ def test_the_first_rounds_of_runs(make_run):
     ("changes", "message"),
     [
         ({"protocol": "parallel"}, "protocol is 'parallel'"),
+        ({"protocol": "prefix"}, "protocol is 'prefix', but 'sequential' in question_id 'a'"),
         ({"question_id": "a"}, "occurs twice"),
     ],
 )

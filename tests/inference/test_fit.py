@@ -13,7 +13,7 @@ import xarray
 import inference.sample
 from inference.analysis import analyse
 from inference.compare import compare, leave_future_out, leave_one_out, training_rounds
-from inference.counts import first_rounds
+from inference.counts import count_runs, first_rounds
 from inference.fit import NotConvergedError, fit
 from inference.models import find_model
 from inference.push_forward import estimate, push_forward, quantities, question_posterior
@@ -84,6 +84,14 @@ def test_what_is_not_identified_gets_no_number(five, benchmark):
 def test_warnings_name_what_is_wrong(five, compared):
     assert any(w.startswith("CENSORED: 12 runs") for w in five["censored"].warnings)
     assert any(w.startswith("NOT CHECKED") for w in five["one answer"].warnings)
+
+
+def test_prefixes_of_one_trace_are_no_revisions(make_run):
+    runs = [make_run([0, 1, 1], f"q{i}", protocol="prefix") for i in range(3)]
+    (count,) = count_runs(runs)
+    found = analyse(count, KEY, model="pooled", value=1.0, price=0.0)
+    assert found.warnings[0].startswith("NOT REVISIONS")
+    assert found.contradicted
 
 
 def test_quantities_are_those_of_the_chain_draw_by_draw(five):
@@ -223,10 +231,10 @@ def test_each_question_has_its_posterior(compared, settled):
 
 def test_a_second_fit_of_the_same_size_compiles_nothing(compared, settled):
     table = tabulate(find_model("mover_stayer"), settled.correct)
-    before = inference.sample._compiled_nuts._cache_size()
+    before = inference.sample.compiled_nuts._cache_size()
     run_nuts(find_model("mover_stayer"), table, jax.random.key(7))
     run_nuts(find_model("heterogeneous"), table, jax.random.key(8))
-    assert inference.sample._compiled_nuts._cache_size() == before
+    assert inference.sample.compiled_nuts._cache_size() == before
 
 
 def test_a_sampler_that_failed_is_refused(monkeypatch, five_counts):

@@ -219,7 +219,7 @@ def test_a_fit_recovers_the_law_of_the_questions(fitted):
         z = (scale(truth[name][0]) - scale(draws).mean()) / scale(draws).std()
         assert abs(z) < limit, name
     draws = found.sample.flat
-    assert (draws["corr_ic_ci"] < 0).mean() > 0.99
+    assert (draws["corr_ic_ci"] < 0).mean() > 0.95
     assert (draws["corr_p0_ic"] > 0).mean() > 0.9 and (draws["corr_p0_ci"] < 0).mean() > 0.9
 
 
