@@ -11,10 +11,12 @@ from typing import Annotated
 
 import tyro
 
+from msjax.cli.audit import Audit
 from msjax.cli.check import Check
 from msjax.cli.fit import Fit
 from msjax.cli.generate import Generate
 from msjax.cli.plan import Plan
+from msjax.cli.replay import Replay
 from msjax.cli.report import Report
 from msjax.cli.reproduce import Reproduce
 from msjax.cli.sensitivity import Sensitivity
@@ -29,7 +31,9 @@ Command = (
     | Annotated[Fit, _subcommand("fit")]
     | Annotated[Check, _subcommand("check")]
     | Annotated[Plan, _subcommand("plan")]
+    | Annotated[Replay, _subcommand("replay")]
     | Annotated[Verify, _subcommand("verify")]
+    | Annotated[Audit, _subcommand("audit")]
     | Annotated[Sensitivity, _subcommand("sensitivity")]
     | Annotated[Report, _subcommand("report")]
     | Annotated[Reproduce, _subcommand("reproduce")]

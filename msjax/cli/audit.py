@@ -1,0 +1,236 @@
+"""`msjax audit`: what a vote-based stopping rule really does, exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tyro
+
+if TYPE_CHECKING:
+    from msjax.stopping.audit import Audit as Finding
+    from msjax.stopping.protocol import StoppingRule
+
+__all__ = ["Audit"]
+
+_OPTIONS = (
+    "threshold", "margin", "window", "times", "alpha", "retain", "classes",
+    "assumed_right", "assumed_wrong",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Audit a stopping rule: its exact error and cost on votes, and whether its claim holds.
+
+    Votes are independent; the rule that runs live is followed through all states it can reach.
+    Example: msjax audit asc --p-right .6 --json asc.json
+    """
+
+    rule: tyro.conf.Positional[str]
+    """Name of a rule, or all; an unknown name lists the known ones."""
+    p_right: float = 0.6
+    """Probability that a vote falls on the right answer."""
+    p_wrong: tuple[float, ...] = ()
+    """Probability of each wrong answer; what is missing to 1 is no answer. Default: one wrong
+    answer takes all the rest."""
+    budget: int = 64
+    """The most votes."""
+    threshold: float | None = None
+    """Confidence wanted (asc, optpo_posterior) or Bayes factor (optpo)."""
+    margin: int | None = None
+    """Lead wanted, in votes (vote_margin)."""
+    window: int | None = None
+    """Answers per window (esc)."""
+    times: int | None = None
+    """Equal answers in a row (until_repeated)."""
+    alpha: float | None = None
+    """Claimed error (certificate, certificate_plug_in)."""
+    retain: int | None = None
+    """Answers wanted in any case (vote_margin, optpo, optpo_posterior)."""
+    classes: int | None = None
+    """Answers that could be right (optpo_posterior); by default as many as have votes."""
+    assumed_right: float | None = None
+    """p_right as the rule assumes it (optpo, optpo_posterior); by default the true one."""
+    assumed_wrong: float | None = None
+    """Probability of one wrong answer as the rule assumes it; by default the true mean."""
+    json: Path | None = None
+    """Also write the findings to this file: an object, or a list of them for all."""
+
+    def run(self) -> int:
+        """Audit, print, write; 0 when done."""
+        from tqdm import tqdm
+
+        from msjax.cli.output import write_json
+        from msjax.errors import InputError, require
+
+        in_range = "give a probability in [0, 1]"
+        require("--p-right", self.p_right, lambda x: (x >= 0) & (x <= 1), in_range)
+        rules = _rules(self._rates)
+        if self.rule != "all" and self.rule not in rules:
+            raise InputError(f"RULE is {self.rule!r}; choose from all, {', '.join(rules)}")
+        names = list(rules) if self.rule == "all" else [self.rule]
+        progress = tqdm(names, unit="rule", disable=None, leave=False)
+        found = [self._audited(name, rules[name]) for name in progress]
+        rates = ", ".join(f"{rate:g}" for rate in self._rates)
+        print(f"independent votes with probabilities {rates} (right first), budget {self.budget}")
+        if self.rule == "all":
+            _print_all(found)
+        else:
+            _print_one(found[0])
+        if self.json is not None:
+            write_json(self.json, found if self.rule == "all" else found[0])
+        return 0
+
+    @property
+    def _rates(self) -> tuple[float, ...]:
+        return (self.p_right, *(self.p_wrong or (1 - self.p_right,)))
+
+    def _audited(self, name: str, rule: _Rule) -> dict[str, Any]:
+        """The findings, and the parameters they hold for."""
+        from functools import partial
+
+        from msjax.errors import InputError
+        from msjax.stopping.audit import audit
+
+        given = {name: getattr(self, name) for name in _OPTIONS}
+        given = {name: value for name, value in given.items() if value is not None}
+        for option in given:
+            if option not in rule.options and self.rule != "all":
+                takes = ", ".join(_flag(known) for known in rule.options) or "no such option"
+                raise InputError(f"{_flag(option)} is given, but {name} has none; it takes {takes}")
+        # With `all` an option goes to every rule that has it under the same meaning.
+        chosen = {k: given.get(k, default) for k, default in rule.options.items()}
+        if self.rule == "all" and "threshold" in given:
+            raise InputError("--threshold means different things to different rules; name one")
+        renamed = {rule.parameter.get(k, k): value for k, value in chosen.items()}
+        null = None if rule.null is None else partial(rule.null, **renamed)
+        found: Finding = audit(
+            partial(rule.make, **renamed),
+            self.budget,
+            self._rates,
+            claimed_error=None if rule.claim is None else rule.claim(chosen),
+            null_rule_of=null,
+        )
+        return {"rule": name, **dataclasses.asdict(found), "parameters": chosen}
+
+
+class _Rule(NamedTuple):
+    """A rule by name: its factory, its options with their defaults, and what it claims.
+
+    Attributes:
+        make: the factory; budget first.
+        options: options with their defaults.
+        parameter: the factory's own name for an option, where it differs.
+        claim: the error it claims.
+        null: what to hold against the null in its place.
+    """
+
+    make: Callable[..., StoppingRule]
+    options: dict[str, Any]
+    parameter: dict[str, str] = {}
+    claim: Callable[[dict[str, Any]], float] | None = None
+    null: Callable[..., StoppingRule] | None = None
+
+
+def _rules(rates: tuple[float, ...]) -> dict[str, _Rule]:
+    """Every rule that decides by votes alone."""
+    from functools import partial
+
+    from msjax.stopping import baselines, optpo, votes
+
+    wrong = sum(rates[1:]) / (len(rates) - 1)
+    assumed = {"assumed_right": rates[0], "assumed_wrong": wrong, "retain": 1}
+    names = {"assumed_right": "p_right", "assumed_wrong": "p_wrong"}
+    alpha: dict[str, Any] = {"options": {"alpha": 0.05}, "parameter": {"alpha": "delta"}}
+    plug_in = {"predictive": False}
+    return {
+        "self_consistency": _Rule(baselines.self_consistency, {}),
+        "until_repeated": _Rule(baselines.until_repeated, {"times": 2}),
+        "vote_margin": _Rule(votes.vote_margin, {"margin": 3, "retain": 1}),
+        "asc": _Rule(votes.asc, {"threshold": 0.95}, claim=lambda p: 1 - p["threshold"]),
+        "esc": _Rule(votes.esc, {"window": 5}),
+        "consol": _Rule(votes.consol, {}, claim=lambda p: 0.05),
+        "optpo": _Rule(
+            optpo.optpo,
+            {"threshold": 20.0, **assumed},
+            names,
+            claim=lambda p: 1 / (1 + p["threshold"]),
+        ),
+        "optpo_posterior": _Rule(
+            optpo.optpo_posterior,
+            {"threshold": 0.95, "classes": len(rates), **assumed},
+            {**names, "threshold": "confidence"},
+            claim=lambda p: 1 - p["threshold"],
+        ),
+        "certificate": _Rule(
+            votes.certificate,
+            **alpha,
+            claim=lambda p: p["alpha"],
+            null=votes.first_answer_certificate,
+        ),
+        "certificate_plug_in": _Rule(
+            partial(votes.certificate, **plug_in),
+            **alpha,
+            claim=lambda p: p["alpha"],
+            null=partial(votes.first_answer_certificate, **plug_in),
+        ),
+    }
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+def _print_one(found: dict[str, Any]) -> None:
+    parameters = ", ".join(f"{k} {v:g}" for k, v in found["parameters"].items())
+    print(f"{found['rule']}: {parameters or 'no parameters'}")
+    print(f"  wrong answer            {found['error']:.4f}")
+    print(f"  budget spent undecided  {found['undecided']:.4f}")
+    print(
+        f"  votes                   {found['expected_votes']:.2f} on average, "
+        f"{found['p95_votes']} at the 95th percentile, {found['unanimous_votes']} if all agree"
+    )
+    margin = found["equivalent_margin"]
+    same = "no vote margin" if margin is None else f"the same as stopping at a lead of {margin}"
+    print(f"  in effect               {same}")
+    null = ", ".join(f"{chance:.4f} by {votes}" for votes, chance in found["null"].items())
+    print(f"  declares at a coin toss {null} votes")
+    print(f"  claim                   {_verdict(found)}")
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    claimed = found["claimed_error"]
+    if claimed is None:
+        return "none"
+    return f"error {claimed:.3g}, " + (
+        "kept at every horizon" if found["anytime_valid"] else "not anytime-valid"
+    )
+
+
+def _print_all(found: list[dict[str, Any]]) -> None:
+    from msjax.cli.tables import table
+
+    horizons = list(found[0]["null"])
+    header = (
+        "rule", "wrong", "undecided", "votes", "95 %", "unanimous", "margin",
+        *(f"null {t}" for t in horizons), "claim",
+    )  # fmt: skip
+    rows = [
+        (
+            f["rule"],
+            f"{f['error']:.4f}",
+            f"{f['undecided']:.4f}",
+            f"{f['expected_votes']:.2f}",
+            f"{f['p95_votes']}",
+            f"{f['unanimous_votes']}",
+            "none" if f["equivalent_margin"] is None else f"{f['equivalent_margin']}",
+            *(f"{f['null'][t]:.4f}" for t in horizons),
+            _verdict(f),
+        )
+        for f in found
+    ]
+    print(table(header, rows))
+    print("null t: probability of declaring within t votes between two equally likely answers")

@@ -1,0 +1,219 @@
+"""`msjax replay`: stopping rules over recorded answers, judged where they were not tuned."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from msjax.cli.output import prepare_sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from msjax.evaluation import Evaluation, RuleResult
+    from msjax.pools import Pool
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Replay stopping rules over recorded answers: accuracy, tokens, saving, and what was tuned.
+
+    Settings of rules are chosen on other questions than those reported (five folds); how much
+    better the same choice would have looked on the reported ones is printed as optimism. Parallel
+    pools are averaged over random orders.
+
+    Example: msjax replay runs.jsonl --rules fixed posterior belief_changes --json replay.json
+    """
+
+    pools: tyro.conf.Positional[tuple[Path, ...]]
+    """JSON Lines files written by `msjax generate`, or OptScale's completion files (--prompts)."""
+    prompts: tuple[Path, ...] = ()
+    """OptScale's prompt files, one for each pool; the pools are then its completion files."""
+    rules: tuple[str, ...] = ()
+    """Names of rules; all that a pool allows if none is given."""
+    orders: int = 100
+    """Random orders of each parallel pool."""
+    value: float = 1.0
+    """Worth of a correct answer, in any unit."""
+    price: float = 1e-4
+    """Price of one token in the unit of --value."""
+    choose: bool = True
+    """Choose settings on the other folds; otherwise rules keep their published settings."""
+    json: Path | None = None
+    """Write everything that is printed here as JSON."""
+    csv: Path | None = None
+    """Write one line per pool and rule here."""
+    latex: Path | None = None
+    """Write the table here as LaTeX."""
+    figures: Path | None = None
+    """Draw accuracy against tokens of every pool in this folder."""
+    seed: int = 0
+    """Seed of orders, folds and resampling."""
+
+    def run(self) -> int:
+        """Replay, print, write; 0 when done."""
+        prepare_sampling()
+        import jax
+        from tqdm import tqdm
+
+        from msjax.cli.output import write_json
+        from msjax.evaluation import evaluate
+        from msjax.stopping.catalogue import entries
+
+        pools = self._pools()
+        offered = [entries(pool, self.rules) for pool in pools]
+        results: list[Evaluation] = []
+        key = jax.random.key(self.seed)
+        total = sum(map(len, offered))
+        with tqdm(total=total, desc="replay", unit="rule", disable=None) as bar:
+            for i, (pool, rules) in enumerate(zip(pools, offered, strict=True)):
+
+                def show(rule: str, name: str = pool.name) -> None:
+                    bar.set_postfix_str(f"{name}: {rule}")
+                    bar.update()
+
+                results.append(
+                    evaluate(
+                        pool,
+                        rules,
+                        jax.random.fold_in(key, i),
+                        orders=self.orders,
+                        value=self.value,
+                        price=self.price,
+                        choose=self.choose,
+                        progress=show,
+                    )
+                )
+        for result in results:
+            _print(result)
+        print(f"seed {self.seed}")
+        if self.json:
+            report = {
+                "seed": self.seed,
+                "value": self.value,
+                "price": self.price,
+                "pools": {result.pool.name: as_dict(result) for result in results},
+            }
+            write_json(self.json, report)
+        if self.csv:
+            _write_csv(self.csv, results)
+        if self.latex:
+            self.latex.parent.mkdir(parents=True, exist_ok=True)
+            self.latex.write_text(latex(results))
+        if self.figures:
+            from paper_figures.replay import draw
+
+            for result in results:
+                print(draw(result, self.figures))
+        return 0
+
+    def _pools(self) -> "list[Pool]":
+        from msjax.errors import InputError
+        from msjax.optscale_files import read_optscale
+        from msjax.pools import pools_of
+        from msjax.records import read_runs
+
+        if not self.prompts:
+            return list(pools_of(run for path in self.pools for run in read_runs(path)))
+        if len(self.prompts) != len(self.pools):
+            raise InputError(
+                f"--prompts has {len(self.prompts)} files for {len(self.pools)} pools; "
+                "give one for each"
+            )
+        return [read_optscale(*pair) for pair in zip(self.pools, self.prompts, strict=True)]
+
+
+def as_dict(result: "Evaluation") -> dict[str, Any]:
+    """Everything that is reported of one pool, in JSON's types."""
+    pool = result.pool
+    return {
+        "questions": pool.questions,
+        "samples": pool.samples,
+        "parallel": pool.parallel,
+        "orders": result.orders,
+        "unit": pool.unit,
+        "baseline": result.baseline,
+        "rules": {rule.name: vars(rule) for rule in result.rules},
+        "yardsticks": {rule.name: vars(rule) for rule in result.yardsticks},
+    }
+
+
+_HEADER = (
+    "rule",
+    "accuracy",
+    "tokens",
+    "answers",
+    "saving",
+    "gain",
+    "net value",
+    "optimism",
+    "setting",
+)
+
+
+def _cells(rule: "RuleResult") -> list[str]:
+    from msjax.cli.tables import interval
+
+    settings = list(dict.fromkeys(rule.settings))
+    return [
+        rule.name + (" *" if rule.efficient else ""),
+        interval(rule.accuracy, 3),
+        f"{rule.computed:,.0f}",
+        f"{rule.asked:.2f}",
+        interval(rule.saving, 2),
+        interval(rule.gain, 3),
+        interval(rule.net_value, 3),
+        f"{rule.optimism:+.4f}",
+        settings[0] if len(settings) == 1 else f"{len(settings)} settings",
+    ]
+
+
+def _print(result: "Evaluation") -> None:
+    from msjax.cli.tables import table
+
+    pool = result.pool
+    kind = f"parallel, {result.orders} orders" if pool.parallel else "sequential"
+    print(f"\n{pool.name}: {pool.questions} questions x {pool.samples} answers, {kind}")
+    print(f"saving and gain against: {result.baseline}; intervals 90 %, over questions")
+    print(table(_HEADER, [_cells(rule) for rule in (*result.rules, *result.yardsticks)]))
+    print("* no other rule is as accurate with fewer tokens; oracle looks at the labels")
+    short = [rule.name for rule in result.rules if rule.exhausted > 0.01]
+    if short:
+        print(f"wanted more than was recorded in over 1 % of questions: {', '.join(short)}")
+
+
+def _write_csv(path: Path, results: "Sequence[Evaluation]") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        intervals = ("accuracy", "gain", "saving", "net_value")
+        ends = [f"{name}{end}" for name in intervals for end in ("", "_low", "_high")]
+        writer.writerow(["pool", "rule", *ends, "computed", "asked", "exhausted", "optimism"])
+        for result in results:
+            for rule in (*result.rules, *result.yardsticks):
+                found = [getattr(rule, name) for name in intervals]
+                numbers = [x for i in found for x in (i.estimate, i.low, i.high)]
+                numbers += [rule.computed, rule.asked, rule.exhausted, rule.optimism]
+                writer.writerow([result.pool.name, rule.name, *(f"{x:.6g}" for x in numbers)])
+
+
+def latex(results: "Sequence[Evaluation]") -> str:
+    """The table as LaTeX, with booktabs."""
+    lines = [
+        r"\begin{tabular}{llrrr}",
+        r"\toprule",
+        r"pool & rule & accuracy & tokens & saving \\",
+    ]
+    for result in results:
+        lines.append(r"\midrule")
+        for rule in (*result.rules, *result.yardsticks):
+            name = rule.name.replace("_", r"\_")
+            pool = result.pool.name.replace("_", r"\_").replace("%", r"\%")
+            low, high = rule.saving.low, rule.saving.high
+            lines.append(
+                f"{pool} & {name} & {rule.accuracy.estimate:.3f} & {rule.computed:,.0f} & "
+                f"{rule.saving.estimate:.2f} [{low:.2f}, {high:.2f}] \\\\"
+            )
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
