@@ -1,10 +1,8 @@
-"""Fits of score laws for many questions at once against a SciPy loop over questions.
+"""How fast rules decide: one decision of the posterior-aware rule, and the whole table of a replay.
 
-The loop is what OptScale's public code does: L-BFGS-B on the textbook density of the truncated
-normal, mu free and sigma >= 1e-6, from the mean and standard deviation of the scores (maximum
-likelihood) or from the prediction (posterior mode). Both get the same scores; turns alternate, so
-that what else the machine does falls on both. Optima are the same if our objective, evaluated in
-float64, is no more than `TOLERANCE` nats below SciPy's.
+The posterior-aware rule averages over 1,000 draws for every question of a batch of 1,000. The table
+is that of `msjax replay --no-choose` on a parallel pool of the size of GSM8K with 64 samples in 100
+orders. Fits of score laws have a benchmark of their own, `benchmarks/score_fits.py`.
 
     python -m benchmarks.rules --json rules.json
 """
@@ -13,191 +11,129 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import numpy as np
 import tyro
-from scipy import optimize, special
 
-from msjax.best_of_n import TruncatedNormal
-from msjax.cli.output import write_json
+from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import markdown
-from msjax.score_fits import (
-    LARGEST_SIGMA,
-    PRIOR_DEVIATION,
-    fit_truncated_normal,
-    fit_truncated_normal_to_prior,
-    score_statistics,
-)
-
-TOLERANCE = 1e-3
-"""Nats of the objective of a whole question."""
-
-PRIOR = (0.6, 0.15)
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Compare fits of score laws.
+    """Time decisions and a whole replay.
 
     python -m benchmarks.rules --json rules.json
     """
 
-    questions: int = 20_000
-    """questions fitted at once"""
-    scores: int = 64
-    """scores per question"""
-    loop: int = 300
-    """of these, questions fitted by the SciPy loop"""
+    batch: int = 1000
+    """questions decided at once"""
+    draws: int = 1000
+    """posterior draws averaged over"""
+    questions: int = 1319
+    """questions of the pool"""
+    samples: int = 64
+    """samples of each"""
+    orders: int = 100
+    """random orders"""
     repeats: int = 5
-    """timed turns"""
+    """timed turns of a decision; the table is made twice, the first time compiling"""
     json: Path | None = None
     """write the results here as well"""
 
 
-@dataclass(frozen=True)
-class FitRow:
-    """One kind of fit; times are microseconds per question, one per turn.
+def time_decision(batch: int, draws: int, repeats: int) -> list[float]:
+    """Microseconds per question of one update of `belief_rule` that sees changes and scores."""
+    import jax
+    import jax.numpy as jnp
 
-    Attributes:
-        fit: which.
-        compiling: seconds of our first call.
-        ours: compiled, all questions at once.
-        loop: SciPy, question by question.
-        compared: questions of the loop whose law is identified (not flagged degenerate).
-        worse: of these, questions where our objective is lower by more than `TOLERANCE`.
-        better: of these, questions where it is higher by more than `TOLERANCE`.
-        shortfall: nats by which the worst of these is lower.
-        degenerate: share of all questions that our fit flags.
-    """
+    from msjax.chain import TwoStateChain
+    from msjax.score_fits import BetaScores
+    from msjax.stopping.belief import ScoreLaws, SignalLaw, belief_rule
+    from msjax.stopping.protocol import Observation
 
-    fit: str
-    compiling: float
-    ours: list[float]
-    loop: list[float]
-    compared: int
-    worse: int
-    better: int
-    shortfall: float
-    degenerate: float
-
-
-def simulated_scores(questions: int, scores: int) -> np.ndarray:
-    """Scores of questions that differ, from spread to piled up near 1, in float32."""
     random = np.random.default_rng(0)
-    mean, total = random.beta(6, 2, (questions, 1)), random.gamma(2, 10, (questions, 1))
-    return random.beta(mean * total, (1 - mean) * total, (questions, scores)).astype(np.float32)
-
-
-def objective(mu: float, sigma: float, scores: np.ndarray, prior: tuple | None) -> float:
-    """Log-likelihood, or log posterior up to a constant, in float64 without cancellation."""
-    near, far = sorted((abs(mu), abs(1 - mu)))
-    if 0 <= mu <= 1:
-        inside = special.ndtr((1 - mu) / sigma) - special.ndtr(-mu / sigma)
-        log_mass = np.log(inside)
-    else:
-        tail, end = special.log_ndtr(-near / sigma), special.log_ndtr(-far / sigma)
-        log_mass = tail + np.log(-np.expm1(end - tail))
-    value = -np.sum((scores - mu) ** 2) / (2 * sigma**2)
-    value -= len(scores) * (np.log(sigma) + log_mass)
-    if prior is not None:
-        value -= ((mu - prior[0]) ** 2 + (sigma - prior[1]) ** 2) / (2 * PRIOR_DEVIATION**2)
-    return float(value)
-
-
-def scipy_fit(scores: np.ndarray, prior: tuple | None) -> np.ndarray:
-    """Mu and sigma by L-BFGS-B, as in OptScale's public code."""
-
-    def loss(x: np.ndarray) -> float:
-        mu, sigma = x
-        mass = special.ndtr((1 - mu) / sigma) - special.ndtr(-mu / sigma)
-        value = np.sum(((scores - mu) / sigma) ** 2) / 2
-        value += len(scores) * (np.log(sigma) + np.log(max(mass, 1e-300)))
-        if prior is not None:
-            value += ((mu - prior[0]) ** 2 + (sigma - prior[1]) ** 2) / (2 * PRIOR_DEVIATION**2)
-        return value
-
-    start = prior or (scores.mean(), scores.std())
-    bounds = [(None, None), (1e-6, None)]
-    return optimize.minimize(loss, start, method="L-BFGS-B", bounds=bounds).x
-
-
-def compare_fits(name: str, scores: np.ndarray, loop: int, repeats: int) -> FitRow:
-    """Time both on the same scores, from raw scores to parameters, and compare the optima."""
-    prior = PRIOR if name == "posterior mode" else None
-    law: Callable = jax.jit(
-        (lambda s: fit_truncated_normal_to_prior(score_statistics(s), TruncatedNormal(*PRIOR)))
-        if prior
-        else (lambda s: fit_truncated_normal(score_statistics(s)))
+    chain = TwoStateChain(*random.beta(5, 5, (3, draws)).astype(np.float32))
+    shapes = [BetaScores(jnp.float32(a), jnp.float32(b)) for a, b in ((4, 2), (2, 3))]
+    signals = SignalLaw(jnp.asarray(random.beta(7, 3, draws), jnp.float32), ScoreLaws(*shapes))
+    rule = belief_rule(chain, np.full(10, 100.0), signals, price=1e-4)
+    update = jax.jit(jax.vmap(rule.update))
+    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), rule.init())
+    seen = Observation(
+        jnp.zeros(batch, jnp.int32),
+        jnp.asarray(random.random(batch), jnp.float32),
+        jnp.full(batch, 100.0),
     )
-    pools = scores[:loop].astype(float)
-
-    def timed(work: Callable, questions: int) -> tuple[float, object]:
-        start = time.perf_counter()
-        result = work()
-        return (time.perf_counter() - start) / questions * 1e6, result
-
-    first, found = timed(lambda: jax.block_until_ready(law(scores)), 1)
-    ours, theirs = [], []
+    state, _ = jax.block_until_ready(update(state, seen))
+    found = []
     for _ in range(repeats):
-        ours.append(timed(lambda: jax.block_until_ready(law(scores)), len(scores))[0])
-        spent, fits = timed(lambda: [scipy_fit(pool, prior) for pool in pools], loop)
-        theirs.append(spent)
-    fit, degenerate = (found, np.zeros(len(scores), bool)) if prior else found
-    kept = np.flatnonzero(~np.asarray(degenerate)[:loop])
-    mu, sigma = np.asarray(fit.mu, float), np.asarray(fit.sigma, float)
-    gain = np.array(
-        [
-            objective(mu[i], sigma[i], pools[i], prior) - objective(*fits[i], pools[i], prior)
-            for i in kept
-        ]
+        start = time.perf_counter()
+        jax.block_until_ready(update(state, seen))
+        found.append((time.perf_counter() - start) / batch * 1e6)
+    return found
+
+
+def time_table(questions: int, samples: int, orders: int) -> dict[str, list[float]]:
+    """Seconds of every rule of the table, first and second time."""
+    import jax
+
+    from msjax.evaluation import evaluate
+    from msjax.pools import Pool
+    from msjax.stopping.catalogue import entries
+
+    random = np.random.default_rng(0)
+    right = random.random((questions, samples)) < random.beta(3, 1, (questions, 1))
+    texts = np.where(right, 0, random.integers(1, 6, right.shape))
+    same = texts[:, :, None] == texts[:, None, :]
+    earliest = same.argmax(axis=2)
+    number = np.cumsum(earliest == np.arange(samples), axis=1) - 1
+    pool = Pool(
+        name="simulated",
+        parallel=True,
+        question_ids=tuple(map(str, range(questions))),
+        answers=np.take_along_axis(number, earliest, axis=1).astype(np.int32),
+        correct=right,
+        scores=random.beta(np.where(right, 8, 4), 2).astype(np.float32),
+        tokens={"completion": random.integers(100, 1000, right.shape).astype(float)},
+        recorded=np.full(questions, samples),
     )
-    return FitRow(
-        name,
-        first / 1e6,
-        ours,
-        theirs,
-        len(kept),
-        int(np.sum(gain < -TOLERANCE)),
-        int(np.sum(gain > TOLERANCE)),
-        float(max(0, -gain.min())),
-        float(np.mean(degenerate)),
-    )
+    seconds: dict[str, list[float]] = {}
+    for _ in range(2):
+        marks = []
+        begin = time.perf_counter()
+        evaluate(
+            pool,
+            entries(pool),
+            jax.random.key(0),
+            orders=orders,
+            choose=False,
+            progress=lambda name, marks=marks: marks.append((name, time.perf_counter())),
+        )
+        end = time.perf_counter()
+        seconds.setdefault("whole table", []).append(end - begin)
+        for (name, start), (_, stop) in zip(marks, [*marks[1:], ("", end)], strict=True):
+            seconds.setdefault(name, []).append(stop - start)
+    return seconds
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print the tables, write the JSON."""
     options = tyro.cli(Rules)
-    scores = simulated_scores(options.questions, options.scores)
-    rows = [
-        compare_fits(name, scores, options.loop, options.repeats)
-        for name in ("maximum likelihood", "posterior mode")
-    ]
-    cells = []
-    for row in rows:
-        ratios = [b / a for a, b in zip(row.ours, row.loop, strict=True)]
-        cells.append(
-            [
-                row.fit,
-                f"{statistics.median(row.ours):.2f}",
-                f"{statistics.median(row.loop):.0f}",
-                f"{statistics.median(ratios):.0f} ({min(ratios):.0f}-{max(ratios):.0f})",
-                f"{row.compiling:.1f}",
-                f"{row.worse} / {row.better} of {row.compared}",
-                f"{row.shortfall:.1e}",
-                f"{row.degenerate:.1%}",
-            ]
-        )
-    header = ["fit", "msjax, us per question", "SciPy, us", "SciPy / msjax (range)"]
-    header += ["first call, s", "worse / better", "worst shortfall, nats", "degenerate"]
-    print(f"{options.questions} questions x {options.scores} scores, {options.repeats} turns;")
-    print(f"SciPy on the first {options.loop}; degenerate: sigma at {LARGEST_SIGMA:.0f} or more")
-    print(markdown(header, cells))
+    prepare_sampling()
+    decision = time_decision(options.batch, options.draws, options.repeats)
+    print(
+        f"one decision over {options.draws} draws, batch {options.batch}: "
+        f"{statistics.median(decision):.1f} us per question "
+        f"({min(decision):.1f}-{max(decision):.1f}, {options.repeats} turns)"
+    )
+    table = time_table(options.questions, options.samples, options.orders)
+    print(f"{options.questions} questions x {options.samples} samples x {options.orders} orders")
+    rows = [[name, f"{first:.1f}", f"{second:.1f}"] for name, (first, second) in table.items()]
+    print(markdown(["rule", "first time, s", "second time, s"], rows))
     if options.json:
-        write_json(options.json, {"fits": [asdict(row) for row in rows]})
+        write_json(options.json, {"decision_us": decision, "table_seconds": table})
 
 
 if __name__ == "__main__":
