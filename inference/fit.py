@@ -10,6 +10,8 @@ from inference.diagnostics import Diagnostics, diagnose
 from inference.models.model import Draws, Model
 from inference.sample import CHAINS, DRAWS, Sample, sample_posterior
 
+LONGER = 4
+"""So many times the draws are taken if the first ones fail their diagnostics."""
 THINNED = 1000
 """Draws that are carried through functions of the parameters."""
 
@@ -60,6 +62,7 @@ def fit(
 ) -> Fit:
     """Posterior of `model` for the runs of one benchmark.
 
+    A sampler that fails its diagnostics is run once more, four times as long, before it is refused.
     `like` are runs fitted before of which these are a part, so that nothing is compiled anew.
 
     Raises:
@@ -69,13 +72,16 @@ def fit(
     """
     runs = count.seen_as(model.sees)
     whole = None if like is None else like.seen_as(model.sees)
-    sample = sample_posterior(model, runs, key, draws=draws, chains=chains, like=whole)
-    diagnostics = diagnose(sample)
-    if diagnostics.failures:
+    for many in (draws, LONGER * draws):
+        sample = sample_posterior(model, runs, key, draws=many, chains=chains, like=whole)
+        diagnostics = diagnose(sample)
+        if not diagnostics.failures:
+            break
+    else:
         raise NotConvergedError(
             f"{count.benchmark}: the fit of {model.name} is refused: "
-            f"{'; '.join(diagnostics.failures)}; take more draws (draws={draws} per chain), "
-            "another seed, or another model"
+            f"{'; '.join(diagnostics.failures)}; take more draws (draws={LONGER * draws} per "
+            "chain), another seed, or another model"
         )
     return Fit(count, model, sample, diagnostics, model.identified(runs))
 

@@ -135,6 +135,7 @@ def test_float32_finds_what_float64_finds() -> None:
         np.testing.assert_allclose(needed_of(single, s_min), expected, atol=1)
 
 
+@pytest.mark.slow
 def test_mirrored_scores_mirror_the_laws() -> None:
     scores = scattered_pools(40, 8, seed=3).astype(np.float32)
     here, there = (fits.score_statistics(x) for x in (scores, 1 - scores))
@@ -151,6 +152,7 @@ def test_mirrored_scores_mirror_the_laws() -> None:
         np.testing.assert_allclose(one.law.sigma[kept], other.law.sigma[kept], rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_the_prior_gives_way_as_scores_come_in() -> None:
     prior = TruncatedNormal(0.4, 0.2)
     nothing = fits.fit_truncated_normal_to_prior(fits.no_scores(), prior)
@@ -261,6 +263,7 @@ def test_every_pool_of_scores_has_finite_fits_and_likelihoods_near_the_best(scor
             assert log_likelihood(0.5 + (mu - 0.5) * factor, sigma, pool) <= best + 1e-3
 
 
+@pytest.mark.slow
 def test_any_shape_and_vmap_give_the_same() -> None:
     scores = scattered_pools(12, 7, seed=6).astype(np.float32).reshape(3, 4, 7)
     flat = fits.fit_truncated_normal(fits.score_statistics(scores.reshape(12, 7)))

@@ -203,6 +203,7 @@ def test_one_question_at_a_time_equals_the_batch() -> None:
         assert all(shapes == [()] * 9 for shapes in size)
 
 
+@pytest.mark.slow
 def test_thresholds_can_be_mapped_over() -> None:
     pools, ids = smooth_pools(), np.tile(np.arange(BUDGET, dtype=np.int32), (POOLS, 1))
     thresholds = jnp.array([0.6, 0.8, 0.95])
