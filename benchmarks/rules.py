@@ -80,20 +80,17 @@ def time_table(questions: int, samples: int, orders: int) -> dict[str, list[floa
     import jax
 
     from msjax.evaluation import evaluate
-    from msjax.pools import Pool
+    from msjax.pools import Pool, by_first_appearance
     from msjax.stopping.catalogue import entries
 
     random = np.random.default_rng(0)
     right = random.random((questions, samples)) < random.beta(3, 1, (questions, 1))
     texts = np.where(right, 0, random.integers(1, 6, right.shape))
-    same = texts[:, :, None] == texts[:, None, :]
-    earliest = same.argmax(axis=2)
-    number = np.cumsum(earliest == np.arange(samples), axis=1) - 1
     pool = Pool(
         name="simulated",
         parallel=True,
         question_ids=tuple(map(str, range(questions))),
-        answers=np.take_along_axis(number, earliest, axis=1).astype(np.int32),
+        answers=by_first_appearance(texts).astype(np.int32),
         correct=right,
         scores=random.beta(np.where(right, 8, 4), 2).astype(np.float32),
         tokens={"completion": random.integers(100, 1000, right.shape).astype(float)},

@@ -415,13 +415,13 @@ def _strip(slope: Float[Array, "..."], width: Float[Array, "..."]) -> Float[Arra
         node, weight = at
         return total + weight * jnp.exp(-width * node * (slope + width * node / 2)), None
 
-    nodes, weights = map(jnp.asarray, _gauss_legendre(count, width.dtype))
+    nodes, weights = map(jnp.asarray, gauss_legendre(count, width.dtype))
     total, _ = jax.lax.scan(add, jnp.zeros_like(width), (nodes, weights))
     return width * total
 
 
 @functools.cache
-def _gauss_legendre(
+def gauss_legendre(
     count: int, dtype: Any
 ) -> tuple[Float[np.ndarray, "{count}"], Float[np.ndarray, "{count}"]]:
     """Nodes and weights of the rule for integrals over [0, 1]."""
@@ -472,7 +472,7 @@ def _expected_best(scores: TruncatedNormal, samples: Int[Array, "..."]) -> Float
         log_cdf = best_score_log_cdf(scores, starts + node * widths, samples)
         return weight * widths * jnp.exp(log_cdf)
 
-    nodes, weights = map(jnp.asarray, _gauss_legendre(40, scores.dtype))
+    nodes, weights = map(jnp.asarray, gauss_legendre(40, scores.dtype))
     return high - jnp.sum(jax.vmap(piece)(nodes, weights), axis=(0, 1))
 
 

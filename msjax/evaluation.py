@@ -6,7 +6,7 @@ choice would have looked on the reported questions themselves is printed beside 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 from msjax.comparison import Interval
 from msjax.errors import InputError
 from msjax.pools import Pool, Streams, streams
-from msjax.replay import Outcome, outcome, replay
+from msjax.replay import Outcome, Replayed, outcome, replay
 from msjax.stopping.catalogue import Entry, Training, programme
 
 __all__ = ["Evaluation", "RuleResult", "Stratum", "evaluate"]
@@ -142,7 +142,7 @@ def evaluate(
     weight = random.multinomial(
         pool.questions, np.full(pool.questions, 1 / pool.questions), RESAMPLES
     )
-    everything = _everything(pool, met)
+    everything = _everything(pool)
     results = [_summarise(one, everything, pool, weight, value, price) for one in judged]
     yardsticks = [
         _summarise(one, everything, pool, weight, value, price)
@@ -158,8 +158,7 @@ def evaluate(
         for a in results
     ]
     rules = tuple(
-        RuleResult(**{**vars(result), "efficient": not beaten})
-        for result, beaten in zip(results, front, strict=True)
+        replace(result, efficient=not beaten) for result, beaten in zip(results, front, strict=True)
     )
     baseline = "majority of all samples" if pool.parallel else "last of all rounds"
     return Evaluation(pool, len(met.answers), baseline, rules, tuple(yardsticks))
@@ -202,9 +201,9 @@ def _judge(
         mine = fold == number
         found = results(~mine)
         held.append((mine, found))
-        for by_accuracy in (True, False):
-            picked[by_accuracy][mine] = best(found, ~mine, by_accuracy)
-        settings.append(entry.settings[best(found, ~mine, False)])
+        chosen = best(found, ~mine, False)
+        picked[False][mine], picked[True][mine] = chosen, best(found, ~mine, True)
+        settings.append(entry.settings[chosen])
 
     def gathered(setting: Int[np.ndarray, " question"]) -> Outcome:
         empty = jax.tree.map(lambda x: np.empty((1, x.shape[1])), whole)
@@ -233,10 +232,9 @@ def _same(a: Any, b: Any) -> bool:
     return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
 
 
-def _everything(pool: Pool, met: Streams) -> Outcome:
+def _everything(pool: Pool) -> Outcome:
     """The baseline: all that was recorded, majority or last answer."""
-    place = np.arange(pool.samples)
-    real = place < pool.recorded[:, None]
+    real = pool.real
     if pool.parallel and pool.answered:
         right = np.empty(pool.questions)
         for q in range(pool.questions):
@@ -260,23 +258,11 @@ def _everything(pool: Pool, met: Streams) -> Outcome:
 
 def _yardsticks(pool: Pool, met: Streams, value: float, price: float) -> list[_Judged]:
     """What no rule can do, as it looks at labels of the questions it is judged on."""
-    sample = np.asarray(met.sample)
-    question = np.arange(pool.questions)
-    real = np.arange(pool.samples) < pool.recorded[:, None]
-    right = (pool.correct & real)[question[:, None], sample]
+    question = np.arange(pool.questions)[:, None]
+    right = (pool.correct & pool.real)[question, np.asarray(met.sample)]
     ever = right.any(axis=2)
     asked = np.where(ever, right.argmax(axis=2) + 1, pool.recorded)
-    tokens = {}
-    for name, values in pool.tokens.items():
-        spent = np.cumsum(values[question[:, None], sample], axis=2, dtype=float)
-        used = np.take_along_axis(spent, (asked - 1)[..., None], axis=2)[..., 0]
-        tokens[name] = used.mean(axis=0)[None]
-    found = Outcome(
-        ever.mean(axis=0)[None],
-        tokens,
-        asked.mean(axis=0)[None],
-        np.zeros((1, pool.questions)),
-    )
+    found = outcome(pool, met, Replayed(asked[None], ever[None], np.zeros_like(ever)[None]))
     says = "stops at the first right answer, which takes the labels"
     yardsticks = [_Judged("oracle", says, ("labels",), found, 0.0, 0.0)]
     if not pool.parallel and pool.answered and pool.samples > 1:

@@ -19,7 +19,15 @@ from msjax.answers import answer_ids
 from msjax.errors import InputError
 from msjax.records import Trajectory
 
-__all__ = ["CATEGORIES", "Pool", "Streams", "pools_of", "streams"]
+__all__ = [
+    "CATEGORIES",
+    "Pool",
+    "Streams",
+    "by_first_appearance",
+    "pools_of",
+    "ragged",
+    "streams",
+]
 
 CATEGORIES = ("prompt", "cached", "completion")
 """What tokens are accounted as: uncached prompt, prompt read from the KV cache, completion."""
@@ -82,18 +90,18 @@ class Pool:
     @property
     def scored(self) -> bool:
         """Whether every recorded answer has a score."""
-        return not np.isnan(self.scores[self._real]).any()
+        return not np.isnan(self.scores[self.real]).any()
 
     @property
     def scores_are_probabilities(self) -> bool:
         """Whether every recorded answer has a score, and all lie in [0, 1]."""
-        real = self.scores[self._real]
+        real = self.scores[self.real]
         return bool(((real >= 0) & (real <= 1)).all())
 
     @property
     def answered(self) -> bool:
         """Whether answers are known at all, not only whether they are right."""
-        return bool((self.answers[self._real] >= 0).any())
+        return bool((self.answers[self.real] >= 0).any())
 
     @property
     def computed(self) -> Float[np.ndarray, "question sample"]:
@@ -104,10 +112,11 @@ class Pool:
     @property
     def difficulty(self) -> Float[np.ndarray, " question"]:
         """Share of wrong answers of every question, by the labels."""
-        return 1 - (self.correct & self._real).sum(axis=1) / self.recorded
+        return 1 - (self.correct & self.real).sum(axis=1) / self.recorded
 
     @property
-    def _real(self) -> Bool[np.ndarray, "question sample"]:
+    def real(self) -> Bool[np.ndarray, "question sample"]:
+        """Which places hold an answer that was recorded."""
         return np.arange(self.samples) < self.recorded[:, None]
 
 
@@ -173,6 +182,15 @@ def ragged(rows: Sequence[Sequence[Any]], fill: float | int) -> Float[np.ndarray
     for line, row in zip(found, rows, strict=True):
         line[: len(row)] = row
     return found
+
+
+def by_first_appearance(
+    answers: Int[np.ndarray, "question sample"],
+) -> Int[np.ndarray, "question sample"]:
+    """Answers numbered per question in the order in which they first appear."""
+    earliest = (answers[:, :, None] == answers[:, None, :]).argmax(axis=2)
+    number = np.cumsum(earliest == np.arange(answers.shape[1]), axis=1) - 1
+    return np.take_along_axis(number, earliest, axis=1)
 
 
 class Streams(NamedTuple):

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import betainc, digamma, polygamma
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
-from msjax.best_of_n import TruncatedNormal, samples_needed
+from msjax.best_of_n import TruncatedNormal, gauss_legendre, samples_needed
 from msjax.errors import require
 from msjax.newton import Ascent, maximise, positive_curvature
 
@@ -395,7 +394,7 @@ def _moments(centre: Array, slope: Array, curvature: Array) -> _Moments:
             terms.append(terms[-1] * x)
         return [total + term for total, term in zip(sums, terms, strict=True)], None
 
-    rule = jax.tree.map(lambda x: jnp.asarray(x, slope.dtype), _gauss_legendre(nodes))
+    rule = jax.tree.map(jnp.asarray, gauss_legendre(nodes, slope.dtype))
     sums, _ = jax.lax.scan(add, [jnp.zeros_like(slope)] * 5, rule)
     x1, x2, x3, x4 = (total / sums[0] for total in sums[1:])
     var, cov, var_square = x2 - x1**2, x3 - x1 * x2, x4 - x2**2
@@ -406,12 +405,6 @@ def _moments(centre: Array, slope: Array, curvature: Array) -> _Moments:
         cov=2 * top * var + cov,
         var_square=4 * top**2 * var + 4 * top * cov + var_square,
     )
-
-
-def _gauss_legendre(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of the rule for integrals over [0, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(number)
-    return (nodes + 1) / 2, weights / 2
 
 
 def _half_normal_start(mean: Array, variance: Array, flattest: Array) -> tuple[Array, Array]:

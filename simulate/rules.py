@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from msjax.chain import TwoStateChain, accuracy_curve
 from msjax.errors import InputError, require
-from msjax.pools import Pool, streams
+from msjax.pools import Pool, by_first_appearance, streams
 from msjax.replay import outcome, replay
 from msjax.stopping.catalogue import Entry, Training
+from msjax.stopping.markovscale import RoundPlan, plan_rounds
 
 __all__ = [
     "POPULATIONS",
@@ -206,20 +207,12 @@ def simulate_pool(
         name=population.name,
         parallel=False,
         question_ids=tuple(map(str, range(questions))),
-        answers=_by_first_appearance(answers).astype(np.int32),
+        answers=by_first_appearance(answers).astype(np.int32),
         correct=right,
         scores=scores.astype(np.float32),
         tokens={"completion": np.full(right.shape, tokens)},
         recorded=np.full(questions, rounds + 1),
     )
-
-
-def _by_first_appearance(
-    answers: Int[np.ndarray, "question answer"],
-) -> Int[np.ndarray, "question answer"]:
-    earliest = (answers[:, :, None] == answers[:, None, :]).argmax(axis=2)
-    number = np.cumsum(earliest == np.arange(answers.shape[1]), axis=1) - 1
-    return np.take_along_axis(number, earliest, axis=1)
 
 
 def judge_rules(
@@ -350,7 +343,11 @@ def plan_from_pilots(
     net = true - cost * np.arange(horizon + 1)
     n = {name: np.zeros(pilots, dtype=int) for name in ("plug_in", "posterior", "risk_averse")}
     expected = np.zeros(pilots)
-    spent = cost * np.arange(horizon + 1)
+
+    def plan(rates: Float[np.ndarray, "3 draw"], confidence: float | None = None) -> RoundPlan:
+        curve = accuracy_curve(TwoStateChain(*rates), horizon)
+        return plan_rounds(curve, np.ones(horizon), price=cost, confidence=confidence)
+
     for i in range(pilots):
         rates = [np.full(questions, float(x[i])) for x in (chains.p0, chains.p_ic, chains.p_ci)]
         states = _follow(random, rates[0], rates[1], rates[2], pilot_rounds)
@@ -363,13 +360,13 @@ def plan_from_pilots(
             ]
         )
         yes, no = 1.0 + cases.T[..., None]
-        worth_by_draw = _curves(random.beta(yes, no, (3, draws)), horizon) - spent
-        mean = (1 + cases[:, :1]) / (2 + cases.sum(axis=1, keepdims=True))
-        average = worth_by_draw.mean(axis=0)
-        n["posterior"][i] = average.argmax()
-        n["plug_in"][i] = (_curves(mean, horizon)[0] - spent).argmax()
-        n["risk_averse"][i] = _first_sure_stop(worth_by_draw, confidence)
-        expected[i] = average.max() - average[n["plug_in"][i]]
+        sampled = random.beta(yes, no, (3, draws))
+        averaged = plan(sampled)
+        n["posterior"][i] = averaged.optimal_rounds
+        n["plug_in"][i] = plan(yes / (yes + no)).optimal_rounds
+        n["risk_averse"][i] = plan(sampled, confidence).optimal_rounds
+        net_value = np.asarray(averaged.net_value)
+        expected[i] = net_value.max() - net_value[n["plug_in"][i]]
     worth = {name: net[np.arange(pilots), rounds] for name, rounds in n.items()}
     advantage = worth["posterior"] - worth["plug_in"]
     went_on = n["risk_averse"] > 0
@@ -382,21 +379,3 @@ def plan_from_pilots(
         float(expected.mean()),
         float((went_on & (worth["risk_averse"] < net[:, 0])).mean()),
     )
-
-
-def _curves(rates: Float[np.ndarray, "3 draw"], horizon: int) -> Float[np.ndarray, "draw k"]:
-    """p_0, ..., p_horizon of every draw of (p0, p_ic, p_ci)."""
-    p0, p_ic, p_ci = rates
-    found = np.empty((len(p0), horizon + 1))
-    found[:, 0] = p0
-    for k in range(horizon):
-        found[:, k + 1] = found[:, k] * (1 - p_ci) + (1 - found[:, k]) * p_ic
-    return found
-
-
-def _first_sure_stop(net: Float[np.ndarray, "draw k"], confidence: float) -> int:
-    """First k that no later j beats with so much posterior probability."""
-    for k in range(net.shape[1] - 1):
-        if ((net[:, k + 1 :] > net[:, k : k + 1]).mean(axis=0) < confidence).all():
-            return k
-    return net.shape[1] - 1

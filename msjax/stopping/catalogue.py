@@ -26,7 +26,7 @@ from msjax.stopping.markovscale import (
     without_gate,
     without_optimal_rounds,
 )
-from msjax.stopping.protocol import Decision, Observation, State, StoppingRule
+from msjax.stopping.protocol import StoppingRule, restopped
 
 __all__ = ["Entry", "Training", "at_most", "entries", "programme", "rule_names"]
 
@@ -77,18 +77,7 @@ class Entry:
 
 def at_most(rule: StoppingRule, answers: Int[Array, ""] | int) -> StoppingRule:
     """The rule, stopped at the latest after so many answers."""
-
-    def init() -> tuple[Int[Array, ""], State]:
-        return jnp.int32(0), rule.init()
-
-    def update(
-        state: tuple[Int[Array, ""], State], seen: Observation
-    ) -> tuple[tuple[Int[Array, ""], State], Decision]:
-        asked = state[0] + 1
-        inner, decision = rule.update(state[1], seen)
-        return (asked, inner), decision._replace(stop=decision.stop | (asked >= answers))
-
-    return StoppingRule(init, update)
+    return restopped(rule, lambda asked, stop: stop | (asked >= answers))
 
 
 def programme(pool: Pool) -> Entry:
@@ -435,8 +424,7 @@ def _tokens(train: Training) -> Float[np.ndarray, " rounds"]:
 
 def _transitions(train: Training) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     pool = train.pool
-    place = np.arange(1, pool.samples)
-    there = (place < pool.recorded[:, None]) & train.chosen[:, None]
+    there = pool.real[:, 1:] & train.chosen[:, None]
     before, after = pool.correct[:, :-1], pool.correct[:, 1:]
     kept = pool.answers[:, :-1] == pool.answers[:, 1:]
     return there, before, after, kept
@@ -465,7 +453,7 @@ def _keep_wrong_draws(train: Training) -> Float[np.ndarray, " draw"]:
 def _vote_rates(train: Training) -> Float[np.ndarray, "setting 3"]:
     """P(a vote is right), P(it falls on the commonest wrong answer), Bayes factor wanted."""
     pool = train.pool
-    there = (np.arange(pool.samples) < pool.recorded[:, None]) & train.chosen[:, None]
+    there = pool.real & train.chosen[:, None]
     right = (pool.correct & there).sum() / there.sum()
     commonest = [
         np.bincount(ids[keep]).max(initial=0)

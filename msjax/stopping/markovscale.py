@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from msjax.chain import TwoStateChain, accuracy_curve, stationary_accuracy
 from msjax.errors import InputError, require
-from msjax.stopping.protocol import Decision, Observation, State, StoppingRule
+from msjax.stopping.protocol import Decision, Observation, StoppingRule, restopped
 
 
 class RoundPlan(NamedTuple):
@@ -184,17 +184,7 @@ def question_rounds(
 
 def without_gate(rule: StoppingRule) -> StoppingRule:
     """The rule with its gate removed: it never stops at the first answer (an ablation)."""
-
-    def init() -> tuple[Int[Array, ""], State]:
-        return jnp.int32(0), rule.init()
-
-    def update(
-        state: tuple[Int[Array, ""], State], seen: Observation
-    ) -> tuple[tuple[Int[Array, ""], State], Decision]:
-        inner, decision = rule.update(state[1], seen)
-        return (state[0] + 1, inner), decision._replace(stop=decision.stop & (state[0] > 0))
-
-    return StoppingRule(init, update)
+    return restopped(rule, lambda answers, stop: stop & (answers > 1))
 
 
 def without_optimal_rounds(rule: StoppingRule, rounds: int) -> StoppingRule:
@@ -205,16 +195,4 @@ def without_optimal_rounds(rule: StoppingRule, rounds: int) -> StoppingRule:
     """
     if rounds < 1:
         raise InputError(f"rounds = {rounds}: give the rounds that follow an open gate, 1 or more")
-
-    def init() -> tuple[Int[Array, ""], State]:
-        return jnp.int32(0), rule.init()
-
-    def update(
-        state: tuple[Int[Array, ""], State], seen: Observation
-    ) -> tuple[tuple[Int[Array, ""], State], Decision]:
-        answers, inner = state
-        inner, decision = rule.update(inner, seen)
-        stop = jnp.where(answers == 0, decision.stop, answers >= rounds)
-        return (answers + 1, inner), decision._replace(stop=stop)
-
-    return StoppingRule(init, update)
+    return restopped(rule, lambda answers, stop: jnp.where(answers == 1, stop, answers > rounds))

@@ -8,6 +8,7 @@ records and the one that stands in front of a live model. Rules never see labels
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 State = Any
@@ -52,3 +53,21 @@ class StoppingRule(NamedTuple):
 
     init: Callable[[], State]
     update: Callable[[State, Observation], tuple[State, Decision]]
+
+
+def restopped(
+    rule: StoppingRule, stops: Callable[[Int[Array, ""], Bool[Array, ""]], Bool[Array, ""]]
+) -> StoppingRule:
+    """The rule with another word on when to stop: `stops(answers so far, whether it would)`."""
+
+    def init() -> tuple[Int[Array, ""], State]:
+        return jnp.int32(0), rule.init()
+
+    def update(
+        state: tuple[Int[Array, ""], State], seen: Observation
+    ) -> tuple[tuple[Int[Array, ""], State], Decision]:
+        answers = state[0] + 1
+        inner, decision = rule.update(state[1], seen)
+        return (answers, inner), decision._replace(stop=stops(answers, decision.stop))
+
+    return StoppingRule(init, update)
