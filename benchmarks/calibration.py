@@ -21,8 +21,9 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from inference.calibration import RANKED, Ranks, rank_statistics
+from inference.calibration import RANKED, Ranks, partial_pooling_ranks, rank_statistics
 from inference.models import CANDIDATES, find_model
+from inference.models.partial_pooling import PartiallyPooled
 from msjax.cli.output import write_json
 from msjax.cli.tables import markdown
 
@@ -53,7 +54,7 @@ class Calibration:
     rounds: int = 6
     """rounds of revision of each question"""
     models: tuple[str, ...] = tuple(model.name for model in CANDIDATES)
-    """names of the models"""
+    """names of the models; partial_pooling is calibrated on several benchmarks and not crossed"""
     seed: int = 0
     """seed of all random draws"""
     json: Path | None = None
@@ -62,7 +63,7 @@ class Calibration:
 
 def study(options: Calibration) -> Iterator[Ranks]:
     """Every pair of models, the right ones first."""
-    models = [find_model(name) for name in options.models]
+    models = [find_model(name) for name in options.models if name != PartiallyPooled.name]
     pairs = [(model, model) for model in models]
     pairs += [(truth, fitted) for truth in models for fitted in models if truth != fitted]
     keys = jax.random.split(jax.random.key(options.seed), 2)
@@ -75,6 +76,13 @@ def study(options: Calibration) -> Iterator[Ranks]:
             questions=options.questions,
             rounds=options.rounds,
             fitted=fitted,
+        )
+    if PartiallyPooled.name in options.models:
+        yield partial_pooling_ranks(
+            jax.random.key(options.seed),
+            simulations=options.simulations,
+            questions=options.questions,
+            rounds=options.rounds,
         )
 
 

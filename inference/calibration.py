@@ -17,10 +17,14 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import scipy.special
 import scipy.stats
 from jaxtyping import Array, Float, Int, Int8, Key, PRNGKeyArray
 
+from inference.counts import BenchmarkCounts
+from inference.models.chains import Pooled
 from inference.models.model import Draws, Model, Parameters
+from inference.models.partial_pooling import PARAMETERS, PartiallyPooled, sample_jointly
 from inference.sample import (
     TARGET_ACCEPTANCE,
     compiled_nuts,
@@ -37,6 +41,8 @@ RANKED = 99
 LIKELIHOOD = "log_likelihood"
 """Name of the test quantity that looks at the data."""
 _THINNING = 5
+_BENCHMARKS = 8
+"""Benchmarks that are drawn towards each other; as many as are compiled for in any case."""
 _TOGETHER = 50
 """Simulations sampled in one call, whatever their number, so that one shape is compiled."""
 
@@ -119,6 +125,43 @@ def rank_statistics(
         ranks[name] = _rank(random, found, true[name])
         widths[name] = float((found[:, -tail] - found[:, tail - 1]).mean())
     return Ranks(model.name, fitted.name, ranks, widths)
+
+
+def partial_pooling_ranks(
+    key: PRNGKeyArray, *, simulations: int, questions: int, rounds: int
+) -> Ranks:
+    """Ranks of the laws between benchmarks, and of rates, in posteriors of partial pooling.
+
+    Typical rates and spreads are drawn from the prior; eight benchmarks have rates from the law
+    they define, the last of them only a tenth of the questions. Ranked are mu, tau, and the rates
+    of the first and the last benchmark.
+
+    Reference: docs/theory.md F6, F8.
+    """
+    data_key, fit_key = jax.random.split(key)
+    random = host_generator(data_key)
+    shape = (simulations, len(PARAMETERS))
+    mu, tau = random.logistic(size=shape), abs(random.normal(size=shape))
+    effects = random.normal(size=(_BENCHMARKS, *shape))
+    rates = scipy.special.expit(mu + tau * effects)
+    sizes = [questions] * (_BENCHMARKS - 1) + [max(1, questions // 10)]
+    benchmarks = [
+        simulate_runs(Pooled(), dict(zip(PARAMETERS, rate.T, strict=True)), size, rounds, random)
+        for rate, size in zip(rates, sizes, strict=True)
+    ]
+    truth = {f"mu[{name}]": mu[:, i] for i, name in enumerate(PARAMETERS)}
+    truth |= {f"tau[{name}]": tau[:, i] for i, name in enumerate(PARAMETERS)}
+    for b in (0, _BENCHMARKS - 1):
+        truth |= {f"{name}[{b}]": rates[b, :, i] for i, name in enumerate(PARAMETERS)}
+    tokens = np.zeros(rounds + 1)
+    draws = {name: np.empty((simulations, RANKED)) for name in truth}
+    for i, one in enumerate(jax.random.split(fit_key, simulations)):
+        counts = [BenchmarkCounts("", str(b), x[i], tokens) for b, x in enumerate(benchmarks)]
+        found = sample_jointly(counts, one, draws=RANKED * _THINNING, chains=1).flat
+        for name, values in draws.items():
+            values[i] = found[name][::_THINNING]
+    ranks = {name: _rank(random, draws[name], values) for name, values in truth.items()}
+    return Ranks(PartiallyPooled.name, PartiallyPooled.name, ranks, {})
 
 
 def simulate_runs(

@@ -17,7 +17,8 @@ from msjax.comparison import Interval
 from msjax.errors import InputError
 from msjax.pools import Pool, Streams, streams
 from msjax.replay import Outcome, Replayed, outcome, replay
-from msjax.stopping.catalogue import Entry, Training, programme
+from msjax.stopping.entry import Entry, Training
+from msjax.stopping.round_rules import programme
 
 __all__ = ["Evaluation", "RuleResult", "Stratum", "evaluate"]
 
@@ -57,6 +58,8 @@ class RuleResult:
         accuracy_optimism: by how much accuracy would have been, had the setting with the best
             accuracy (ties: fewest tokens) been chosen on the questions reported, compared with
             choosing it so on the other folds.
+        overconfidence: mean of the rule's own P(its answer is right) less accuracy; None if it
+            holds no belief.
         efficient: whether no other rule is as accurate with fewer tokens (yardsticks apart).
         strata: results by difficulty.
     """
@@ -74,6 +77,7 @@ class RuleResult:
     net_value: Interval
     optimism: float
     accuracy_optimism: float
+    overconfidence: Interval | None
     efficient: bool
     strata: tuple[Stratum, ...]
 
@@ -253,6 +257,7 @@ def _everything(pool: Pool) -> Outcome:
         {name: np.where(real, x, 0).sum(axis=1)[None] for name, x in pool.tokens.items()},
         pool.recorded[None].astype(float),
         np.zeros((1, pool.questions)),
+        np.full((1, pool.questions), np.nan),
     )
 
 
@@ -262,7 +267,8 @@ def _yardsticks(pool: Pool, met: Streams, value: float, price: float) -> list[_J
     right = (pool.correct & pool.real)[question, np.asarray(met.sample)]
     ever = right.any(axis=2)
     asked = np.where(ever, right.argmax(axis=2) + 1, pool.recorded)
-    found = outcome(pool, met, Replayed(asked[None], ever[None], np.zeros_like(ever)[None]))
+    exhausted, belief = np.zeros_like(ever), np.full(ever.shape, np.nan)
+    found = outcome(pool, met, Replayed(asked[None], ever[None], exhausted[None], belief[None]))
     says = "stops at the first right answer, which takes the labels"
     yardsticks = [_Judged("oracle", says, ("labels",), found, 0.0, 0.0)]
     if not pool.parallel and pool.answered and pool.samples > 1:
@@ -289,6 +295,7 @@ def _summarise(
     def interval(values: Float[np.ndarray, " question"]) -> Interval:
         return _interval(float(values.mean()), weight @ values / n)
 
+    believed = found.belief[0]
     saved = 1 - (weight @ computed) / np.maximum(weight @ spent, 1e-300)
     strata = []
     order = np.argsort(pool.difficulty, kind="stable")
@@ -310,6 +317,7 @@ def _summarise(
         net_value=interval(value * accuracy - price * computed),
         optimism=one.optimism,
         accuracy_optimism=one.accuracy_optimism,
+        overconfidence=None if np.isnan(believed).any() else interval(believed - accuracy),
         efficient=False,
         strata=tuple(strata),
     )

@@ -33,20 +33,23 @@ class Replayed(NamedTuple):
         asked: answers it saw before it stopped.
         right: whether the answer it returned is right.
         exhausted: whether it wanted more than was recorded.
+        belief: what it held P(the answer it returned is right) to be; NaN where it holds no belief.
     """
 
     asked: Int[np.ndarray, "parameter order question"]
     right: Bool[np.ndarray, "parameter order question"]
     exhausted: Bool[np.ndarray, "parameter order question"]
+    belief: Float[np.ndarray, "parameter order question"]
 
 
 class Outcome(NamedTuple):
-    """Per question, averaged over orders: accuracy, tokens by category, answers asked."""
+    """Per question, averaged over orders: accuracy, tokens by category, answers asked, belief."""
 
     accuracy: Float[np.ndarray, "parameter question"]
     tokens: dict[str, Float[np.ndarray, "parameter question"]]
     asked: Float[np.ndarray, "parameter question"]
     exhausted: Float[np.ndarray, "parameter question"]
+    belief: Float[np.ndarray, "parameter question"]
 
     @property
     def computed(self) -> Float[np.ndarray, "parameter question"]:
@@ -82,11 +85,11 @@ def replay(
         one_by_one = zip(*(x[:, None] for x in leaves), strict=True)
         together = [jax.tree.unflatten(tree, one) for one in one_by_one]
     parts = [_replay(make, streams, some, told) for some in together]
-    asked, right, exhausted = (
+    asked, right, exhausted, belief = (
         np.moveaxis(np.concatenate(x, axis=1).reshape(orders, questions, -1), 2, 0)
         for x in zip(*parts, strict=True)
     )
-    return Replayed(asked, right, exhausted)
+    return Replayed(asked, right, exhausted, belief)
 
 
 def _state_is_shared(make: Make, parameters: Any, told: Any) -> bool:
@@ -120,12 +123,13 @@ def outcome(pool: Pool, streams: Streams, found: Replayed) -> Outcome:
         tokens,
         found.asked.mean(axis=1),
         found.exhausted.mean(axis=1),
+        found.belief.mean(axis=1, dtype=float),
     )
 
 
 @partial(jax.jit, static_argnums=0)
-def _replay(make: Make, streams: Streams, parameters: Any, told: Any) -> tuple[Array, Array, Array]:
-    """Answers asked, whether right, whether exhausted: each [lane, parameter]."""
+def _replay(make: Make, streams: Streams, parameters: Any, told: Any) -> tuple[Array, ...]:
+    """Answers asked, whether right, whether exhausted, belief: each [lane, parameter]."""
     orders, questions, places = streams.answers.shape
     lanes = orders * questions
     flat = [x.reshape(lanes, places) for x in (streams.answers, streams.scores, streams.tokens)]
@@ -134,7 +138,7 @@ def _replay(make: Make, streams: Streams, parameters: Any, told: Any) -> tuple[A
     settings = len(jax.tree.leaves(parameters)[0])
     first = jax.tree.map(lambda x: x[0], parameters)
 
-    def lane(one: tuple[Array, ...]) -> tuple[Array, Array, Array]:
+    def lane(one: tuple[Array, ...]) -> tuple[Array, ...]:
         answers, scores, tokens, right, question = one
         mine = jax.tree.map(lambda x: jnp.asarray(x)[question], told)
         n = streams.recorded[question]
@@ -148,20 +152,28 @@ def _replay(make: Make, streams: Streams, parameters: Any, told: Any) -> tuple[A
             )(parameters)
 
         def step(carry: tuple, seen: tuple[Array, ...]) -> tuple[tuple, None]:
-            state, done, asked, answer, wanted = carry
+            state, done, asked, answer, wanted, belief = carry
             place, *observed = seen
             state, decision = update(state, Observation(*observed))
             last = place + 1 >= n
             asked = jnp.where(done, asked, place + 1)
             answer = jnp.where(done, answer, decision.answer_id)
+            belief = jnp.where(done, belief, decision.belief.astype(jnp.float32))
             wanted = wanted | (~done & last & ~decision.stop)
-            return (state, done | decision.stop | last, asked, answer, wanted), None
+            return (state, done | decision.stop | last, asked, answer, wanted, belief), None
 
         none = jnp.zeros(settings, bool)
         zero = jnp.zeros(settings, jnp.int32)
-        start = (make(first, mine).init(), none, zero, zero - 1, none)
+        start = (
+            make(first, mine).init(),
+            none,
+            zero,
+            zero - 1,
+            none,
+            jnp.zeros(settings, jnp.float32),
+        )
         seen = (jnp.arange(places, dtype=jnp.int32), answers, scores, tokens)
-        (_, _, asked, answer, wanted), _ = jax.lax.scan(step, start, seen)
-        return asked, (answer >= 0) & right[jnp.maximum(answer, 0)], wanted
+        (_, _, asked, answer, wanted, belief), _ = jax.lax.scan(step, start, seen)
+        return asked, (answer >= 0) & right[jnp.maximum(answer, 0)], wanted, belief
 
     return jax.lax.map(lane, (*flat, right, question), batch_size=min(_TOGETHER, lanes))

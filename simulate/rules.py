@@ -7,17 +7,18 @@ programming on the tree of what may be seen, whatever the law of the benchmark.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from msjax.chain import TwoStateChain, accuracy_curve
 from msjax.errors import InputError, require
 from msjax.pools import Pool, by_first_appearance, streams
 from msjax.replay import outcome, replay
-from msjax.stopping.catalogue import Entry, Training
+from msjax.stopping.entry import Entry, Training
 from msjax.stopping.markovscale import RoundPlan, plan_rounds
 
 __all__ = [
@@ -61,6 +62,8 @@ class RuleWorth(NamedTuple):
         worth: value * accuracy - price * tokens.
         worth_error: standard error of it.
         regret: worth of the best rule that sees changes, less this one's.
+        overconfidence: the rule's own P(its answer is right) less accuracy, and the standard error
+            of that over pilots; NaN for a rule that holds no belief.
     """
 
     rule: str
@@ -69,6 +72,8 @@ class RuleWorth(NamedTuple):
     worth: float
     worth_error: float
     regret: float
+    overconfidence: float
+    overconfidence_error: float
 
 
 class PilotStudy(NamedTuple):
@@ -237,8 +242,12 @@ def judge_rules(
     best = best_worth_seeing_changes(population, random, rounds, value, price)
     learnt = [simulate_pool(population, random, pilot, rounds) for _ in range(pilots)]
     found = []
+
+    def standard_error(values: Float[np.ndarray, " pilot"]) -> float:
+        return float(values.std(ddof=1) / np.sqrt(pilots)) if pilots > 1 else np.nan
+
     for entry in entries:
-        accuracy, tokens = [], []
+        accuracy, tokens, belief = [], [], []
         for pool in learnt:
             training = Training(pool, np.ones(pilot, dtype=bool), value, price)
             chosen = jax.tree.map(
@@ -247,16 +256,19 @@ def judge_rules(
             result = outcome(test, met, replay(entry.make, met, chosen))
             accuracy.append(result.accuracy.mean())
             tokens.append(result.computed.mean())
+            belief.append(result.belief.mean())
         worth = value * np.array(accuracy) - price * np.array(tokens)
-        error = worth.std(ddof=1) / np.sqrt(pilots) if pilots > 1 else np.nan
+        over = np.array(belief) - np.array(accuracy)
         found.append(
             RuleWorth(
                 entry.name,
                 float(np.mean(accuracy)),
                 float(np.mean(tokens)),
                 float(worth.mean()),
-                float(error),
+                standard_error(worth),
                 float(best - worth.mean()),
+                float(over.mean()),
+                standard_error(over),
             )
         )
     return found
@@ -344,7 +356,8 @@ def plan_from_pilots(
     n = {name: np.zeros(pilots, dtype=int) for name in ("plug_in", "posterior", "risk_averse")}
     expected = np.zeros(pilots)
 
-    def plan(rates: Float[np.ndarray, "3 draw"], confidence: float | None = None) -> RoundPlan:
+    @partial(jax.jit, static_argnums=1)
+    def plan(rates: Float[Array, "3 draw"], confidence: float | None = None) -> RoundPlan:
         curve = accuracy_curve(TwoStateChain(*rates), horizon)
         return plan_rounds(curve, np.ones(horizon), price=cost, confidence=confidence)
 
@@ -360,10 +373,10 @@ def plan_from_pilots(
             ]
         )
         yes, no = 1.0 + cases.T[..., None]
-        sampled = random.beta(yes, no, (3, draws))
+        sampled = random.beta(yes, no, (3, draws)).astype(np.float32)
         averaged = plan(sampled)
         n["posterior"][i] = averaged.optimal_rounds
-        n["plug_in"][i] = plan(yes / (yes + no)).optimal_rounds
+        n["plug_in"][i] = plan((yes / (yes + no)).astype(np.float32)).optimal_rounds
         n["risk_averse"][i] = plan(sampled, confidence).optimal_rounds
         net_value = np.asarray(averaged.net_value)
         expected[i] = net_value.max() - net_value[n["plug_in"][i]]

@@ -10,7 +10,8 @@ from msjax.evaluation import evaluate
 from msjax.pools import Pool, streams
 from msjax.replay import outcome, replay
 from msjax.stopping.baselines import fixed_rounds
-from msjax.stopping.catalogue import Training, at_most, entries, rule_names
+from msjax.stopping.catalogue import entries, rule_names
+from msjax.stopping.entry import Training, at_most
 from msjax.stopping.protocol import Observation
 from msjax.stopping.votes import vote_margin
 

@@ -138,6 +138,30 @@ def partially_pool(
     Reference: docs/theory.md F8.
     """
     benchmarks = _labels(counts)
+    sample = sample_jointly(counts, key, draws=draws, chains=chains)
+    diagnostics = diagnose(sample)
+    if diagnostics.failures:
+        raise NotConvergedError(
+            f"{', '.join(benchmarks)}: partial pooling is refused: "
+            f"{'; '.join(diagnostics.failures)}; take more draws (draws={draws} per chain) or "
+            "another seed"
+        )
+    trials = np.stack([_binomials(count)[1] for count in counts], axis=-1)
+    return PartialPooling(benchmarks, tuple(counts), sample, diagnostics, trials > 0)
+
+
+def sample_jointly(
+    counts: Sequence[BenchmarkCounts],
+    key: PRNGKeyArray,
+    *,
+    draws: int = DRAWS,
+    chains: int = CHAINS,
+) -> Sample:
+    """The draws of `partially_pool`, not yet judged.
+
+    Raises InputError for fewer than two benchmarks, or two of one name.
+    """
+    benchmarks = _labels(counts)
     successes, trials = np.stack([_binomials(count) for count in counts], axis=-1)
     fill = ((0, 0), (0, -len(counts) % _ROOM))
     for target in TARGET_ACCEPTANCE:
@@ -158,15 +182,7 @@ def partially_pool(
     for b, benchmark in enumerate(benchmarks):
         rates = _draw_rates(random, mu, tau, successes[:, b], trials[:, b])
         named |= {f"{name}[{benchmark}]": rates[..., i] for i, name in enumerate(PARAMETERS)}
-    sample = Sample(named, {name: np.asarray(values) for name, values in stats.items()})
-    diagnostics = diagnose(sample)
-    if diagnostics.failures:
-        raise NotConvergedError(
-            f"{', '.join(benchmarks)}: partial pooling is refused: "
-            f"{'; '.join(diagnostics.failures)}; take more draws (draws={draws} per chain) or "
-            "another seed"
-        )
-    return PartialPooling(benchmarks, tuple(counts), sample, diagnostics, trials > 0)
+    return Sample(named, {name: np.asarray(values) for name, values in stats.items()})
 
 
 def _labels(counts: Sequence[BenchmarkCounts]) -> tuple[str, ...]:

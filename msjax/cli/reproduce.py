@@ -35,7 +35,7 @@ class Reproduce:
     """Use the recorded answers instead of running the model."""
 
     small: bool = False
-    """A quick pass with few questions, to see that everything works."""
+    """A quick pass, to see that everything works: few questions, the pooled chain only."""
 
     seed: int = 0
     """Seed of all sampling."""
@@ -45,7 +45,7 @@ class Reproduce:
 
     def run(self) -> int:
         """Run the steps in order; 1 if a check failed, else 0."""
-        questions = 8 if self.small and not self.recorded else 40
+        questions = 4 if self.small and not self.recorded else 40
         chains = 100_000 if self.small else 1_000_000
         pilot = Generate(
             out=self.out / "pilot.jsonl",
@@ -62,7 +62,11 @@ class Reproduce:
             json=self.out / "rule.json",
         )
         fit = Fit(
-            runs=(pilot.out,), out=fresh.posterior, json=self.out / "fit.json", seed=self.seed
+            runs=(pilot.out,),
+            model="pooled" if self.small else "auto",
+            out=fresh.posterior,
+            json=self.out / "fit.json",
+            seed=self.seed,
         )
         steps: dict[str, Callable[[], int]] = {
             "weights": Weights().run,

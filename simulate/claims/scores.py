@@ -1,14 +1,16 @@
-"""Claims on the best of several scored samples: sections D1 to D3."""
+"""Claims on the best of several scored samples, and on fits of their law: sections D1 to D5."""
 
+import math
 from fractions import Fraction
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key
-from scipy import integrate, special, stats
+from scipy import integrate, optimize, special, stats
 
 from msjax import best_of_n as theory
+from msjax import score_fits
 from msjax.best_of_n import TruncatedNormal
 from msjax.chain import UNBOUNDED
 from simulate.claims.claim import Claim, Laboratory
@@ -27,6 +29,17 @@ SETTINGS: tuple[ScoreSetting, ...] = (
     (1.3, 0.4, 3.0),  # the mode is cut off
     (-0.2, 0.3, 2.0),
 )
+SPREADS: tuple[tuple[Any, Any], ...] = ((0.5, 0.1), (0.35, 0.15), (0.8, 0.08))
+"""(mean, standard deviation) of the scores of a question."""
+
+BETA: tuple[tuple[Any, Any, float], ...] = (
+    (4.0, 2.0, 3.0),
+    (2.0, 3.0, 8.0),
+    (1.0, 1.0, 1.0),
+    (12.0, 1.0, 4.0),  # scores pile up at 1
+)
+"""(a, b, n): n scores from a Beta law with whole shapes."""
+
 EXCEEDANCES: tuple[tuple[Any], ...] = ((1.0,), (0.9,), (0.5,), (0.3,), (0.05,), (0.01,), (0.0,))
 
 _S = np.array([0.0, 0.2, 0.5, 0.8, 0.9, 0.97, 1.0])
@@ -46,6 +59,22 @@ def best_scores(
         uniform = low + (high - low) * rng.random(laboratory.n_chains)
         best = np.maximum(best, mu + sigma * special.ndtri(uniform))
     return np.clip(best, 0, 1)
+
+
+def uniforms(key: Key[Array, ""], laboratory: Laboratory) -> Float[np.ndarray, "samples"]:
+    """What laws are inverted at."""
+    return generator(key).random(laboratory.n_chains)
+
+
+def best_beta_scores(
+    key: Key[Array, ""], laboratory: Laboratory, a: float, b: float, n: float
+) -> Float[np.ndarray, "samples"]:
+    """Largest of n scores from a Beta law."""
+    rng = generator(key)
+    best = np.zeros(laboratory.n_chains)
+    for _ in range(int(n)):
+        best = np.maximum(best, rng.beta(a, b, laboratory.n_chains))
+    return best
 
 
 def waiting_times(
@@ -119,6 +148,63 @@ def _simulated_expected_best(lab: Laboratory, setting: ScoreSetting, predicted: 
     return of_means(best.mean(), predicted, best.var() / best.size, 1 / best.size)
 
 
+def _fit(setting: tuple[Any, Any]) -> ArrayLike:
+    mean, deviation = (jnp.asarray(x) for x in setting)
+    n = jnp.int32(100)
+    nothing = jnp.zeros_like(mean)
+    scores = score_fits.ScoreStatistics(n, mean, n * deviation**2, nothing, nothing)
+    law = score_fits.fit_truncated_normal(scores).law
+    return jnp.stack([law.mu, law.sigma])
+
+
+def _exact_fit(setting: tuple[Any, Any]) -> Values:
+    """Where the law's mean and standard deviation are those of the scores."""
+
+    def off(parameters: Values) -> Values:
+        mu, sigma = parameters
+        law = stats.truncnorm(-mu / sigma, (1 - mu) / sigma, mu, sigma)
+        return np.array([law.mean(), law.std()]) - setting
+
+    return optimize.root(off, setting, tol=1e-13).x
+
+
+def _simulated_fit(lab: Laboratory, setting: tuple[Any, Any], predicted: Values) -> Evidence:
+    """Scores from the fitted law spread as those to which it was fitted."""
+    mean, deviation = setting
+    mu, sigma = predicted
+    low, high = special.ndtr(-mu / sigma), special.ndtr((1 - mu) / sigma)
+    scores = mu + sigma * special.ndtri(low + (high - low) * lab.run(uniforms))
+    squares = (scores - mean) ** 2
+    return join(
+        *(
+            of_means(x.mean(), wanted, x.var() / x.size, 1 / x.size)
+            for x, wanted in ((scores, mean), (squares, deviation**2))
+        )
+    )
+
+
+def _beta_best_cdf(setting: ScoreSetting) -> ArrayLike:
+    a, b, n = setting
+    law = score_fits.BetaScores(jnp.asarray(a), jnp.asarray(b))
+    return jnp.exp(n * score_fits.beta_score_log_cdf(law, jnp.asarray(_S)))
+
+
+def _exact_beta_best_cdf(setting: ScoreSetting) -> Values:
+    """I_s(a, b) is the chance of at least a successes in a + b - 1 trials."""
+    a, b, n = map(int, setting)
+    trials, found = a + b - 1, []
+    for s in (Fraction(str(x)) for x in _S):
+        hits = range(a, trials + 1)
+        cdf = sum(math.comb(trials, j) * s**j * (1 - s) ** (trials - j) for j in hits)
+        found.append(float(cdf**n))
+    return np.array(found)
+
+
+def _simulated_beta_best_cdf(lab: Laboratory, setting: ScoreSetting, predicted: Values) -> Evidence:
+    best = lab.run(best_beta_scores, *setting)
+    return of_counts((best[:, None] <= _S).sum(0), lab.n_chains, predicted)
+
+
 _OPTSCALE = "arXiv 2506.22376"
 
 CLAIMS: tuple[Claim, ...] = (
@@ -149,5 +235,24 @@ CLAIMS: tuple[Claim, ...] = (
         _exact_expected_best,
         _simulated_expected_best,
         tolerance=1e-10,  # both sides are quadratures
+    ),
+    Claim(
+        "D4.maximum_likelihood",
+        "the most likely truncated normal has the mean and variance of the scores",
+        _OPTSCALE,
+        SPREADS,
+        _fit,
+        _exact_fit,
+        _simulated_fit,
+        tolerance=1e-8,  # where Newton steps end, and SciPy's
+    ),
+    Claim(
+        "D5.best_beta_score",
+        "scores from Beta(a, b): P(best of n <= s) = I_s(a, b)^n",
+        "docs/theory.md D5",
+        BETA,
+        _beta_best_cdf,
+        _exact_beta_best_cdf,
+        _simulated_beta_best_cdf,
     ),
 )

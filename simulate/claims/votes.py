@@ -1,18 +1,21 @@
-"""Claims on sequential voting: sections E1 to E5."""
+"""Claims on sequential voting: sections E1 to E6."""
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key
+from scipy import integrate, special
 
 from msjax import voting as theory
+from msjax.stopping.audit import stop_law
+from msjax.stopping.votes import first_answer_certificate
 from simulate.claims.claim import Claim, Laboratory
 from simulate.claims.evidence import Evidence, join, of_counts, of_means
 from simulate.claims.sampling import generator
@@ -38,6 +41,12 @@ VOTES: tuple[VoteSetting, ...] = (
     (1.0, 0.0, 0.0, 2, 10),  # unanimous
 )
 WALD: tuple[WaldSetting, ...] = ((0.7, 3), (0.55, 4), (0.5, 3), (0.3, 2), (1.0, 5), (0.0, 2))
+
+CERTIFICATES: tuple[tuple[Any, bool], ...] = ((0.05, True), (0.05, False), (0.2, True))
+"""(delta, predictive): whether past factors of the process stay as they were."""
+
+_WITHIN = np.array([4, 8, 16, 32])
+"""Votes within which a certificate is given, or not."""
 
 _CAST = 8  # votes of a stream
 _LONGEST = max(setting[-1] for setting in VOTES)
@@ -289,6 +298,96 @@ def _simulated_wald_votes(lab: Laboratory, setting: WaldSetting, predicted: Valu
     return of_means(votes.mean(), predicted, votes.var() / votes.size, 1600 / votes.size)
 
 
+def _certified(setting: tuple[Any, bool]) -> ArrayLike:
+    delta, predictive = setting
+    budget = int(_WITHIN[-1]) + 1  # at its budget a rule stops in any case
+    rule = first_answer_certificate(budget, delta, predictive)
+    return np.cumsum(stop_law(rule, (0.5, 0.5), budget).stopped_at)[_WITHIN - 1]
+
+
+def _bets(setting: tuple[Any, bool]) -> Callable[[float, int, int, bool], float]:
+    """Log of the process after a vote, from its log before, the counts before, and the vote."""
+
+    def predictive(log: float, wins: int, losses: int, won: bool) -> float:
+        return log + math.log(2 * (mean(wins, losses) if won else 1 - mean(wins, losses)))
+
+    @cache
+    def mean(wins: int, losses: int) -> float:
+        """Of q ~ Beta(1/2, 1/2) cut to (1/2, 1], by q = sin(x)^2, which is uniform in x."""
+
+        def weight(x: float, power: int) -> float:
+            return math.sin(x) ** (2 * (wins + power)) * math.cos(x) ** (2 * losses)
+
+        over, under = (
+            integrate.quad(weight, math.pi / 4, math.pi / 2, (power,), epsabs=0, epsrel=1e-13)[0]
+            for power in (1, 0)
+        )
+        return over / under
+
+    def plug_in(_: float, wins: int, losses: int, won: bool) -> float:
+        q = min(max((wins + 0.5) / (wins + losses + 1), 0.50001), 0.99999)
+        wins, losses = wins + won, losses + (not won)
+        return (wins + losses) * math.log(2) + wins * math.log(q) + losses * math.log(1 - q)
+
+    return predictive if setting[1] else plug_in
+
+
+def _exact_certified(setting: tuple[Any, bool]) -> Values:
+    """The first vote names the candidate; every later one is for or against it."""
+    bet, needed = _bets(setting), -math.log(setting[0])
+    going: dict[tuple[int, int], tuple[float, float]] = {(0, 0): (0.0, 1.0)}
+    certified = [0.0]
+    for _ in range(int(_WITHIN[-1]) - 1):
+        after: dict[tuple[int, int], tuple[float, float]] = {}
+        over = 0.0
+        for (wins, losses), (log, mass) in going.items():
+            for won in (True, False):
+                now = bet(log, wins, losses, won)
+                counts = (wins + won, losses + (not won))
+                if now >= needed:
+                    over += mass / 2
+                else:
+                    after[counts] = (now, after.get(counts, (0, 0.0))[1] + mass / 2)
+        going = after
+        certified.append(certified[-1] + over)
+    return np.array(certified)[_WITHIN - 1]
+
+
+def certifications(
+    key: Key[Array, ""], laboratory: Laboratory, delta: float, predictive: bool
+) -> Int[np.ndarray, "samples"]:
+    """Votes after which a coin's tosses certify a candidate; more than followed if never."""
+    rng, n = generator(key), laboratory.n_chains
+    votes = np.arange(_WITHIN[-1])
+    wins, losses = np.meshgrid(votes, votes, indexing="ij")
+    if predictive:
+        # By incomplete Beta functions: the law of q is cut where it falls below 1/2.
+        over, under = (
+            special.beta(wins + more, losses + 0.5)
+            * special.betainc(losses + 0.5, wins + more, 0.5)
+            for more in (1.5, 0.5)
+        )
+        q = over / under
+    else:
+        q = np.clip((wins + 0.5) / (wins + losses + 1), 0.50001, 0.99999)
+    won, product = np.zeros(n, np.int64), np.ones(n)
+    when = np.full(n, _WITHIN[-1] + 1)
+    for seen in range(int(_WITHIN[-1]) - 1):
+        toss, now = rng.random(n) < 0.5, q[won, seen - won]
+        if predictive:
+            product *= 2 * np.where(toss, now, 1 - now)
+        else:
+            product = (2 * now) ** (won + toss) * (2 * (1 - now)) ** (seen + 1 - won - toss)
+        won += toss
+        when = np.where((product >= 1 / delta) & (when > seen + 2), seen + 2, when)
+    return when
+
+
+def _simulated_certified(lab: Laboratory, setting: tuple[Any, bool], predicted: Values) -> Evidence:
+    when = lab.run(certifications, *setting)
+    return of_counts((when[:, None] <= _WITHIN).sum(0), lab.n_chains, predicted)
+
+
 _OPTPO = "arXiv 2512.02882"
 
 CLAIMS: tuple[Claim, ...] = (
@@ -354,5 +453,15 @@ CLAIMS: tuple[Claim, ...] = (
         lambda setting: theory.wald_two_class(*setting).expected_votes,
         lambda setting: _ruin(setting)[1],
         _simulated_wald_votes,
+    ),
+    Claim(
+        "E6.certificate",
+        "P(a coin certifies a candidate within t votes): predictive product, and plug-in product",
+        "arXiv 2510.17472; docs/theory.md E6",
+        CERTIFICATES,
+        _certified,
+        _exact_certified,
+        _simulated_certified,
+        compiled=False,
     ),
 )

@@ -12,7 +12,8 @@ from msjax.errors import InputError
 from msjax.pools import streams
 from msjax.replay import outcome, replay
 from msjax.stopping.belief import SignalLaw, belief_programme
-from msjax.stopping.catalogue import Training, entries
+from msjax.stopping.catalogue import entries
+from msjax.stopping.entry import Training
 from simulate.claims.evidence import FALSE_ALARM
 from simulate.rules import (
     POPULATIONS,
@@ -95,6 +96,29 @@ def test_no_rule_beats_the_yardstick():
     assert min(rule.regret for rule in found) > -noise
     by_name = {rule.rule: rule for rule in found}
     assert by_name["belief_changes"].worth > by_name["fixed"].worth
+
+
+def test_a_score_that_tells_is_worth_looking_at():
+    """A rule that sees it is worth more than one that sees changes, and both believe what is so."""
+    noisy, questions = POPULATIONS[4], 8000
+    names = ("belief_changes", "belief_scores", "question_rounds")
+    pool = simulate_pool(noisy, np.random.default_rng(3), 10, ROUNDS)
+    found = judge_rules(
+        noisy,
+        entries(pool, names),
+        jax.random.key(0),
+        pilot=4000,
+        pilots=1,
+        questions=questions,
+        rounds=ROUNDS,
+        price=PRICE,
+    )
+    changes, scores, first_score = found
+    noise = z_limit(4) * 0.5 / np.sqrt(questions)
+    assert scores.worth > changes.worth + noise
+    # The pilot is large, so what is left is the noise of the questions judged, and its own.
+    assert max(abs(changes.overconfidence), abs(scores.overconfidence)) < 2 * noise
+    assert scores.worth > first_score.worth + noise
 
 
 def test_averaging_over_the_posterior_pays_when_little_is_known():
