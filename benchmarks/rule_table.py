@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
@@ -24,6 +24,13 @@ from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import interval, markdown
 from msjax.pools import Pool, ragged
 
+if TYPE_CHECKING:
+    from simulate.rules import RuleWorth
+
+ROUNDS = 6
+ALL_TOKENS = 100 * (ROUNDS + 1)
+"""Tokens of a simulated question that is given all rounds."""
+NORMAL_90 = 1.645
 PARALLEL = ("pool_last_letters_gpt35", "pool_math100_rm", "pool_humaneval_selfcritique")
 SEQUENTIAL = ("textgrad_gpt4o", "incremental_gsm8k")
 FILES = {"textgrad_gpt4o": "trajectories.jsonl", "incremental_gsm8k": "qwen2.5-7b.jsonl"}
@@ -124,19 +131,20 @@ def replay_pools(options: RuleTable) -> dict[str, Any]:
         )
         found[pool.name] = as_dict(result)
         print(f"\n{pool.name}: {pool.questions} questions x {pool.samples}, {pool.unit}\n")
-        print(_replay_table([*result.rules, *result.yardsticks]))
+        oracle = result.yardsticks[0]
+        print(_replay_table([*result.rules, *result.yardsticks], oracle.net_value.estimate))
     return found
 
 
-def _replay_table(rules: Sequence[Any]) -> str:
-    header = ["rule", "accuracy", "tokens", "saving", "net value", "optimism"]
+def _replay_table(rules: Sequence[Any], best: float) -> str:
+    header = ["rule", "accuracy", "tokens", "saving", "regret", "optimism"]
     rows = [
         [
             rule.name + (" *" if rule.efficient else ""),
             interval(rule.accuracy, 3),
             f"{rule.computed:,.0f}",
             interval(rule.saving, 2),
-            interval(rule.net_value, 3),
+            f"{best - rule.net_value.estimate:.3f}",
             f"{rule.optimism:+.4f}",
         ]
         for rule in rules
@@ -153,27 +161,40 @@ def simulate(options: RuleTable) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for i, population in enumerate(tqdm(POPULATIONS, unit="benchmark")):
-        offered = entries(simulate_pool(population, np.random.default_rng(0), 5, 6))
+        offered = entries(simulate_pool(population, np.random.default_rng(0), 5, ROUNDS))
         key = jax.random.fold_in(jax.random.key(options.seed), i)
-        rules = judge_rules(population, offered, key, pilots=options.pilots, price=options.price)
+        rules = judge_rules(
+            population,
+            offered,
+            key,
+            pilots=options.pilots,
+            rounds=ROUNDS,
+            price=options.price,
+        )
         found[population.name] = [rule._asdict() for rule in rules]
-    names = [rule["rule"] for rule in found[POPULATIONS[0].name]]
-    cells = {(p, r["rule"]): r for p, rules in found.items() for r in rules}
-    rows = [
-        [
-            name,
-            *(
-                f"{cells[p, name]['regret']:.3f} +- {cells[p, name]['worth_error']:.3f}"
-                for p in found
-            ),
-        ]
-        for name in names
-    ]
-    print(
-        f"\nregret (value of a correct answer), pilots of 50 questions, {options.pilots} pilots\n"
-    )
-    print(markdown(["rule", *found], rows))
+        print(f"\n{population.name}: {population.says}\n")
+        print(_worth_table(rules))
     return found
+
+
+def _worth_table(rules: Sequence[RuleWorth]) -> str:
+    header = ["rule", "accuracy", "tokens", "saving", "regret", "overconfidence"]
+    rows = []
+    for rule in rules:
+        half = NORMAL_90 * rule.tokens_error / ALL_TOKENS
+        saving = 1 - rule.tokens / ALL_TOKENS
+        over = "" if np.isnan(rule.overconfidence) else f"{rule.overconfidence:+.3f}"
+        rows.append(
+            [
+                rule.rule,
+                f"{rule.accuracy:.3f}",
+                f"{rule.tokens:,.0f}",
+                f"{saving:.2f} [{saving - half:.2f}, {saving + half:.2f}]",
+                f"{rule.regret:+.3f} +- {rule.worth_error:.3f}",
+                over,
+            ]
+        )
+    return markdown(header, rows)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ class Comparison:
         benchmark: its name, or "all" for every question together.
         k: refinement rounds of the fixed policy.
         questions: n.
-        accuracy, fixed_accuracy: share right of the last answers.
+        accuracy, fixed_accuracy: share right of the answers returned.
         tokens, fixed_tokens: mean computed tokens per question (uncached prompt + completion).
         accuracy_gain: accuracy - fixed_accuracy, paired.
         tokens_saved: fixed_tokens - tokens, paired, in tokens per question.
@@ -138,7 +138,7 @@ def against_fixed(
                 f"times, fewer than k = {k}; lower k or record more rounds"
             )
         pairs.append((run, other))
-    right = np.array([run.correct[-1] for run, _ in pairs])
+    right = np.array([run.right for run, _ in pairs])
     fixed_right = np.array([other.correct[k] for _, other in pairs])
     tokens = np.array([computed_tokens(run, run.revisions) for run, _ in pairs])
     fixed_tokens = np.array([computed_tokens(other, k) for _, other in pairs])

@@ -1,4 +1,4 @@
-"""The one exception that means: the caller gave something that cannot be used."""
+"""The exceptions that mean: what was given, or what a server answers, cannot be used."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ class InputError(ValueError):
     """Bad input: the message names the field, the value found and the remedy.
 
     Commands turn it into one line on standard error and exit status 2.
+    """
+
+
+class ServerError(OSError):
+    """A model server failed, or answers what cannot be used: the message names it and the remedy.
+
+    What a run recorded before stays, and the same command goes on from there. Commands report it
+    like any other `OSError`: one line on standard error and exit status 2.
     """
 
 

@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
 from msjax.errors import InputError
 from msjax.generation.ledger import Usage
@@ -26,7 +34,8 @@ class Trajectory(BaseModel):
     `completions` belongs to round k (round 0 is the first answer); for `"parallel"` to sample k;
     for `"prefix"` to the k-th prefix of one reasoning trace from which an answer was elicited.
     `scores` are verifier or confidence scores (None: not scored), `settings` whatever
-    the run must keep constant for its lines to belong together.
+    the run must keep constant for its lines to belong together. `returned` is the entry whose
+    answer the rule returned (None: the last one).
     `censored` marks a run that was cut short by looking at the label, where P(C -> I) cannot
     be estimated.
     """
@@ -49,6 +58,7 @@ class Trajectory(BaseModel):
     censored: bool
     key: str
     settings: dict[str, str | int | float | None]
+    returned: NonNegativeInt | None = None
 
     @model_validator(mode="after")
     def _one_entry_per_round(self) -> "Trajectory":
@@ -57,7 +67,14 @@ class Trajectory(BaseModel):
             found = len(getattr(self, name))
             if found != rounds:
                 raise ValueError(f"{name} has {found} entries but answers has {rounds}")
+        if self.returned is not None and self.returned >= rounds:
+            raise ValueError(f"returned is {self.returned} but answers has {rounds}")
         return self
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer that was returned is right."""
+        return self.correct[-1 if self.returned is None else self.returned]
 
     @property
     def revisions(self) -> int:

@@ -19,7 +19,7 @@ class RunSummary:
         benchmark: its name.
         questions: how many.
         first_accuracy: share right of the first answers.
-        accuracy: share right of the last answers.
+        accuracy: share right of the answers returned.
         mean_rounds: refinement rounds per question.
         unanswered: share of all answers in which no number was found.
         tokens: account of the whole run, in tokens.
@@ -63,7 +63,7 @@ def summarise(runs: Sequence[Trajectory]) -> list[RunSummary]:
                 benchmark=name,
                 questions=len(mine),
                 first_accuracy=proportion(sum(run.correct[0] for run in mine), len(mine)),
-                accuracy=proportion(sum(run.correct[-1] for run in mine), len(mine)),
+                accuracy=proportion(sum(run.right for run in mine), len(mine)),
                 mean_rounds=float(np.mean([run.revisions for run in mine])),
                 unanswered=answers.count(None) / len(answers),
                 tokens=total(usage for run in mine for usage in run.tokens),

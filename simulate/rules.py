@@ -60,7 +60,7 @@ class RuleWorth(NamedTuple):
         rule: its name.
         accuracy, tokens: means per question.
         worth: value * accuracy - price * tokens.
-        worth_error: standard error of it.
+        tokens_error, worth_error: standard errors of two of them.
         regret: worth of the best rule that sees changes, less this one's.
         overconfidence: the rule's own P(its answer is right) less accuracy, and the standard error
             of that over pilots; NaN for a rule that holds no belief.
@@ -69,6 +69,7 @@ class RuleWorth(NamedTuple):
     rule: str
     accuracy: float
     tokens: float
+    tokens_error: float
     worth: float
     worth_error: float
     regret: float
@@ -264,6 +265,7 @@ def judge_rules(
                 entry.name,
                 float(np.mean(accuracy)),
                 float(np.mean(tokens)),
+                standard_error(np.array(tokens)),
                 float(worth.mean()),
                 standard_error(worth),
                 float(best - worth.mean()),

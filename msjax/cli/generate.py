@@ -1,15 +1,19 @@
 """`msjax generate`: a model answers and revises, a rule says when to stop, all is recorded."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
+    from msjax.generation.drift import RateMonitor
+    from msjax.generation.live import LiveRule
+    from msjax.generation.tasks import Benchmark
     from msjax.records import Trajectory
     from msjax.stopping.markovscale import RoundPlan
     from msjax.stopping.protocol import StoppingRule
@@ -19,8 +23,11 @@ if TYPE_CHECKING:
 class Generate:
     """Ask questions, let the model revise its answers, record every trajectory.
 
-    Lines are written as questions finish; the same command resumes an interrupted run. With
-    --rule posterior the same questions are also run for all rounds, and the two are compared.
+    Lines are written as questions finish; the same command resumes an interrupted run. With a
+    --rule other than fixed the same questions are also run for all rounds, and the two are
+    compared. With --shadow all questions are run for all rounds, and it is logged what that rule
+    would have done. Where a --pilot is given its rates are followed as answers come in; if they
+    drift, that is said and the remaining questions are asked for all rounds.
 
     Example: msjax generate pilot.jsonl --questions 50 --rounds 3
     """
@@ -29,7 +36,10 @@ class Generate:
     """JSON Lines file to write (or to resume)."""
 
     benchmarks: tuple[str, ...] = ("arithmetic-easy", "arithmetic-medium", "arithmetic-hard")
-    """Names of the benchmarks to ask."""
+    """Names of the benchmarks to ask, or .jsonl and .parquet files of published ones."""
+
+    template: str | None = None
+    """Prompts, by name or from a file; default: the benchmark's own."""
 
     questions: int = 40
     """Questions per benchmark."""
@@ -40,20 +50,34 @@ class Generate:
     rounds: int = 3
     """Refinement rounds after the first answer (with --rule posterior: at most)."""
 
-    rule: Literal["fixed", "posterior"] = "fixed"
-    """fixed: always --rounds revisions. posterior: gate and N* from --posterior."""
+    rule: str = "fixed"
+    """fixed: always --rounds revisions. posterior: gate and N* from --posterior. Any other rule of
+    `msjax replay` for rounds learns from --pilot."""
+
+    shadow: str | None = None
+    """Rule that only watches, and learns from --pilot."""
 
     posterior: Path | None = None
-    """Posterior written by `msjax fit --out`, needed by --rule posterior."""
+    """Posterior written by `msjax fit --out`, for --rule posterior."""
+
+    pilot: Path | None = None
+    """Labelled runs with all --rounds, written by this command with --rule fixed."""
 
     value: float = 1.0
-    """Worth of one correct answer, for --rule posterior."""
+    """Worth of one correct answer, for rules."""
 
     price: float = 1e-4
     """Price of one computed token in the same unit as --value."""
 
-    model: Path | None = None
-    """Folder of a Hugging Face checkpoint; default: what `msjax weights` obtained."""
+    model: str | None = None
+    """Folder of a Hugging Face checkpoint (default: what `msjax weights` obtained), or, with
+    --server, the name of a model it serves."""
+
+    server: str | None = None
+    """URL of a server that speaks OpenAI's chat protocol, such as http://localhost:8000/v1."""
+
+    mesh: tuple[int, int] = (1, 1)
+    """Devices the local model is spread over: data parallel, tensor parallel."""
 
     temperature: float = 0.7
     """Sampling temperature; 0 takes the most probable token."""
@@ -62,7 +86,7 @@ class Generate:
     """Most tokens per answer."""
 
     batch_size: int = 40
-    """Conversations decoded together; changes speed, not results."""
+    """Conversations decoded together, or requests in flight; changes speed, not results."""
 
     seed: int = 0
     """Seed of all sampling; each question's key also depends on its name, on nothing else."""
@@ -75,56 +99,91 @@ class Generate:
         from msjax.cli.output import write_json
         from msjax.cli.tables import comparison_table, summary_table
         from msjax.comparison import compare
+        from msjax.generation.drift import RateMonitor
         from msjax.stopping.baselines import fixed_rounds
-        from msjax.stopping.markovscale import posterior_rounds
         from msjax.summary import summarise
 
-        fixed = dict.fromkeys(self.benchmarks, fixed_rounds(self.rounds))
+        if self.shadow is not None and self.rule != "fixed":
+            raise InputError(f"--shadow watches runs of --rule fixed, not of {self.rule}")
+        fixed = dict.fromkeys(self._asked, fixed_rounds(self.rounds))
         result: dict[str, Any] = {"seed": self.seed, "rule": self.rule, "file": self.out}
-        if self.rule == "fixed":
-            recorded = self._record(self.out, f"fixed: {self.rounds}", fixed)
+        learnt = {} if self.rule == "fixed" else self._rules(self.rule, result)
+        watched = self._rules(self.shadow, result) if self.shadow else {}
+        monitors = {
+            name: RateMonitor(runs, revisions=name not in learnt or not learnt[name].looks)
+            for name, runs in self._pilot().items()
+        }
+        if learnt:
+            says = "; ".join(f"{name}: {rule.says}" for name, rule in learnt.items())
+            rules = {name: rule.rule for name, rule in learnt.items()}
+            recorded = self._record(self.out, says, rules, monitors)
         else:
-            plans = self._round_plans()
-            stop_at = ", ".join(f"{name} {plan.optimal_rounds}" for name, plan in plans.items())
-            rules = {name: posterior_rounds(plan) for name, plan in plans.items()}
-            recorded = self._record(self.out, f"posterior: {stop_at}", rules)
-            result["plans"] = {name: _plan_result(plan) for name, plan in plans.items()}
+            recorded = self._record(self.out, f"fixed: {self.rounds}", fixed, monitors)
         result["summary"] = summarise(recorded)
         print(summary_table(result["summary"]))
-        if self.rule == "posterior":
+        if learnt:
             full = self._record(fixed_file(self.out, self.rounds), f"fixed: {self.rounds}", fixed)
             result["comparison"] = compare(recorded, full, self.rounds)
             print(comparison_table(result["comparison"]))
+        if watched:
+            result["shadow"] = self._shadow(watched, recorded)
+        if monitors:
+            result["drift"] = _drift(monitors)
         if self.json is not None:
             write_json(self.json, result)
         return 0
 
+    @cached_property
+    def _asked(self) -> "dict[str, Benchmark]":
+        """The benchmarks by name."""
+        from msjax.generation.tasks import find_benchmark
+
+        found = [find_benchmark(name, self.template) for name in self.benchmarks]
+        return {benchmark.name: benchmark for benchmark in found}
+
     @property
     def model_folder(self) -> Path:
-        """Folder of the model that answers."""
+        """Folder of the local model that answers."""
         from msjax.models import smollm2
 
-        return self.model or smollm2.default_folder()
+        return smollm2.default_folder() if self.model is None else Path(self.model)
 
     def _record(
-        self, out: Path, label: str, rules: Mapping[str, "StoppingRule"]
+        self,
+        out: Path,
+        label: str,
+        rules: Mapping[str, "StoppingRule"],
+        watch: "Mapping[str, RateMonitor] | None" = None,
     ) -> "list[Trajectory]":
         from msjax.generation.run import RunPlan, record_run
 
-        folder = self.model_folder
+        if self.server is not None and self.model is None:
+            raise InputError("--server needs --model NAME, as the server calls it")
 
         def load_engine() -> Any:
+            if self.server is not None:
+                from msjax.generation.openai_engine import OpenAIEngine
+
+                return OpenAIEngine(
+                    self.server,
+                    str(self.model),
+                    concurrency=self.batch_size,
+                    max_new_tokens=self.max_new_tokens,
+                    temperature=self.temperature,
+                )
             from msjax.generation.flax_engine import FlaxEngine
+            from msjax.models.sharding import device_mesh
 
             return FlaxEngine.load(
-                folder,
+                self.model_folder,
                 batch_size=self.batch_size,
                 max_new_tokens=self.max_new_tokens,
                 temperature=self.temperature,
+                mesh=None if self.mesh == (1, 1) else device_mesh(*self.mesh),
             )
 
         plan = RunPlan(
-            model=folder.name,
+            model=self.model_folder.name if self.server is None else str(self.model),
             start=self.start,
             count=self.questions,
             rounds=self.rounds,
@@ -134,12 +193,94 @@ class Generate:
                 "rule": label,
                 "rounds": self.rounds,
                 "seed": self.seed,
+                "template": self.template,
+                "engine": None if self.server is None else "server",
                 "temperature": self.temperature,
                 "max_new_tokens": self.max_new_tokens,
             },
         )
         print(f"{out}: {label}, seed {self.seed}")
-        return record_run(out, plan, rules, load_engine)
+        return record_run(out, plan, rules, load_engine, watch, self._asked)
+
+    def _rules(self, name: str, result: dict[str, Any]) -> "dict[str, LiveRule]":
+        """One rule per benchmark, from --posterior or from --pilot."""
+        from msjax.generation.live import LiveRule, rule_from_pilot
+        from msjax.stopping.markovscale import posterior_rounds
+
+        if name == "posterior" and self.posterior is not None:
+            plans = self._round_plans()
+            result["plans"] = {name: _plan_result(plan) for name, plan in plans.items()}
+            return {
+                benchmark: LiveRule(
+                    posterior_rounds(plan), f"posterior: {plan.optimal_rounds}", False
+                )
+                for benchmark, plan in plans.items()
+            }
+        pilot = self._pilot()
+        if not pilot:
+            raise InputError(
+                f"rule {name!r} needs --pilot FILE of labelled runs"
+                + (", or --posterior FILE made by `msjax fit`" if name == "posterior" else "")
+            )
+        rules = {}
+        for benchmark in self._asked:
+            if benchmark not in pilot:
+                raise InputError(
+                    f"{self.pilot} knows {', '.join(pilot)} but not {benchmark}; record a pilot of "
+                    "that benchmark"
+                )
+            rules[benchmark] = rule_from_pilot(
+                name,
+                pilot[benchmark],
+                rounds=self.rounds,
+                value=self.value,
+                price=self.price,
+            )
+        return rules
+
+    def _pilot(self) -> "dict[str, list[Trajectory]]":
+        """Runs of --pilot by benchmark; none without it."""
+        from msjax.records import read_runs
+
+        found: dict[str, list[Trajectory]] = {}
+        for run in read_runs(self.pilot) if self.pilot is not None else ():
+            if run.benchmark in self._asked:
+                found.setdefault(run.benchmark, []).append(run)
+        return found
+
+    def _shadow(
+        self, rules: "Mapping[str, LiveRule]", runs: "Sequence[Trajectory]"
+    ) -> dict[str, Any]:
+        """What the rules would have done: logged question by question, and in sum."""
+        import json
+
+        from msjax.cli.tables import comparison_table
+        from msjax.comparison import against_fixed, computed_tokens, of_benchmark
+        from msjax.generation.live import cut_by, shadow_file
+
+        assert self.shadow is not None
+        log = shadow_file(self.out, self.shadow)
+        found, lines = [], []
+        for name, rule in rules.items():
+            full = of_benchmark(runs, name)
+            cut = cut_by(rule.rule, full)
+            found.append(against_fixed(name, cut, full, self.rounds))
+            for run, whole in zip(cut, full, strict=True):
+                tokens = computed_tokens(run, run.revisions)
+                line = {
+                    "benchmark": name,
+                    "question_id": run.question_id,
+                    "revisions": run.revisions,
+                    "returned": run.returned,
+                    "right": run.right,
+                    "tokens": tokens,
+                    "tokens_saved": computed_tokens(whole, whole.revisions) - tokens,
+                }
+                lines.append(json.dumps(line) + "\n")
+        log.write_text("".join(lines))
+        print(f"{self.shadow} would have done this ({log} has every question):")
+        print(comparison_table(found))
+        return {"rule": self.shadow, "log": log, "comparison": found}
 
     def _round_plans(self) -> "dict[str, RoundPlan]":
         import jax.numpy as jnp
@@ -148,11 +289,10 @@ class Generate:
         from inference.store import load
         from msjax.stopping.markovscale import plan_rounds
 
-        if self.posterior is None:
-            raise InputError("--rule posterior needs --posterior FILE; make one with `msjax fit`")
+        assert self.posterior is not None
         found = load(self.posterior)
         plans = {}
-        for name in self.benchmarks:
+        for name in self._asked:
             if name not in found.benchmarks:
                 raise InputError(
                     f"{self.posterior} knows {', '.join(found.benchmarks)} but not {name}; "
@@ -194,6 +334,28 @@ def _warn(benchmark: str, model: str, identified: bool, contradicted: bool) -> N
 def fixed_file(out: Path, rounds: int) -> Path:
     """Where the comparison run with a fixed number of rounds is recorded."""
     return out.with_suffix(f".fixed-{rounds}{out.suffix}")
+
+
+def _drift(monitors: "Mapping[str, RateMonitor]") -> dict[str, Any]:
+    """Alarms and present estimates of every benchmark, printed too."""
+    found = {}
+    for name, monitor in monitors.items():
+        estimates = monitor.estimates()
+        for stratum, rates in estimates.items():
+            values = ", ".join(
+                f"{rate} {x.estimate:.2f} [{x.low:.2f}, {x.high:.2f}]" for rate, x in rates.items()
+            )
+            print(f"{name}, {stratum}: {values}")
+        for alarm in monitor.alarms:
+            print(
+                f"warning: {name}: {alarm.rate} drifted from {alarm.pilot:.2f} to {alarm.live:.2f} "
+                f"(noticed after {alarm.questions} questions)"
+            )
+        if not monitor.alarms:
+            print(f"{name}: nothing speaks against the pilot")
+        alarms = [alarm._asdict() for alarm in monitor.alarms]
+        found[name] = {"alarms": alarms, "estimates": estimates}
+    return found
 
 
 def _plan_result(plan: "RoundPlan") -> dict[str, Any]:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from msjax.errors import InputError
@@ -20,6 +21,7 @@ from msjax.models.cache import KVCache, empty_cache, grow, take_rows
 from msjax.models.checkpoint import load
 from msjax.models.decode import Sampling, decode, prefill
 from msjax.models.decoder import Decoder
+from msjax.models.sharding import shard_cache
 
 __all__ = ["FlaxEngine", "FlaxSession"]
 
@@ -44,9 +46,12 @@ class FlaxEngine:
         max_new_tokens: most tokens per completion, the end token included.
         temperature: of sampling; 0 takes the most probable token.
         top_p: nucleus of sampling; None keeps every token.
+        mesh: the devices that hold the decoder's weights, if these are sharded
+            (`msjax.models.sharding`); the KV cache then is as well.
 
     Raises:
-        InputError: a setting outside its range, or a tokenizer without chat template.
+        InputError: a setting outside its range, a tokenizer without chat template, or a batch
+            that the mesh does not divide.
     """
 
     def __init__(
@@ -59,10 +64,18 @@ class FlaxEngine:
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         top_p: float | None = None,
+        mesh: Mesh | None = None,
     ):
         for setting, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
             if value < 1:
                 raise InputError(f"{setting} is {value}; it must be at least 1")
+        self.mesh = mesh
+        self.row_multiple = 1 if mesh is None else mesh.shape["data"]
+        if batch_size % self.row_multiple:
+            raise InputError(
+                f"batch_size is {batch_size}, which mesh axis data of {self.row_multiple} devices "
+                "does not divide; choose a multiple of it"
+            )
         if not tokenizer.chat_template:
             raise InputError(f"the tokenizer of {name} has no chat_template; use a chat model")
         self.name = name
@@ -83,6 +96,7 @@ class FlaxEngine:
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         top_p: float | None = None,
+        mesh: Mesh | None = None,
     ) -> FlaxEngine:
         """Engine for a Hugging Face folder with ``model.safetensors`` and a chat tokenizer.
 
@@ -90,7 +104,7 @@ class FlaxEngine:
             InputError: the folder cannot be loaded (see `checkpoint.load`), or as above.
         """
         folder = Path(folder)
-        decoder = load(folder)
+        decoder = load(folder, mesh=mesh)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         except (OSError, ValueError) as error:
@@ -105,6 +119,7 @@ class FlaxEngine:
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
+            mesh=mesh,
         )
 
     def start(self, conversations: Sequence[Sequence[Message]]) -> FlaxSession:
@@ -124,6 +139,10 @@ class FlaxEngine:
             self._check_length(index, len(conversation.ids))
             opened.append(conversation)
         return FlaxSession(self, opened)
+
+    def place(self, cache: KVCache) -> KVCache:
+        """The cache on the devices of the mesh, if there is one."""
+        return cache if self.mesh is None else shard_cache(cache, self.mesh)
 
     def _render(self, messages: list[Message]) -> str:
         turns = [dict[str, str](role=turn["role"], content=turn["content"]) for turn in messages]
@@ -245,20 +264,20 @@ class FlaxSession:
         longest = max(len(self._conversations[index].ids) for _, index in live)
         context = engine.config.max_position_embeddings
         capacity = _round_up(min(longest + engine.max_new_tokens, context), _CAPACITY)
-        rows = _row_bucket(len(live), engine.batch_size)
+        rows = _row_bucket(len(live), engine.batch_size, engine.row_multiple)
         if group.cache is None or rows < group.cache.rows:
             spare = rows - len(live)
             if group.cache is not None:
                 source = [row for row, _ in live] + [0] * spare
-                group.cache = _take_rows(group.cache, np.asarray(source, np.int32))
+                group.cache = engine.place(_take_rows(group.cache, np.asarray(source, np.int32)))
             group.rows = [index for _, index in live] + [None] * spare
         else:
             kept = dict(live)
             group.rows = [kept.get(row) for row in range(len(group.rows))]
         if group.cache is None:
-            group.cache = _empty_cache(engine.config, rows, capacity, engine.dtype)
+            group.cache = engine.place(_empty_cache(engine.config, rows, capacity, engine.dtype))
         elif capacity > group.cache.capacity:
-            group.cache = _grow(group.cache, capacity=capacity)
+            group.cache = engine.place(_grow(group.cache, capacity=capacity))
         return True
 
     def _complete_group(
@@ -327,7 +346,7 @@ class FlaxSession:
             if shared >= _CHUNKS[-1]:
                 single = _empty_cache(engine.config, 1, cache.capacity, engine.dtype)
                 single = self._append([new[live[0][0]][:shared]], single)
-                cache = _take_rows(single, np.zeros(rows, np.int32))
+                cache = engine.place(_take_rows(single, np.zeros(rows, np.int32)))
                 new = [ids[shared:] for ids in new]
         return self._append(new, cache)
 
@@ -345,10 +364,10 @@ class FlaxSession:
         return cache
 
 
-def _row_bucket(count: int, batch_size: int) -> int:
-    """Smallest of batch_size, batch_size / 2, ... that holds ``count`` rows."""
+def _row_bucket(count: int, batch_size: int, multiple: int) -> int:
+    """Smallest of batch_size, batch_size / 2, ... that holds ``count`` rows, a multiple of that."""
     rows = batch_size
-    while rows // 2 >= max(count, _FEWEST_ROWS):
+    while rows // 2 >= max(count, _FEWEST_ROWS) and rows // 2 % multiple == 0:
         rows //= 2
     return rows
 

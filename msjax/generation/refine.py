@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msjax.answers import answer_ids, extract_number
+from msjax.answers import answer_ids
 from msjax.errors import InputError
 from msjax.generation.engine import Completion, Engine
 from msjax.generation.tasks import Benchmark, Question
@@ -27,8 +27,8 @@ class _Chain:
     correct: list[bool] = field(default_factory=list)
     stop_reason: StopReason | None = None
 
-    def record(self, completion: Completion) -> None:
-        answer = extract_number(completion.text)
+    def record(self, benchmark: Benchmark, completion: Completion) -> None:
+        answer = benchmark.read(completion, self.answers)
         self.completions.append(completion)
         self.answers.append(answer)
         self.correct.append(self.question.verify(answer))
@@ -78,17 +78,28 @@ def refine(
         keys = [None if c.stop_reason else jax.random.fold_in(c.key, round_) for c in chains]
         for chain, completion in zip(chains, session.complete(keys), strict=True):
             if completion is not None:
-                chain.record(completion)
+                chain.record(benchmark, completion)
         state, decision = update(state, _observe(chains))
-        for chain, stop in zip(chains, np.asarray(decision.stop), strict=True):
+        says = zip(np.asarray(decision.stop), np.asarray(decision.answer_id), strict=True)
+        for chain, (stop, answer_id) in zip(chains, says, strict=True):
             if not chain.stop_reason and (stop or round_ == rounds):
                 chain.stop_reason = "rule" if stop else "budget"
-                finish(_trajectory(chain, engine.name, seed, settings))
+                finish(_trajectory(chain, int(answer_id), engine.name, seed, settings))
         if all(chain.stop_reason for chain in chains):
             break
         session.extend(
-            [None if chain.stop_reason else benchmark.revision(chain.question) for chain in chains]
+            [
+                None if c.stop_reason else benchmark.revision(c.question, c.answers[-1])
+                for c in chains
+            ]
         )
+
+
+def returned_round(answers: Sequence[str | None], answer_id: int) -> int:
+    """The latest round that gave answer number `answer_id`; the last one if none did."""
+    ids = answer_ids(answers)
+    last = len(ids) - 1
+    return last - ids[::-1].index(answer_id) if answer_id in ids else last
 
 
 def _observe(chains: Sequence[_Chain]) -> Observation:
@@ -101,7 +112,11 @@ def _observe(chains: Sequence[_Chain]) -> Observation:
 
 
 def _trajectory(
-    chain: _Chain, model: str, seed: int, settings: dict[str, str | int | float | None]
+    chain: _Chain,
+    answer_id: int,
+    model: str,
+    seed: int,
+    settings: dict[str, str | int | float | None],
 ) -> Trajectory:
     assert chain.stop_reason is not None
     logprobs = [c.token_logprob for c in chain.completions]
@@ -121,4 +136,5 @@ def _trajectory(
         censored=False,
         key=f"{seed}/{chain.question.benchmark}/{chain.question.id}",
         settings=settings,
+        returned=returned_round(chain.answers, answer_id),
     )

@@ -7,10 +7,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from msjax.errors import InputError
+from msjax.generation.drift import RateMonitor
 from msjax.generation.engine import Engine
 from msjax.generation.refine import refine
-from msjax.generation.tasks import BENCHMARKS
+from msjax.generation.tasks import BENCHMARKS, Benchmark
 from msjax.records import RunWriter, Trajectory, resume
+from msjax.stopping.baselines import fixed_rounds
 from msjax.stopping.protocol import StoppingRule
 
 
@@ -41,11 +43,15 @@ def record_run(
     plan: RunPlan,
     rules: Mapping[str, StoppingRule],
     load_engine: Callable[[], Engine],
+    watch: Mapping[str, RateMonitor] | None = None,
+    benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
 ) -> list[Trajectory]:
     """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
 
     The engine is loaded only if something is left to ask. Questions already in the file are not
-    asked again; those beyond the plan stay in the file but are not returned.
+    asked again; those beyond the plan stay in the file but are not returned. Monitors in `watch`
+    are given every run; once one raises an alarm the remaining questions of its benchmark are asked
+    for all rounds, since the pilot that the rule learnt from does not speak for them.
 
     Returns:
         The trajectories of the planned questions, benchmark by benchmark, in stream order.
@@ -55,17 +61,21 @@ def record_run(
             or a file recorded with other settings.
     """
     if not rules:
-        raise InputError(f"no benchmark was named; known are {', '.join(BENCHMARKS)}")
+        raise InputError(f"no benchmark was named; known are {', '.join(benchmarks)}")
     if plan.count < 1:
         raise InputError(f"questions = {plan.count}: ask at least 1 question per benchmark")
     if plan.start < 0:
         raise InputError(f"start = {plan.start}: must be 0 or more")
     wanted = {}
     for name in rules:
-        if name not in BENCHMARKS:
-            raise InputError(f"benchmark {name!r} is unknown; known are {', '.join(BENCHMARKS)}")
-        wanted[name] = BENCHMARKS[name].questions(plan.start, plan.count)
+        if name not in benchmarks:
+            raise InputError(f"benchmark {name!r} is unknown; known are {', '.join(benchmarks)}")
+        wanted[name] = benchmarks[name].questions(plan.start, plan.count)
+    monitors = watch or {}
     with resume(path, model=plan.model, settings=plan.settings) as writer:
+        for run in writer.finished:
+            if run.benchmark in monitors:
+                monitors[run.benchmark].add(run)
         done = {(run.benchmark, run.question_id) for run in writer.finished}
         todo = {
             name: [q for q in questions if (name, q.id) not in done]
@@ -76,14 +86,15 @@ def record_run(
             left = sum(map(len, todo.values()))
             engine = load_engine()
             with tqdm(total=total, initial=total - left, unit="question", desc=path.name) as bar:
-                finish = _Progress(writer, bar)
+                finish = _Progress(writer, bar, monitors)
                 for name, questions in todo.items():
                     for first in range(0, len(questions), plan.batch_size):
+                        drifted = name in monitors and bool(monitors[name].alarms)
                         refine(
                             engine,
-                            BENCHMARKS[name],
+                            benchmarks[name],
                             questions[first : first + plan.batch_size],
-                            rules[name],
+                            fixed_rounds(plan.rounds) if drifted else rules[name],
                             seed=plan.seed,
                             rounds=plan.rounds,
                             settings=plan.settings,
@@ -94,10 +105,10 @@ def record_run(
 
 
 class _Progress:
-    """Writes a finished trajectory and shows accuracy and tokens so far."""
+    """Writes a finished trajectory, shows accuracy and tokens so far, warns of drift."""
 
-    def __init__(self, writer: RunWriter, bar: tqdm) -> None:
-        self._writer, self._bar = writer, bar
+    def __init__(self, writer: RunWriter, bar: tqdm, monitors: Mapping[str, RateMonitor]) -> None:
+        self._writer, self._bar, self._monitors = writer, bar, monitors
         self._runs = self._right = self._tokens = 0
         for run in writer.finished:
             self._count(run)
@@ -105,6 +116,14 @@ class _Progress:
     def __call__(self, run: Trajectory) -> None:
         self._writer.write(run)
         self._count(run)
+        if run.benchmark in self._monitors:
+            for drift in self._monitors[run.benchmark].add(run):
+                was, now = f"{drift.pilot:.2f}", f"{drift.live:.2f}"
+                self._bar.write(
+                    f"warning: {run.benchmark}: {drift.rate} was {was} in the pilot and is {now} "
+                    f"after {drift.questions} questions (evidence {drift.evidence:.3g} to 1); the "
+                    "remaining questions are asked for all rounds"
+                )
         accuracy = self._right / self._runs
         self._bar.set_postfix_str(
             f"accuracy {accuracy:.2f}, {self._tokens:,} tokens", refresh=False
@@ -113,5 +132,5 @@ class _Progress:
 
     def _count(self, run: Trajectory) -> None:
         self._runs += 1
-        self._right += run.correct[-1]
+        self._right += run.right
         self._tokens += sum(usage.computed for usage in run.tokens)

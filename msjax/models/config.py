@@ -17,6 +17,16 @@ from msjax.errors import InputError
 __all__ = ["DecoderConfig", "Llama3Scaling", "inverse_frequencies"]
 
 
+# Per model_type, what transformers takes an entry to be where config.json is silent about it and
+# Llama's default would be wrong.
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32},
+    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
+}
+
+
 @dataclass(frozen=True)
 class Llama3Scaling:
     """Stretch of the rotary frequencies that Llama 3.1 introduced (rope_type ``llama3``).
@@ -38,10 +48,14 @@ class Llama3Scaling:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape and constants of a Llama decoder, under the names of ``config.json``.
+    """Shape and constants of a decoder of the Llama, Mistral, Qwen2 or Qwen3 family.
 
-    ``eos_token_ids`` are the tokens that end a completion: those of ``generation_config.json``
-    where the folder has one, as `transformers` reads them, else those of ``config.json``.
+    The fields have the names of ``config.json``, but for those that a family implies:
+    ``qkv_bias`` and ``out_bias`` say which projections of attention add a bias (Qwen2: only those
+    of query, key and value), ``qk_norm`` whether each head of query and key is normed before it
+    is rotated (Qwen3). ``eos_token_ids`` are the tokens that end a completion: those of
+    ``generation_config.json`` where the folder has one, as `transformers` reads them, else those
+    of ``config.json``.
     """
 
     vocab_size: int
@@ -56,7 +70,9 @@ class DecoderConfig:
     rope_theta: float
     rope_scaling: Llama3Scaling | None
     tie_word_embeddings: bool
-    attention_bias: bool
+    qkv_bias: bool
+    out_bias: bool
+    qk_norm: bool
     mlp_bias: bool
     eos_token_ids: tuple[int, ...]
 
@@ -82,6 +98,8 @@ class DecoderConfig:
             InputError: an entry is missing, has no sensible value, or asks for something this
                 package does not implement (named in the message).
         """
+        family = _family(entries)
+        entries = {**_FAMILIES[family], **entries}
         _refuse_unimplemented(entries)
         rope = _rope_entries(entries)
         hidden = _positive(entries, "hidden_size")
@@ -100,6 +118,8 @@ class DecoderConfig:
         head_dim = _positive(entries, "head_dim", default=hidden // heads)
         if head_dim % 2:
             raise InputError(f"head_dim {head_dim} is odd; rotary embedding turns pairs")
+        # Mistral and Qwen2 leave the entry unread
+        attention_bias = family in ("llama", "qwen3") and bool(entries.get("attention_bias", False))
         return cls(
             vocab_size=_positive(entries, "vocab_size"),
             hidden_size=hidden,
@@ -113,8 +133,10 @@ class DecoderConfig:
             rope_theta=_positive_real(rope, "rope_theta", default=10000.0),
             rope_scaling=_rope_scaling(rope),
             tie_word_embeddings=bool(entries.get("tie_word_embeddings", False)),
-            attention_bias=bool(entries.get("attention_bias", False)),
-            mlp_bias=bool(entries.get("mlp_bias", False)),
+            qkv_bias=family == "qwen2" or attention_bias,
+            out_bias=attention_bias,
+            qk_norm=family == "qwen3",
+            mlp_bias=family == "llama" and bool(entries.get("mlp_bias", False)),
             eos_token_ids=_token_ids(entries.get("eos_token_id")),
         )
 
@@ -141,16 +163,28 @@ def inverse_frequencies(config: DecoderConfig) -> Float[np.ndarray, " half_head_
     return kept * frequencies + (1.0 - kept) * frequencies / scaling.factor
 
 
+def _family(entries: Mapping[str, Any]) -> str:
+    family = entries.get("model_type")
+    if not isinstance(family, str) or family not in _FAMILIES:
+        raise InputError(
+            f"model_type {family!r} is not implemented; it must be one of {sorted(_FAMILIES)}"
+        )
+    return family
+
+
 def _refuse_unimplemented(entries: Mapping[str, Any]) -> None:
-    implemented = {"model_type": ("llama",), "hidden_act": ("silu", "swish")}
-    for field, values in implemented.items():
-        value = entries.get(field, "silu" if field == "hidden_act" else None)
-        if value not in values:
-            raise InputError(f"{field} {value!r} is not implemented; {field} must be {values[0]!r}")
-    for field in ("sliding_window", "quantization_config"):
+    activation = entries.get("hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        raise InputError(f"hidden_act {activation!r} is not implemented; it must be 'silu'")
+    # the Qwen families turn the window on with an entry of its own and name its width regardless
+    window = (
+        "use_sliding_window" if entries["model_type"] in ("qwen2", "qwen3") else "sliding_window"
+    )
+    for field in (window, "quantization_config"):
         if entries.get(field):
             raise InputError(
-                f"{field} {entries[field]!r} is not implemented; use a checkpoint without it"
+                f"{field} {entries[field]!r} is not implemented; use a checkpoint whose "
+                "config.json has null or false there"
             )
     other_layers = set(entries.get("layer_types") or ()) - {"full_attention"}
     if other_layers:
@@ -162,6 +196,11 @@ def _refuse_unimplemented(entries: Mapping[str, Any]) -> None:
 def _rope_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
     """One dictionary for `rope_parameters` (transformers 5) and rope_theta + rope_scaling (4)."""
     rope = dict(entries.get("rope_parameters") or entries.get("rope_scaling") or {})
+    per_layer = sorted(name for name, value in rope.items() if isinstance(value, Mapping))
+    if per_layer:
+        raise InputError(
+            f"rope_parameters for {per_layer} are not implemented; all layers must share them"
+        )
     if rope.get("rope_theta") is None and entries.get("rope_theta") is not None:
         rope["rope_theta"] = entries["rope_theta"]
     partial = rope.get("partial_rotary_factor", entries.get("partial_rotary_factor"))

@@ -1,4 +1,4 @@
-"""Llama decoder in Flax NNX: grouped-query attention, rotary positions, SwiGLU.
+"""Decoder in Flax NNX: grouped-query attention, rotary positions, SwiGLU.
 
 Between layers the hidden state is feature-major, (features, tokens), and weights are stored
 (out, in), as checkpoints have them. ``weight @ hidden`` then reads every weight once, along its
@@ -34,7 +34,7 @@ class Linear(nnx.Module):
 
 
 class RMSNorm(nnx.Module):
-    """Root-mean-square normalisation over the features, computed in float32.
+    """Root-mean-square normalisation over the features, the first axis, computed in float32.
 
     Reference:
         Zhang and Sennrich 2019, Root Mean Square Layer Normalization, equation 4.
@@ -44,27 +44,35 @@ class RMSNorm(nnx.Module):
         self.weight = nnx.Param(jnp.ones((features,), dtype))
         self.eps = eps
 
-    def __call__(self, x: Float[Array, "features tokens"]) -> Float[Array, "features tokens"]:
+    def __call__(self, x: Float[Array, "features *tokens"]) -> Float[Array, "features *tokens"]:
         wide = x.astype(jnp.float32)
         scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=0, keepdims=True) + self.eps)
-        return self.weight[...][:, None] * (wide * scale).astype(x.dtype)
+        weight = jnp.expand_dims(self.weight[...], tuple(range(1, x.ndim)))
+        return weight * (wide * scale).astype(x.dtype)
 
 
 class Attention(nnx.Module):
     """Causal grouped-query attention over a KV cache; query, key and value are one matrix.
 
+    With ``qk_norm`` the heads of query and key are normed, each over its own features, before
+    they are rotated.
+
     Reference:
-        Ainslie et al. 2023, GQA, section 2.2.
+        Ainslie et al. 2023, GQA, section 2.2; Qwen3 Technical Report 2025, section 2 (qk_norm).
     """
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
         width = config.num_attention_heads * config.head_dim
         kv_width = config.num_key_value_heads * config.head_dim
-        bias = config.attention_bias
-        self.qkv = Linear(
-            width + 2 * kv_width, config.hidden_size, bias=bias, dtype=dtype, rngs=rngs
+        hidden, qkv_bias, out_bias = config.hidden_size, config.qkv_bias, config.out_bias
+        self.qkv = Linear(width + 2 * kv_width, hidden, bias=qkv_bias, dtype=dtype, rngs=rngs)
+        self.out = Linear(hidden, width, bias=out_bias, dtype=dtype, rngs=rngs)
+        self.query_norm, self.key_norm = (
+            RMSNorm(config.head_dim, eps=config.rms_norm_eps, dtype=dtype)
+            if config.qk_norm
+            else None
+            for _ in range(2)
         )
-        self.out = Linear(config.hidden_size, width, bias=bias, dtype=dtype, rngs=rngs)
         self.config = config
 
     def __call__(
@@ -85,6 +93,8 @@ class Attention(nnx.Module):
         head_dim, (batch, time) = self.config.head_dim, slots.shape
         qkv = self.qkv(x).reshape(heads + 2 * kv_heads, head_dim, batch, time)
         query, key, value = jnp.split(qkv, [heads, heads + kv_heads])
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = jax.vmap(self.query_norm)(query), jax.vmap(self.key_norm)(key)
         keys = append_keys(keys, _rotate(key, rotation).transpose(2, 3, 0, 1), slots)
         values = append_values(values, value.transpose(2, 3, 0, 1), slots)
 
@@ -128,7 +138,7 @@ class Layer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A Llama decoder with a ragged KV cache.
+    """A decoder of the Llama, Mistral, Qwen2 or Qwen3 family with a ragged KV cache.
 
     Args:
         config: shape and constants.

@@ -12,8 +12,16 @@ from safetensors.numpy import load_file
 from msjax.models import Decoder, KVCache, empty_cache, load
 from msjax.models.cache import grow, take_rows
 
-TINY = Path(__file__).parents[1] / "data" / "tiny_llama"
-VARIANTS = ("tied", "untied_llama3_bias")
+DATA = Path(__file__).parents[1] / "data"
+TINY = DATA / "tiny_llama"
+VARIANTS = (
+    "tiny_llama/tied",
+    "tiny_llama/untied_llama3_bias",
+    "tiny_mistral/untied",
+    "tiny_qwen2/tied",
+    "tiny_qwen3/untied",
+    "tiny_qwen3/bfloat16_shards",
+)
 
 
 @nnx.jit
@@ -31,7 +39,7 @@ def full(decoder: Decoder, tokens):
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def model(request) -> tuple[Decoder, dict[str, np.ndarray], Path]:
-    folder = TINY / request.param
+    folder = DATA / request.param
     return load(folder, "float32"), load_file(folder / "golden.safetensors"), folder
 
 

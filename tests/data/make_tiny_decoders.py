@@ -1,9 +1,10 @@
-"""Makes the golden checkpoints in tests/data/tiny_llama with torch transformers.
+"""Makes the golden checkpoints in tests/data/tiny_* with torch transformers.
 
-    python tests/data/make_tiny_llama.py
+    python tests/data/make_tiny_decoders.py
 
-Each variant is a random Llama of two layers whose constants differ from every default. Its golden
-logits come from torch; the tests compare our decoder with them where torch is not installed.
+Each variant is a random decoder of two layers whose constants differ from every default. Its
+golden logits come from torch in float32; the tests compare our decoder with them where torch is
+not installed.
 """
 
 import json
@@ -13,9 +14,9 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
-FOLDER = Path(__file__).parent / "tiny_llama"
+FOLDER = Path(__file__).parent
 VOCABULARY = 288
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
@@ -30,13 +31,34 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 VARIANTS = {
-    "tied": {"tie_word_embeddings": True},
-    "untied_llama3_bias": {
+    "tiny_llama/tied": {"tie_word_embeddings": True},
+    "tiny_llama/untied_llama3_bias": {
         "tie_word_embeddings": False,
         "rope_scaling": LLAMA3,
         "attention_bias": True,
         "mlp_bias": True,
     },
+    "tiny_mistral/untied": {
+        "model_type": "mistral",
+        "tie_word_embeddings": False,
+        "sliding_window": None,
+    },
+    "tiny_qwen2/tied": {
+        "model_type": "qwen2",
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+        "sliding_window": 16,
+        "max_window_layers": 1,
+    },
+    "tiny_qwen3/untied": {
+        "model_type": "qwen3",
+        "tie_word_embeddings": False,
+        "attention_bias": True,
+        "use_sliding_window": False,
+        "sliding_window": 16,
+        "max_window_layers": 1,
+    },
+    "tiny_qwen3/bfloat16_shards": {"model_type": "qwen3", "tie_word_embeddings": True},
 }
 
 
@@ -63,20 +85,25 @@ def make(name: str, entries: dict) -> None:
         **entries,
     }
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**shape)).eval()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.3)
-    tensors = {key: value.numpy() for key, value in model.state_dict().items()}
-    if shape["tie_word_embeddings"]:
-        del tensors["lm_head.weight"]
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n")
-    write_tokenizer(folder)
+            values = torch.randn_like(parameter) * 0.3
+            parameter.copy_(values.bfloat16() if name.endswith("bfloat16_shards") else values)
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (2, 40))
     with torch.inference_mode():
         logits = model(torch.tensor(tokens)).logits.numpy()
     save_file({"tokens": tokens.astype(np.int32), "logits": logits}, folder / "golden.safetensors")
+    if name.endswith("bfloat16_shards"):
+        # the shards, their index and the config.json are those that transformers 5 itself writes
+        model.bfloat16().save_pretrained(folder, max_shard_size="40KB")
+    else:
+        tensors = {key: value.numpy() for key, value in model.state_dict().items()}
+        if shape["tie_word_embeddings"]:
+            del tensors["lm_head.weight"]
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(shape, indent=2) + "\n")
+    write_tokenizer(folder)
 
 
 def write_tokenizer(folder: Path) -> None:
