@@ -178,16 +178,15 @@ def _judge(
     choose: bool,
 ) -> _Judged:
     told = None if entry.told is None else entry.told(pool)
-    known: list[tuple[Any, Outcome]] = []
-
-    def results(chosen: Bool[np.ndarray, " question"]) -> Outcome:
-        parameters = entry.parameters(Training(pool, chosen, value, price))
-        for before, found in known:
-            if _same(before, parameters):
-                return found
-        found = outcome(pool, met, replay(entry.make, met, parameters, told))
-        known.append((parameters, found))
-        return found
+    everyone = np.ones(pool.questions, dtype=bool)
+    others = [fold != number for number in range(FOLDS)]
+    whole, *left_out = _outcomes(
+        entry,
+        pool,
+        met,
+        [entry.parameters(Training(pool, x, value, price)) for x in (everyone, *others)],
+        told,
+    )
 
     def best(found: Outcome, chosen: Bool[np.ndarray, " question"], by_accuracy: bool) -> int:
         accuracy = found.accuracy[:, chosen].mean(axis=1)
@@ -196,17 +195,14 @@ def _judge(
             return int(np.lexsort((tokens, -accuracy))[0])
         return int(np.argmax(value * accuracy - price * tokens)) if choose else entry.default
 
-    everyone = np.ones(pool.questions, dtype=bool)
-    whole = results(everyone)
     picked = {True: np.empty(pool.questions, int), False: np.empty(pool.questions, int)}
     held: list[tuple[np.ndarray, Outcome]] = []
     settings = []
-    for number in range(FOLDS):
-        mine = fold == number
-        found = results(~mine)
+    for other, found in zip(others, left_out, strict=True):
+        mine = ~other
         held.append((mine, found))
-        chosen = best(found, ~mine, False)
-        picked[False][mine], picked[True][mine] = chosen, best(found, ~mine, True)
+        chosen = best(found, other, False)
+        picked[False][mine], picked[True][mine] = chosen, best(found, other, True)
         settings.append(entry.settings[chosen])
 
     def gathered(setting: Int[np.ndarray, " question"]) -> Outcome:
@@ -229,6 +225,24 @@ def _judge(
         float(net[inside].mean() - outside),
         float(whole.accuracy[best(whole, everyone, True)].mean() - accurate.accuracy.mean()),
     )
+
+
+def _outcomes(
+    entry: Entry, pool: Pool, met: Streams, parameters: Sequence[Any], told: Any
+) -> list[Outcome]:
+    """Outcomes of several sets of parameters, equal ones replayed once and all of them together."""
+    different: list[Any] = []
+    which = []
+    for one in parameters:
+        same = next((i for i, known in enumerate(different) if _same(known, one)), len(different))
+        different += [one] if same == len(different) else []
+        which.append(same)
+    if len(different) == 1:
+        return [outcome(pool, met, replay(entry.make, met, different[0], told))] * len(which)
+    joined = jax.tree.map(lambda *x: np.concatenate(list(map(np.asarray, x))), *different)
+    found = outcome(pool, met, replay(entry.make, met, joined, told))
+    size = len(entry.settings)
+    return [jax.tree.map(lambda x, start=i * size: x[start : start + size], found) for i in which]
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -5,6 +5,7 @@ recorded it is stopped at the last answer, and that is counted. The rules are th
 front of a live model, run by `vmap` and `scan`.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,13 +18,28 @@ from jaxtyping import Array, Bool, Float, Int
 from msjax.pools import Pool, Streams
 from msjax.stopping.protocol import Decision, Observation, State, StoppingRule
 
-__all__ = ["Outcome", "Replayed", "outcome", "replay"]
+__all__ = ["Grid", "Outcome", "Replayed", "outcome", "replay"]
 
 Make = Callable[[Any, Any], StoppingRule]
 """A rule from a parameter and from what it is told of one question; both may be traced."""
 
-_TOGETHER = 4096
-"""Questions followed at once: their vote counts fit the cache."""
+_TOGETHER = 16384
+"""Questions followed at once: enough for both cores, few enough for the cache."""
+
+
+class Grid(NamedTuple):
+    """Parameters that are all combinations of some values; the last varies fastest.
+
+    The rule is made from a tuple of one value each. What it computes from some of them alone is
+    computed once for each of these, not once for each combination.
+    """
+
+    values: tuple[Array | np.ndarray, ...]
+
+    def flat(self) -> tuple[Array, ...]:
+        """The same as arrays [parameter], one for each entry of the tuple."""
+        each = jnp.meshgrid(*map(jnp.asarray, self.values), indexing="ij")
+        return tuple(x.reshape(-1) for x in each)
 
 
 class Replayed(NamedTuple):
@@ -74,13 +90,16 @@ def replay(
     Args:
         make: builds the rule; the same function again compiles nothing.
         streams: orders of a pool.
-        parameters: values of what is varied, a threshold say: a pytree of arrays [parameter, ...].
+        parameters: values of what is varied, a threshold say: a pytree of arrays [parameter, ...],
+            or a `Grid`.
         told: what the rule is told of each question beforehand, a pytree of arrays [question, ...].
     """
     orders, questions, _ = streams.answers.shape
     parameters = jax.tree.map(jnp.asarray, parameters)
     together = [parameters]
     if not _state_is_shared(make, parameters, told):
+        if isinstance(parameters, Grid):
+            parameters = parameters.flat()
         leaves, tree = jax.tree.flatten(parameters)
         one_by_one = zip(*(x[:, None] for x in leaves), strict=True)
         together = [jax.tree.unflatten(tree, one) for one in one_by_one]
@@ -92,15 +111,44 @@ def replay(
     return Replayed(asked, right, exhausted, belief)
 
 
+def _first(parameters: Any) -> Any:
+    values = parameters.values if isinstance(parameters, Grid) else parameters
+    return jax.tree.map(lambda x: x[0], values)
+
+
+def _number(parameters: Any) -> int:
+    if isinstance(parameters, Grid):
+        return math.prod(map(len, parameters.values))
+    return len(jax.tree.leaves(parameters)[0])
+
+
+def _for_each(
+    decide: Callable[[Any], tuple[State, Decision]], parameters: Any
+) -> tuple[State, Decision]:
+    """The state, which all parameters share, and the decision [parameter] of each of them."""
+    if not isinstance(parameters, Grid):
+        return jax.vmap(decide, out_axes=(None, 0))(parameters)
+    count = len(parameters.values)
+
+    def nested(*values: Array) -> tuple[State, Decision]:
+        return decide(values)
+
+    mapped = nested
+    for axis in reversed(range(count)):
+        in_axes = tuple(0 if i == axis else None for i in range(count))
+        mapped = jax.vmap(mapped, in_axes=in_axes, out_axes=(None, 0))
+    state, decision = mapped(*map(jnp.asarray, parameters.values))
+    return state, jax.tree.map(lambda x: x.reshape(-1, *x.shape[count:]), decision)
+
+
 def _state_is_shared(make: Make, parameters: Any, told: Any) -> bool:
     """Whether the rule's state is the same whatever the parameter."""
-    first, mine = (jax.tree.map(lambda x: jnp.asarray(x)[0], tree) for tree in (parameters, told))
+    first, mine = _first(parameters), jax.tree.map(lambda x: jnp.asarray(x)[0], told)
     seen = Observation(jnp.int32(0), jnp.float32(0), jnp.float32(0))
     state = jax.eval_shape(make(first, mine).init)
 
-    def update(state: State) -> State:
-        after = jax.vmap(lambda one: make(one, mine).update(state, seen)[0], out_axes=None)
-        return after(parameters)
+    def update(state: State) -> tuple[State, Decision]:
+        return _for_each(lambda one: make(one, mine).update(state, seen), parameters)
 
     try:
         jax.eval_shape(update, state)
@@ -135,8 +183,7 @@ def _replay(make: Make, streams: Streams, parameters: Any, told: Any) -> tuple[A
     flat = [x.reshape(lanes, places) for x in (streams.answers, streams.scores, streams.tokens)]
     right = streams.right.reshape(lanes, places)
     question = jnp.tile(jnp.arange(questions), orders)
-    settings = len(jax.tree.leaves(parameters)[0])
-    first = jax.tree.map(lambda x: x[0], parameters)
+    settings, first = _number(parameters), _first(parameters)
 
     def lane(one: tuple[Array, ...]) -> tuple[Array, ...]:
         answers, scores, tokens, right, question = one
@@ -147,9 +194,7 @@ def _replay(make: Make, streams: Streams, parameters: Any, told: Any) -> tuple[A
             if settings == 1:
                 state, decision = make(first, mine).update(state, seen)
                 return state, jax.tree.map(lambda x: jnp.asarray(x)[None], decision)
-            return jax.vmap(
-                lambda parameter: make(parameter, mine).update(state, seen), out_axes=(None, 0)
-            )(parameters)
+            return _for_each(lambda one: make(one, mine).update(state, seen), parameters)
 
         def step(carry: tuple, seen: tuple[Array, ...]) -> tuple[tuple, None]:
             state, done, asked, answer, wanted, belief = carry

@@ -8,7 +8,7 @@ import pytest
 from msjax.errors import InputError
 from msjax.evaluation import evaluate
 from msjax.pools import Pool, streams
-from msjax.replay import outcome, replay
+from msjax.replay import Grid, outcome, replay
 from msjax.stopping.baselines import fixed_rounds
 from msjax.stopping.catalogue import entries, rule_names
 from msjax.stopping.entry import Training, at_most
@@ -88,6 +88,20 @@ def test_a_second_replay_compiles_nothing():
     before = _replay._cache_size()
     replay(margin_rule, met, np.array([2, 4, 5]))
     assert _replay._cache_size() == before
+
+
+def test_a_grid_is_all_combinations_one_by_one():
+    pool = make_pool()
+    met = streams(pool, jax.random.key(0), 3)
+    (entry,) = entries(pool, ("optscale",))
+    grid = Grid((np.array([0.5, 0.7], np.float32), np.array([0.1, 0.5, 0.9], np.float32)))
+    together = replay(entry.make, met, grid)
+    flat = replay(entry.make, met, grid.flat())
+    for found, expected in zip(together, flat, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for i, pair in enumerate((s, c) for s in (0.5, 0.7) for c in (0.1, 0.5, 0.9)):
+        alone = replay(entry.make, met, tuple(np.float32([x]) for x in pair))
+        np.testing.assert_array_equal(alone.asked[0], together.asked[i])
 
 
 def test_rules_that_want_more_than_was_recorded_are_counted():

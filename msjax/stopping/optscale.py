@@ -9,12 +9,14 @@ likelihood ("OptScale0"); with a predicted (mu, sigma) it is the posterior mode 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from msjax.best_of_n import TruncatedNormal, samples_to_reach
 from msjax.errors import InputError, require
 from msjax.score_fits import (
+    BetaScores,
     ScoreStatistics,
     add_score,
     beta_samples_to_reach,
@@ -31,6 +33,7 @@ PEEKS = {8: 3, 16: 5, 32: 10, 64: 20}
 """Samples after which the public code fits, by budget."""
 
 ScoreModel = Literal["truncated_normal", "beta"]
+ScoreLaw = TruncatedNormal | BetaScores
 
 
 class OptScaleState(NamedTuple):
@@ -40,6 +43,7 @@ class OptScaleState(NamedTuple):
         samples: answers seen, with or without a score.
         scored: of these, answers with a score.
         statistics: of the scores the fit uses: all, or the first few.
+        fitted: the law fitted to them.
         best_score: highest score of an answer that can be returned; -inf for none.
         best_answer: that answer; -1 for none.
     """
@@ -47,6 +51,7 @@ class OptScaleState(NamedTuple):
     samples: Int[Array, ""]
     scored: Int[Array, ""]
     statistics: ScoreStatistics
+    fitted: ScoreLaw
     best_score: Float[Array, ""]
     best_answer: Int[Array, ""]
 
@@ -83,7 +88,7 @@ def optscale(
 
     Reference: OptScale (arXiv 2506.22376); docs/theory.md D2, D4, D5; docs/stopping.md.
     """
-    return _rule(budget, _needed(budget, s_min, confidence, prior, score_model), budget, 0)
+    return _rule(budget, _law(budget, s_min, confidence, prior, score_model), None)
 
 
 def optscale_peek_once(
@@ -122,17 +127,23 @@ def optscale_peek_once(
         peek = PEEKS[budget]
     if not 1 <= peek <= budget:
         raise InputError(f"peek = {peek}: must lie in 1..budget = {budget}")
-    return _rule(budget, _needed(budget, s_min, confidence, prior, score_model), peek, peek)
+    return _rule(budget, _law(budget, s_min, confidence, prior, score_model), peek)
 
 
-def _needed(
+class _Law(NamedTuple):
+    """How a law of scores is fitted, and N* of a fit to so many scores, at most the budget."""
+
+    fit: Callable[[ScoreStatistics], ScoreLaw]
+    needed: Callable[[ScoreLaw, Int[Array, ""]], Int[Array, ""]]
+
+
+def _law(
     budget: int,
     s_min: Real[ArrayLike, ""],
     confidence: Real[ArrayLike, ""],
     prior: TruncatedNormal | None,
     score_model: ScoreModel,
-) -> Callable[[ScoreStatistics], Int[Array, ""]]:
-    """N* of the fit to given statistics, at most the budget."""
+) -> _Law:
     if budget < 1:
         raise InputError(f"budget = {budget}: must be at least 1 sample")
     if score_model not in ("truncated_normal", "beta"):
@@ -141,46 +152,57 @@ def _needed(
         raise InputError("prior given with score_model = 'beta'; a prior is for 'truncated_normal'")
     require("s_min", s_min, lambda s: (s >= 0) & (s <= 1), "a score must lie in [0, 1]")
     require("confidence", confidence, lambda p: (p > 0) & (p < 1), "give a probability in (0, 1)")
+    # The likelihood says nothing of one score.
+    enough = 2 if prior is None else 0
 
-    def needed(statistics: ScoreStatistics) -> Int[Array, ""]:
+    def fit(statistics: ScoreStatistics) -> ScoreLaw:
         if prior is not None:
-            fit = fit_truncated_normal_to_prior(statistics, prior)
-            return jnp.minimum(samples_to_reach(fit, s_min, confidence), budget)
+            return fit_truncated_normal_to_prior(statistics, prior)
         if score_model == "beta":
-            n = beta_samples_to_reach(fit_beta(statistics).law, s_min, confidence)
+            return fit_beta(statistics).law
+        return fit_truncated_normal(statistics).law
+
+    def needed(law: ScoreLaw, number: Int[Array, ""]) -> Int[Array, ""]:
+        if isinstance(law, BetaScores):
+            n = beta_samples_to_reach(law, s_min, confidence)
         else:
-            n = samples_to_reach(fit_truncated_normal(statistics).law, s_min, confidence)
-        return jnp.where(statistics.number < 2, budget, jnp.minimum(n, budget))
+            n = samples_to_reach(law, s_min, confidence)
+        return jnp.where(number < enough, budget, jnp.minimum(n, budget))
 
-    return needed
+    return _Law(fit, needed)
 
 
-def _rule(
-    budget: int,
-    needed: Callable[[ScoreStatistics], Int[Array, ""]],
-    fitted: int,
-    at_least: int,
-) -> StoppingRule:
-    """Stop after N* scores of the fit to the first `fitted` samples, not before `at_least`."""
+def _rule(budget: int, law: _Law, peek: int | None) -> StoppingRule:
+    """Stop after N* scores of the fit to all samples, or of that to the first `peek` of them."""
 
     def init() -> OptScaleState:
         none = jnp.int32(0)
-        return OptScaleState(none, none, no_scores(), jnp.float32(-jnp.inf), jnp.int32(-1))
+        fitted = law.fit(no_scores())
+        return OptScaleState(none, none, no_scores(), fitted, jnp.float32(-jnp.inf), jnp.int32(-1))
 
     def update(state: OptScaleState, seen: Observation) -> tuple[OptScaleState, Decision]:
         samples = state.samples + 1
         has_score = ~jnp.isnan(seen.score)
-        fit_score = jnp.where(samples <= fitted, seen.score, jnp.nan)
+        statistics = add_score(state.statistics, seen.score)
+        if peek is None:
+            fitted = law.fit(statistics)
+        else:
+            statistics = jax.tree.map(
+                lambda new, old: jnp.where(samples <= peek, new, old), statistics, state.statistics
+            )
+            # Questions advance together, so that this is one fit and not one for every sample.
+            fitted = jax.lax.cond(samples == peek, law.fit, lambda _: state.fitted, statistics)
         better = has_score & (seen.answer_id >= 0) & (seen.score > state.best_score)
         state = OptScaleState(
             samples,
             state.scored + has_score,
-            add_score(state.statistics, fit_score),
+            statistics,
+            fitted,
             jnp.where(better, seen.score, state.best_score),
             jnp.where(better, seen.answer_id, state.best_answer),
         )
-        enough: Bool[Array, ""] = state.scored >= needed(state.statistics)
-        stop = (samples >= budget) | (enough & (samples >= at_least))
+        enough: Bool[Array, ""] = state.scored >= law.needed(fitted, statistics.number)
+        stop = (samples >= budget) | (enough & (samples >= (peek or 0)))
         return state, Decision(stop, state.best_answer, jnp.float32(jnp.nan))
 
     return StoppingRule(init, update)

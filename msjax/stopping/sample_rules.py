@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from msjax.pools import Pool
+from msjax.replay import Grid
 from msjax.stopping import baselines, optpo, optscale, votes
 from msjax.stopping.entry import (
     ANSWERS,
@@ -27,9 +28,13 @@ def sample_rules(budget: int) -> tuple[Entry, ...]:
     last = len(sizes) - 1
     thresholds = (0.8, 0.9, 0.95, 0.975, 0.99)
     margins = tuple(range(1, 9))
-    grid = [(s, c) for s in (0.5, 0.7, 0.8, 0.9, 0.95, 0.99) for c in (0.01, 0.05, 0.1, 0.5)]
+    s_mins, confidences = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99), (0.01, 0.05, 0.1, 0.5)
+    grid = [(s, c) for s in s_mins for c in confidences]
     s_min_and_confidence = tuple(f"s_min {s:g}, confidence {c:g}" for s, c in grid)
     peek = optscale.PEEKS.get(budget, max(1, budget // 3))
+
+    def all_combinations(_: Training) -> Grid:
+        return Grid((np.array(s_mins, np.float32), np.array(confidences, np.float32)))
 
     def told_difficulty(pool: Pool) -> np.ndarray:
         """Thirds of the questions by mean score of all samples: easy, medium, hard."""
@@ -125,7 +130,7 @@ def sample_rules(budget: int) -> tuple[Entry, ...]:
             "OptScale0, fitted again after every sample as the paper says",
             lambda p, _: optscale.optscale(budget, s_min=p[0], confidence=p[1]),
             s_min_and_confidence,
-            fixed(grid),
+            all_combinations,
             grid.index((0.9, 0.1)),
             PROBABILITIES,
         ),
@@ -136,7 +141,7 @@ def sample_rules(budget: int) -> tuple[Entry, ...]:
                 budget, s_min=p[0], confidence=p[1], peek=peek
             ),
             s_min_and_confidence,
-            fixed(grid),
+            all_combinations,
             grid.index((0.9, 0.1)),
             PROBABILITIES,
         ),

@@ -289,14 +289,14 @@ def esc(budget: int, window: int = 5) -> StoppingRule:
 
 
 class _Process(NamedTuple):
-    """One e-process: votes for and against the leader of the time, and whether it is over 1/delta.
+    """One e-process: votes for and against the leader of the time, and whether the last was for.
 
     It stays where it was at a vote that is neither.
     """
 
     wins: Int[Array, ""]
     losses: Int[Array, ""]
-    over: Bool[Array, ""]
+    won: Bool[Array, ""]
 
 
 class _Certificate(NamedTuple):
@@ -336,7 +336,7 @@ def certificate(
 
     Reference: Certified Self-Consistency (arXiv 2510.17472).
     """
-    bet = _better(budget, delta, predictive)
+    reaches = _reaches(budget, delta, predictive)
 
     def update(before: _Certificate, seen: Observation) -> tuple[_Certificate, Decision]:
         votes, was = cast(before.votes, seen.answer_id), standing(before.votes)
@@ -344,10 +344,10 @@ def certificate(
         counted = (voted >= 0) & (was.leader >= 0)
         won = counted & (voted == was.leader)
         second = (voted == was.runner_up) | (was.runner_up < 0)
-        pair = bet(before.pair, won, counted & ~won & second)
-        rest = bet(before.rest, won, counted & ~won & (voted != was.runner_up))
+        pair = _bet(before.pair, won, counted & ~won & second)
+        rest = _bet(before.rest, won, counted & ~won & (voted != was.runner_up))
         leader = standing(votes).leader
-        certified = pair.over & rest.over & (leader == was.leader)
+        certified = reaches(pair) & reaches(rest) & (leader == was.leader)
         stop = certified | (votes.asked >= budget)
         return _Certificate(votes, pair, rest), Decision(stop, leader, no_belief())
 
@@ -375,14 +375,14 @@ def first_answer_certificate(
 
     Reference: Certified Self-Consistency (arXiv 2510.17472).
     """
-    bet = _better(budget, delta, predictive)
+    reaches = _reaches(budget, delta, predictive)
 
     def update(before: _Candidate, seen: Observation) -> tuple[_Candidate, Decision]:
         voted = seen.answer_id
-        process = bet(before.process, before.named & (voted == 0), before.named & (voted > 0))
+        process = _bet(before.process, before.named & (voted == 0), before.named & (voted > 0))
         now = _Candidate(before.named | (voted >= 0), process, before.asked + 1)
         answer = jnp.where(now.named, 0, -1).astype(jnp.int32)
-        return now, Decision(process.over | (now.asked >= budget), answer, no_belief())
+        return now, Decision(reaches(process) | (now.asked >= budget), answer, no_belief())
 
     return StoppingRule(lambda: _Candidate(jnp.bool_(False), _fresh(), jnp.int32(0)), update)
 
@@ -401,26 +401,31 @@ def _fresh() -> _Process:
     return _Process(jnp.int32(0), jnp.int32(0), jnp.bool_(False))
 
 
-def _better(
+def _bet(before: _Process, won: Bool[Array, ""], lost: Bool[Array, ""]) -> _Process:
+    """The process after a vote for or against the leader, or neither."""
+    last = jnp.where(won | lost, won, before.won)
+    return _Process(before.wins + won, before.losses + lost, last)
+
+
+def _reaches(
     budget: int, delta: Real[Array, ""] | float, predictive: bool
-) -> Callable[[_Process, Bool[Array, ""], Bool[Array, ""]], _Process]:
-    """How a process goes on after a vote for or against the leader, or neither."""
+) -> Callable[[_Process], Bool[Array, ""]]:
+    """Whether a process is at 1 / delta or above."""
     require_budget(budget)
     require_chance("delta", delta)
     bar = -jnp.log(jnp.asarray(delta, jnp.result_type(float)))
     evidence = _predictive_evidence(budget) if predictive else None
 
-    def bet(before: _Process, won: Bool[Array, ""], lost: Bool[Array, ""]) -> _Process:
-        wins, losses = before.wins + won, before.losses + lost
+    def reaches(now: _Process) -> Bool[Array, ""]:
+        wins, losses = now.wins, now.losses
         if evidence is not None:
-            log_e = jnp.asarray(evidence)[wins, losses]
-        else:
-            q = (before.wins + 0.5) / (before.wins + before.losses + 1)
-            q = jnp.clip(q, 0.50001, 0.99999)
-            log_e = wins * jnp.log(2 * q) + losses * jnp.log(2 * (1 - q))
-        return _Process(wins, losses, jnp.where(won | lost, log_e >= bar, before.over))
+            return jnp.asarray(evidence)[wins, losses] >= bar
+        # Counts before the last vote; before the first there is no evidence whatever q is.
+        q = (wins - now.won + 0.5) / jnp.maximum(wins + losses, 1)
+        q = jnp.clip(q, 0.50001, 0.99999)
+        return wins * jnp.log(2 * q) + losses * jnp.log(2 * (1 - q)) >= bar
 
-    return bet
+    return reaches
 
 
 def no_belief() -> Float[Array, ""]:

@@ -200,7 +200,7 @@ def test_one_question_at_a_time_equals_the_batch() -> None:
             if decision.stop:
                 break
         assert (n + 1, int(decision.answer_id)) == (samples, answer)
-        assert all(shapes == [()] * 9 for shapes in size)
+        assert all(shapes == [()] * 11 for shapes in size)
 
 
 @pytest.mark.slow
