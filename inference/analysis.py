@@ -29,7 +29,8 @@ class Analysis:
 
     `comparison` is None where the user named the model. `checks` put one homogeneous chain to the
     test, `predictive` the model that was fitted. `prior` holds draws of the parameters before any
-    data. `convention` says on what reading of the data everything rests, if there are several.
+    data, `prior_accuracy` [draw, round] the accuracies that these predict. `convention` says on
+    what reading of the data everything rests, if there are several.
     """
 
     fit: Fit
@@ -38,6 +39,7 @@ class Analysis:
     checks: tuple[Check, ...]
     predictive: tuple[PredictiveCheck, ...]
     prior: Draws
+    prior_accuracy: Float[np.ndarray, "draw rounds_plus_1"]
     convention: str | None = None
 
     @property
@@ -158,13 +160,16 @@ def criticise(
 ) -> Analysis:
     """What follows from a fit, and what speaks against it."""
     check_key, predictive_key, prior_key = jax.random.split(key, 3)
+    found = quantities(fit, value=value, price=price)
+    prior = sample_prior(fit.model, prior_key, _PRIOR_DRAWS)
     return Analysis(
         fit=fit,
         comparison=comparison,
-        quantities=quantities(fit, value=value, price=price),
+        quantities=found,
         checks=check_chain(fit.count, check_key) if fit.model.sees == "labels" else (),
         predictive=predictive_checks(fit, predictive_key),
-        prior=sample_prior(fit.model, prior_key, _PRIOR_DRAWS),
+        prior=prior,
+        prior_accuracy=fit.model.curves(prior, found.bounds.neutral.shape[1] - 1).mean_accuracy,
     )
 
 

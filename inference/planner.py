@@ -390,7 +390,7 @@ def _check(
 def _outlook(fit: Fit, draws: Draws, target: Target, value: float, price: float) -> _Outlook:
     costs = price * round_tokens(fit.count.tokens_per_round)
     curves = fit.model.curves(draws, len(costs))
-    accuracy = np.einsum("dn,dnk->dk", curves.weight, curves.accuracy)
+    accuracy = curves.mean_accuracy
     start = accuracy[:, 0]
     if curves.limit is None:
         if target != "accuracy":

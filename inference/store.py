@@ -70,7 +70,7 @@ def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[
                 carried,
                 np.stack(
                     [
-                        (curves.weight[..., None] * curves.accuracy).sum(axis=1)
+                        curves.mean_accuracy
                         for curves in (fit.model.curves(fit.draws, horizon - 1) for fit in fits)
                     ],
                     axis=1,

@@ -16,15 +16,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from msjax.pools import Pool, Streams
-from msjax.stopping.protocol import Decision, Observation, State, StoppingRule
+from msjax.stopping.protocol import Observation, StoppingRule
 
 __all__ = ["Grid", "Outcome", "Replayed", "outcome", "replay"]
 
 Make = Callable[[Any, Any], StoppingRule]
 """A rule from a parameter and from what it is told of one question; both may be traced."""
 
-_TOGETHER = 16384
-"""Questions followed at once: enough for both cores, few enough for the cache."""
+_FEWEST_TOGETHER, _MOST_TOGETHER = 256, 16384
+"""Streams followed at once: enough for all cores, few enough for the cache."""
+_STATES = 2**27
+"""Bytes that what rules remember may take if it depends on every parameter."""
 
 
 class Grid(NamedTuple):
@@ -84,8 +86,8 @@ def replay(
 ) -> Replayed:
     """Run `make(parameter, told of the question)` on every stream, for every parameter.
 
-    The rule's state may depend on what it saw, not on the parameter, so that all parameters share
-    it; a rule of which this is not true is replayed for one parameter at a time.
+    What the rule remembers is computed once for all parameters on which it does not depend, such as
+    the votes of a rule whose threshold varies.
 
     Args:
         make: builds the rule; the same function again compiles nothing.
@@ -96,24 +98,17 @@ def replay(
     """
     orders, questions, _ = streams.answers.shape
     parameters = jax.tree.map(jnp.asarray, parameters)
-    together = [parameters]
-    if not _state_is_shared(make, parameters, told):
-        if isinstance(parameters, Grid):
-            parameters = parameters.flat()
-        leaves, tree = jax.tree.flatten(parameters)
-        one_by_one = zip(*(x[:, None] for x in leaves), strict=True)
-        together = [jax.tree.unflatten(tree, one) for one in one_by_one]
-    parts = [_replay(make, streams, some, told) for some in together]
-    asked, right, exhausted, belief = (
-        np.moveaxis(np.concatenate(x, axis=1).reshape(orders, questions, -1), 2, 0)
-        for x in zip(*parts, strict=True)
+    first = jax.tree.map(
+        lambda x: x[0], parameters.values if isinstance(parameters, Grid) else parameters
     )
-    return Replayed(asked, right, exhausted, belief)
-
-
-def _first(parameters: Any) -> Any:
-    values = parameters.values if isinstance(parameters, Grid) else parameters
-    return jax.tree.map(lambda x: x[0], values)
+    mine = jax.tree.map(lambda x: jnp.asarray(x)[0], told)
+    state = jax.eval_shape(lambda: make(first, mine).init())
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    room = _STATES // (size * _number(parameters))
+    together = min(_MOST_TOGETHER, orders * questions, max(room, _FEWEST_TOGETHER))
+    found = _replay(make, streams, parameters, told, together=together)
+    shape = (-1, orders, questions)
+    return Replayed(*(np.asarray(x).reshape(shape) for x in found))
 
 
 def _number(parameters: Any) -> int:
@@ -122,39 +117,20 @@ def _number(parameters: Any) -> int:
     return len(jax.tree.leaves(parameters)[0])
 
 
-def _for_each(
-    decide: Callable[[Any], tuple[State, Decision]], parameters: Any
-) -> tuple[State, Decision]:
-    """The state, which all parameters share, and the decision [parameter] of each of them."""
+def _for_each(decide: Callable[[Any], tuple[Array, ...]], parameters: Any) -> tuple[Array, ...]:
+    """`decide` for every parameter: results [parameter, ...]."""
     if not isinstance(parameters, Grid):
-        return jax.vmap(decide, out_axes=(None, 0))(parameters)
+        return jax.vmap(decide)(parameters)
     count = len(parameters.values)
 
-    def nested(*values: Array) -> tuple[State, Decision]:
+    def nested(*values: Array) -> tuple[Array, ...]:
         return decide(values)
 
-    mapped = nested
+    mapped: Callable[..., tuple[Array, ...]] = nested
     for axis in reversed(range(count)):
-        in_axes = tuple(0 if i == axis else None for i in range(count))
-        mapped = jax.vmap(mapped, in_axes=in_axes, out_axes=(None, 0))
-    state, decision = mapped(*map(jnp.asarray, parameters.values))
-    return state, jax.tree.map(lambda x: x.reshape(-1, *x.shape[count:]), decision)
-
-
-def _state_is_shared(make: Make, parameters: Any, told: Any) -> bool:
-    """Whether the rule's state is the same whatever the parameter."""
-    first, mine = _first(parameters), jax.tree.map(lambda x: jnp.asarray(x)[0], told)
-    seen = Observation(jnp.int32(0), jnp.float32(0), jnp.float32(0))
-    state = jax.eval_shape(make(first, mine).init)
-
-    def update(state: State) -> tuple[State, Decision]:
-        return _for_each(lambda one: make(one, mine).update(state, seen), parameters)
-
-    try:
-        jax.eval_shape(update, state)
-    except ValueError:
-        return False
-    return True
+        mapped = jax.vmap(mapped, in_axes=tuple(0 if i == axis else None for i in range(count)))
+    found = mapped(*map(jnp.asarray, parameters.values))
+    return tuple(x.reshape(-1, *x.shape[count:]) for x in found)
 
 
 def outcome(pool: Pool, streams: Streams, found: Replayed) -> Outcome:
@@ -175,31 +151,26 @@ def outcome(pool: Pool, streams: Streams, found: Replayed) -> Outcome:
     )
 
 
-@partial(jax.jit, static_argnums=0)
-def _replay(make: Make, streams: Streams, parameters: Any, told: Any) -> tuple[Array, ...]:
-    """Answers asked, whether right, whether exhausted, belief: each [lane, parameter]."""
+@partial(jax.jit, static_argnums=0, static_argnames="together")
+def _replay(
+    make: Make, streams: Streams, parameters: Any, told: Any, *, together: int
+) -> tuple[Array, ...]:
+    """Answers asked, whether right, whether exhausted, belief: each [parameter, lane]."""
     orders, questions, places = streams.answers.shape
     lanes = orders * questions
     flat = [x.reshape(lanes, places) for x in (streams.answers, streams.scores, streams.tokens)]
     right = streams.right.reshape(lanes, places)
     question = jnp.tile(jnp.arange(questions), orders)
-    settings, first = _number(parameters), _first(parameters)
 
-    def lane(one: tuple[Array, ...]) -> tuple[Array, ...]:
+    def lane(parameter: Any, one: tuple[Array, ...]) -> tuple[Array, ...]:
         answers, scores, tokens, right, question = one
-        mine = jax.tree.map(lambda x: jnp.asarray(x)[question], told)
+        rule = make(parameter, jax.tree.map(lambda x: jnp.asarray(x)[question], told))
         n = streams.recorded[question]
-
-        def update(state: State, seen: Observation) -> tuple[State, Decision]:
-            if settings == 1:
-                state, decision = make(first, mine).update(state, seen)
-                return state, jax.tree.map(lambda x: jnp.asarray(x)[None], decision)
-            return _for_each(lambda one: make(one, mine).update(state, seen), parameters)
 
         def step(carry: tuple, seen: tuple[Array, ...]) -> tuple[tuple, None]:
             state, done, asked, answer, wanted, belief = carry
             place, *observed = seen
-            state, decision = update(state, Observation(*observed))
+            state, decision = rule.update(state, Observation(*observed))
             last = place + 1 >= n
             asked = jnp.where(done, asked, place + 1)
             answer = jnp.where(done, answer, decision.answer_id)
@@ -207,18 +178,18 @@ def _replay(make: Make, streams: Streams, parameters: Any, told: Any) -> tuple[A
             wanted = wanted | (~done & last & ~decision.stop)
             return (state, done | decision.stop | last, asked, answer, wanted, belief), None
 
-        none = jnp.zeros(settings, bool)
-        zero = jnp.zeros(settings, jnp.int32)
-        start = (
-            make(first, mine).init(),
-            none,
-            zero,
-            zero - 1,
-            none,
-            jnp.zeros(settings, jnp.float32),
-        )
+        no, zero = jnp.bool_(False), jnp.int32(0)
+        start = (rule.init(), no, zero, zero - 1, no, jnp.float32(0))
         seen = (jnp.arange(places, dtype=jnp.int32), answers, scores, tokens)
         (_, _, asked, answer, wanted, belief), _ = jax.lax.scan(step, start, seen)
         return asked, (answer >= 0) & right[jnp.maximum(answer, 0)], wanted, belief
 
-    return jax.lax.map(lane, (*flat, right, question), batch_size=min(_TOGETHER, lanes))
+    def some(lanes: tuple[Array, ...]) -> tuple[Array, ...]:
+        # Parameters outside and lanes inside: what does not depend on a parameter is not repeated,
+        # and lanes are what lies next to each other in memory.
+        return _for_each(lambda p: jax.vmap(lambda one: lane(p, one))(lanes), parameters)
+
+    groups = -(-lanes // together)
+    index = jnp.minimum(jnp.arange(groups * together), lanes - 1).reshape(groups, together)
+    found = jax.lax.map(lambda i: some(tuple(x[i] for x in (*flat, right, question))), index)
+    return tuple(jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :lanes] for x in found)

@@ -112,6 +112,9 @@ def curve_bands(report: Mapping[str, Any], benchmark: str) -> Figure:
         if unknown:
             text = f"{' and '.join(unknown)} {_UNKNOWN}"
             axis.text(0.98, 0.02, text, transform=axis.transAxes, ha="right", va="bottom")
+        low, _, high = _columns(found["prior_predictive"]["accuracy"])
+        for edge, label in ((low, "prior predictive"), (high, None)):
+            axis.plot(range(horizon + 1), edge, ":", color="#777777", lw=1, label=label)
         _draw_observed(axis, found["observed"])
         if horizon > rounds:
             axis.axvspan(rounds + 0.5, horizon + 0.5, color="#f2f2f2", lw=0, zorder=0)

@@ -56,6 +56,7 @@ def benchmark(limit=0.7):
             "after": after,
             "limit": bounds(limit) if known else nothing,
         },
+        "prior_predictive": {"accuracy": [interval(0.5)] * (HORIZON + 1)},
         "observed": {"accuracy": [0.5, 0.55, 0.6], "questions": [40, 40, 20]},
         "ppc": [
             check("accuracy", [0.5, 0.55, 0.6]),

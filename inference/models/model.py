@@ -37,6 +37,11 @@ class Curves(NamedTuple):
     accuracy: Float[np.ndarray, "draw kind k"]
     limit: Float[np.ndarray, "draw kind"] | None
 
+    @property
+    def mean_accuracy(self) -> Float[np.ndarray, "draw k"]:
+        """Accuracy of the benchmark, over its kinds."""
+        return np.einsum("dn,dnk->dk", self.weight, self.accuracy)
+
 
 class Chains(NamedTuple):
     """Two-state chains (probabilities), one per draw and question or kind of question."""

@@ -191,6 +191,7 @@ def as_dict(found: "Analysis") -> dict[str, Any]:
             }
             for name in fit.model.parameters
         },
+        "prior_predictive": {"accuracy": [interval(x) for x in found.prior_accuracy.T]},
         "bounds": {
             "rounds": count.rounds,
             "after": [limits(q.bounds, k) for k in range(q.bounds.neutral.shape[1])],
@@ -258,8 +259,11 @@ def _print_benchmark(name: str, benchmark: dict[str, Any], report: dict[str, Any
         _print_comparison(benchmark["comparison"])
     print(f"  Model {benchmark['model']}: {benchmark['says']}.")
     print(f"  Prior: {benchmark['priors']}.")
-    _print_parameters(benchmark)
     derived, rounds = benchmark["quantities"], benchmark["bounds"]["rounds"]
+    expected = benchmark["prior_predictive"]["accuracy"]
+    first, last = (f"[{x['low']:.3f}, {x['high']:.3f}]" for x in (expected[0], expected[rounds]))
+    print(f"  Prior predictive, 90 %: first accuracy {first}, after {rounds} rounds {last}.")
+    _print_parameters(benchmark)
     for k in range(rounds + 1):
         _print_row(f"E[p_{k}]", derived["accuracy"][k])
     _print_row("r", derived["r"])

@@ -114,9 +114,9 @@ class Generate:
             for name, runs in self._pilot().items()
         }
         if learnt:
-            says = "; ".join(f"{name}: {rule.says}" for name, rule in learnt.items())
+            says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
             rules = {name: rule.rule for name, rule in learnt.items()}
-            recorded = self._record(self.out, says, rules, monitors)
+            recorded = self._record(self.out, f"{self.rule}: {says}", rules, monitors)
         else:
             recorded = self._record(self.out, f"fixed: {self.rounds}", fixed, monitors)
         result["summary"] = summarise(recorded)
@@ -211,17 +211,13 @@ class Generate:
             plans = self._round_plans()
             result["plans"] = {name: _plan_result(plan) for name, plan in plans.items()}
             return {
-                benchmark: LiveRule(
-                    posterior_rounds(plan), f"posterior: {plan.optimal_rounds}", False
-                )
+                benchmark: LiveRule(posterior_rounds(plan), str(plan.optimal_rounds), False)
                 for benchmark, plan in plans.items()
             }
         pilot = self._pilot()
         if not pilot:
-            raise InputError(
-                f"rule {name!r} needs --pilot FILE of labelled runs"
-                + (", or --posterior FILE made by `msjax fit`" if name == "posterior" else "")
-            )
+            other = "--posterior FILE made by `msjax fit`, or " if name == "posterior" else ""
+            raise InputError(f"rule {name!r} needs {other}--pilot FILE of labelled runs")
         rules = {}
         for benchmark in self._asked:
             if benchmark not in pilot:

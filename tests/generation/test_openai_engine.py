@@ -431,7 +431,8 @@ def test_one_failed_request_cancels_the_others_of_its_round(serve) -> None:
 def test_an_interruption_cancels_what_is_in_flight(serve) -> None:
     def script(number, _) -> None:
         if number == 2:
-            signal.raise_signal(signal.SIGINT)
+            # As Ctrl-C does, it has to wake the thread that waits.
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     server = serve(script)
     engine = engine_at(server)

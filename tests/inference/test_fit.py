@@ -115,6 +115,18 @@ def test_quantities_are_those_of_the_chain_draw_by_draw(five):
     assert q.worth_of_stopping[17] == pytest.approx(net.max() - net[-1])
 
 
+def test_the_prior_predicts_before_any_data(five):
+    """Uniform p0; after a round p0 (1 - p_ci) + (1 - p0) p_ic, of mean 1/2 too, but narrower."""
+    found = five["ordinary"]
+    assert found.prior_accuracy.shape == (4000, found.quantities.bounds.neutral.shape[1])
+    error = Z * np.sqrt(1 / 12 / 4000)
+    assert abs(found.prior_accuracy.mean(axis=0) - 0.5).max() < error
+    assert np.quantile(found.prior_accuracy[:, 0], [0.05, 0.95]) == pytest.approx(
+        [0.05, 0.95], abs=0.02
+    )
+    assert found.prior_accuracy[:, 1].std() < found.prior_accuracy[:, 0].std()
+
+
 def test_bounds_enclose_and_add_up(compared):
     q = quantities(compared.chosen, value=1.0, price=0.0)
     for found in (q.limit, q.bounds):
