@@ -85,6 +85,10 @@ class Generate:
     max_new_tokens: int = 16
     """Most tokens per answer."""
 
+    score: str = "token_logprob"
+    """Score of each answer: token_logprob (mean per token), or confidence (its exponential, which
+    lies in [0, 1], as rules that look at scores need)."""
+
     batch_size: int = 40
     """Conversations decoded together, or requests in flight; changes speed, not results."""
 
@@ -115,6 +119,8 @@ class Generate:
         }
         if learnt:
             says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
+            if not (self.rule == "posterior" and self.posterior):
+                says += f"; pilot {self.pilot}, value {self.value:g}, price {self.price:g}"
             rules = {name: rule.rule for name, rule in learnt.items()}
             recorded = self._record(self.out, f"{self.rule}: {says}", rules, monitors)
         else:
@@ -189,11 +195,13 @@ class Generate:
             rounds=self.rounds,
             seed=self.seed,
             batch_size=self.batch_size,
+            score=self.score,
             settings={
                 "rule": label,
                 "rounds": self.rounds,
                 "seed": self.seed,
                 "template": self.template,
+                "score": None if self.score == "token_logprob" else self.score,
                 "engine": None if self.server is None else "server",
                 "temperature": self.temperature,
                 "max_new_tokens": self.max_new_tokens,

@@ -11,7 +11,7 @@ from msjax.generation.ledger import Usage
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["Completion", "Engine", "Message", "Session", "asked"]
+__all__ = ["REFUSED", "Completion", "Engine", "Message", "Session", "asked"]
 
 
 class Message(TypedDict):
@@ -44,6 +44,10 @@ class Completion:
     usage: Usage
 
 
+REFUSED = Completion("", float("nan"), False, Usage(prompt=0, cached=0, completion=0))
+"""What a conversation gets that is longer than the model's context: nothing was computed."""
+
+
 class Session(Protocol):
     """Conversations that advance together; user and assistant take turns in each."""
 
@@ -55,7 +59,8 @@ class Session(Protocol):
                 that conversation for good.
 
         Returns:
-            One completion per conversation, None for the finished ones.
+            One completion per conversation, None for the finished ones and `REFUSED` for those
+            that are longer than the model's context, in this round and in all later ones.
 
         Raises:
             InputError: wrong number of keys, or a key for a conversation that is finished or
@@ -67,8 +72,8 @@ class Session(Protocol):
         """Appends a user message to every conversation that goes on; None appends nothing.
 
         Raises:
-            InputError: wrong number of messages, a message for a conversation that is finished or
-                waits for a completion, or a conversation that outgrows the model's context.
+            InputError: wrong number of messages, or a message for a conversation that is finished
+                or waits for a completion.
         """
         ...
 
@@ -85,7 +90,6 @@ class Engine(Protocol):
         """Opens conversations, each with what has been said so far; a user message comes last.
 
         Raises:
-            InputError: a conversation that does not end with a user message, or is longer than the
-                model's context, named by index and length.
+            InputError: a conversation that does not end with a user message.
         """
         ...

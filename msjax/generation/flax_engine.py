@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from msjax.errors import InputError
-from msjax.generation.engine import Completion, Message, asked
+from msjax.generation.engine import REFUSED, Completion, Message, asked
 from msjax.generation.ledger import Usage
 from msjax.models.cache import KVCache, empty_cache, grow, take_rows
 from msjax.models.checkpoint import load
@@ -126,8 +126,7 @@ class FlaxEngine:
         """Opens conversations, each with what has been said so far; see `engine.Engine.start`.
 
         Raises:
-            InputError: a conversation that does not end with a user message, or is longer than the
-                model's context, named by index and length.
+            InputError: a conversation that does not end with a user message.
         """
         opened = []
         for index, messages in enumerate(conversations):
@@ -136,7 +135,7 @@ class FlaxEngine:
             conversation = _Conversation(list(messages))
             conversation.rendering = self._render(conversation.messages)
             conversation.ids = self._encode(conversation.rendering)
-            self._check_length(index, len(conversation.ids))
+            conversation.refused = not self._fits(conversation.ids)
             opened.append(conversation)
         return FlaxSession(self, opened)
 
@@ -153,17 +152,15 @@ class FlaxEngine:
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def _check_length(self, index: int, length: int) -> None:
-        context = self.config.max_position_embeddings
-        if length >= context:
-            raise InputError(
-                f"conversation {index} has {length} tokens, the context of {self.name} is "
-                f"{context}; shorten it"
-            )
+    def _fits(self, ids: list[int]) -> bool:
+        """Whether the context has room for these tokens and one more."""
+        return len(ids) < self.config.max_position_embeddings
 
     def _continue(self, index: int, conversation: _Conversation, message: str) -> _Conversation:
         """The conversation with one more user message; the model's own tokens stay as they are."""
         messages = [*conversation.messages, *asked(message)]
+        if conversation.refused:
+            return _Conversation(messages, refused=True)
         rendering = self._render(messages)
         answer = conversation.messages[-1]["content"]
         for written in (answer, answer.strip()):  # some templates trim what they are given
@@ -180,8 +177,8 @@ class FlaxEngine:
             # the model wrote the end of its turn itself
             added = added.removeprefix(str(self.tokenizer.decode([conversation.ids[-1]])))
         ids = conversation.ids + self._encode(added)
-        self._check_length(index, len(ids))
-        return _Conversation(messages, rendering, ids, conversation.cached)
+        refused = not self._fits(ids)
+        return _Conversation(messages, rendering, ids, conversation.cached, refused=refused)
 
 
 @dataclass
@@ -191,6 +188,7 @@ class _Conversation:
     ids: list[int] = field(default_factory=list)
     cached: int = 0  # how many of the ids are in the KV cache: all but the last after a completion
     finished: bool = False
+    refused: bool = False  # longer than the context
 
     @property
     def awaits_completion(self) -> bool:
@@ -224,6 +222,10 @@ class FlaxSession:
                 raise InputError(f"conversation {index} is {state}; give it the key None")
             conversation.finished = key is None
         results: list[Completion | None] = [None] * len(keys)
+        for index, conversation in enumerate(self._conversations):
+            if conversation.refused and not conversation.finished:
+                conversation.messages.append({"role": "assistant", "content": REFUSED.text})
+                results[index] = REFUSED
         for group in self._groups:
             if self._prepare(group):
                 self._complete_group(group, keys, results)
@@ -256,7 +258,9 @@ class FlaxSession:
         live = [
             (row, index)
             for row, index in enumerate(group.rows)
-            if index is not None and not self._conversations[index].finished
+            if index is not None
+            and not self._conversations[index].finished
+            and not self._conversations[index].refused
         ]
         if not live:
             group.rows, group.cache = [], None

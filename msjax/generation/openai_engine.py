@@ -17,7 +17,7 @@ import jax
 from pydantic import BaseModel, Field, ValidationError
 
 from msjax.errors import InputError, ServerError
-from msjax.generation.engine import Completion, Message, asked
+from msjax.generation.engine import REFUSED, Completion, Message, asked
 from msjax.generation.ledger import Usage
 from msjax.models.decode import Sampling
 
@@ -35,7 +35,6 @@ _Shape = TypeVar("_Shape", bound=BaseModel)
 _FIRST_ANSWER = 10.0  # seconds a server may take to accept a connection or to list its models
 _SHOWN = 300  # characters of an answer that error messages show
 _TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum model length", re.IGNORECASE)
-_REFUSED = Completion("", float("nan"), False, Usage(prompt=0, cached=0, completion=0))
 
 
 @dataclass
@@ -233,7 +232,7 @@ class OpenAIEngine:
                 if not _TOO_LONG.search(error.response.text):
                     raise self._failure(error) from error
                 self.requests.refused += 1
-                return _REFUSED
+                return REFUSED
             except openai.APIError as error:
                 raise self._failure(error) from error
             self.requests.retried += raw.retries_taken
@@ -335,7 +334,7 @@ class _Conversation:
 
     @property
     def refused(self) -> bool:
-        return self.turn is _REFUSED
+        return self.turn is REFUSED
 
 
 class OpenAISession:

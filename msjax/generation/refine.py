@@ -11,6 +11,7 @@ import numpy as np
 from msjax.answers import answer_ids
 from msjax.errors import InputError
 from msjax.generation.engine import Completion, Engine
+from msjax.generation.scores import Scorer, token_logprob
 from msjax.generation.tasks import Benchmark, Question
 from msjax.records import StopReason, Trajectory
 from msjax.stopping.protocol import Observation, StoppingRule
@@ -25,13 +26,15 @@ class _Chain:
     completions: list[Completion] = field(default_factory=list)
     answers: list[str | None] = field(default_factory=list)
     correct: list[bool] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     stop_reason: StopReason | None = None
 
-    def record(self, benchmark: Benchmark, completion: Completion) -> None:
+    def record(self, benchmark: Benchmark, score: Scorer, completion: Completion) -> None:
         answer = benchmark.read(completion, self.answers)
         self.completions.append(completion)
         self.answers.append(answer)
         self.correct.append(self.question.verify(answer))
+        self.scores.append(score(completion))
 
 
 def question_key(seed: int, benchmark: str, question_id: str) -> jax.Array:
@@ -52,6 +55,7 @@ def refine(
     rounds: int,
     settings: dict[str, str | int | float | None],
     finish: Callable[[Trajectory], None],
+    score: Scorer = token_logprob,
 ) -> None:
     """Refine the questions of one batch, handing each trajectory to `finish` once it has stopped.
 
@@ -64,6 +68,7 @@ def refine(
         rounds: most refinement rounds per question (the budget).
         settings: recorded with every trajectory.
         finish: called as soon as a question stops, in the order in which they stop.
+        score: scores each answer, for the rule and for the record.
 
     Raises:
         InputError: rounds is negative.
@@ -78,7 +83,7 @@ def refine(
         keys = [None if c.stop_reason else jax.random.fold_in(c.key, round_) for c in chains]
         for chain, completion in zip(chains, session.complete(keys), strict=True):
             if completion is not None:
-                chain.record(benchmark, completion)
+                chain.record(benchmark, score, completion)
         state, decision = update(state, _observe(chains))
         says = zip(np.asarray(decision.stop), np.asarray(decision.answer_id), strict=True)
         for chain, (stop, answer_id) in zip(chains, says, strict=True):
@@ -106,7 +111,7 @@ def _observe(chains: Sequence[_Chain]) -> Observation:
     """The latest answer of every question; finished ones repeat theirs, which nobody reads."""
     return Observation(
         answer_id=jnp.asarray([answer_ids(c.answers)[-1] for c in chains], jnp.int32),
-        score=jnp.asarray([c.completions[-1].token_logprob for c in chains], jnp.float32),
+        score=jnp.asarray([c.scores[-1] for c in chains], jnp.float32),
         tokens=jnp.asarray([c.completions[-1].usage.computed for c in chains], jnp.float32),
     )
 
@@ -119,7 +124,6 @@ def _trajectory(
     settings: dict[str, str | int | float | None],
 ) -> Trajectory:
     assert chain.stop_reason is not None
-    logprobs = [c.token_logprob for c in chain.completions]
     return Trajectory(
         model=model,
         benchmark=chain.question.benchmark,
@@ -129,7 +133,7 @@ def _trajectory(
         gold=chain.question.gold,
         answers=tuple(chain.answers),
         correct=tuple(chain.correct),
-        scores=tuple(None if np.isnan(p) else p for p in logprobs),
+        scores=tuple(None if np.isnan(s) else s for s in chain.scores),
         tokens=tuple(c.usage for c in chain.completions),
         completions=tuple(c.text for c in chain.completions),
         stop_reason=chain.stop_reason,

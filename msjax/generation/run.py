@@ -10,6 +10,7 @@ from msjax.errors import InputError
 from msjax.generation.drift import RateMonitor
 from msjax.generation.engine import Engine
 from msjax.generation.refine import refine
+from msjax.generation.scores import find_score
 from msjax.generation.tasks import BENCHMARKS, Benchmark
 from msjax.records import RunWriter, Trajectory, resume
 from msjax.stopping.baselines import fixed_rounds
@@ -27,6 +28,7 @@ class RunPlan:
         seed: of all sampling.
         batch_size: questions that advance together.
         settings: what every line of the file must have been recorded with.
+        score: name of the score of each answer, of `msjax.generation.scores.SCORES`.
     """
 
     model: str
@@ -36,6 +38,7 @@ class RunPlan:
     seed: int
     batch_size: int
     settings: dict[str, str | int | float | None]
+    score: str = "token_logprob"
 
 
 def record_run(
@@ -66,6 +69,7 @@ def record_run(
         raise InputError(f"questions = {plan.count}: ask at least 1 question per benchmark")
     if plan.start < 0:
         raise InputError(f"start = {plan.start}: must be 0 or more")
+    score = find_score(plan.score)
     wanted = {}
     for name in rules:
         if name not in benchmarks:
@@ -99,6 +103,7 @@ def record_run(
                             rounds=plan.rounds,
                             settings=plan.settings,
                             finish=finish,
+                            score=score,
                         )
         recorded = {(run.benchmark, run.question_id): run for run in writer.finished}
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
@@ -116,6 +121,12 @@ class _Progress:
     def __call__(self, run: Trajectory) -> None:
         self._writer.write(run)
         self._count(run)
+        if run.tokens[-1].prompt == 0:
+            self._bar.write(
+                f"warning: {run.benchmark}, question {run.question_id}: longer than the model's "
+                f"context from round {sum(usage.prompt > 0 for usage in run.tokens)} on; what it "
+                "was not asked counts as unanswered"
+            )
         if run.benchmark in self._monitors:
             for drift in self._monitors[run.benchmark].add(run):
                 was, now = f"{drift.pilot:.2f}", f"{drift.live:.2f}"

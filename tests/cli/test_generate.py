@@ -100,3 +100,17 @@ def test_a_killed_run_resumes_to_the_uninterrupted_one(kill, status, tmp_path) -
     assert generate(broken, *options, "--batch-size", "4") == 0
     assert generate(whole, *options, "--batch-size", "4") == 0
     assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_a_published_file_with_a_question_longer_than_the_context(tmp_path, capsys) -> None:
+    lines = [{"question": "What is 2 + 2?", "answer": "#### 4"}]
+    lines += [{"question": "What is " + "2 + " * 300 + "2?", "answer": "#### 602"}]
+    file = tmp_path / "gsm8k.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "runs.jsonl"
+    options = ["--benchmarks", str(file), "--questions", "2", "--rounds", "1"]
+    assert generate(out, *options) == 0
+    assert "longer than the model's context from round 0 on" in capsys.readouterr().out
+    short, long = read_runs(out)
+    assert all(usage.prompt > 0 for usage in short.tokens)
+    assert long.answers == (None, None) and not any(usage.prompt for usage in long.tokens)

@@ -11,7 +11,7 @@ from flax import nnx
 
 from msjax.errors import InputError
 from msjax.generation import flax_engine
-from msjax.generation.engine import asked
+from msjax.generation.engine import REFUSED, asked
 from msjax.generation.flax_engine import FlaxEngine, FlaxSession
 from msjax.models import empty_cache, load
 
@@ -165,8 +165,19 @@ def test_context_bounds_prompts_and_completions(sampler) -> None:
     (turn,) = fits.complete(keys(0, 1))
     assert turn.usage.prompt == 508
     assert turn.usage.completion <= 4
-    with pytest.raises(InputError, match=r"conversation 1 has \d+ tokens.* is 512"):
-        sampler.start([asked("short"), asked("1" * 600)])
+
+
+def test_what_is_longer_than_the_context_is_refused_and_the_others_go_on(sampler) -> None:
+    alone = sampler.start([asked("short")])
+    (expected,) = alone.complete(keys(0, 1))
+    both = sampler.start([asked("1" * 600), asked("short")])
+    long, short = both.complete([keys(0, 1)[0], keys(0, 1)[0]])
+    assert long is REFUSED and (short.text, short.usage) == (expected.text, expected.usage)
+    # One that outgrows the context in a later round is refused from there on.
+    both.extend(["more", "1" * 600])
+    assert both.complete([None, keys(0, 1)[0]]) == [None, REFUSED]
+    both.extend([None, "short"])
+    assert both.complete([None, keys(0, 1)[0]]) == [None, REFUSED]
 
 
 def test_turns_are_kept_in_order(sampler) -> None:

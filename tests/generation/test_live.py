@@ -153,6 +153,23 @@ def test_after_an_alarm_the_rest_is_asked_for_all_rounds(tmp_path, capsys):
     assert again.alarms == monitor.alarms
 
 
+def test_confidence_is_a_share_that_rules_may_look_at(tmp_path):
+    """The same answers, scored otherwise; a rule that needs scores in [0, 1] can learn."""
+    rules = {NAME: fixed_rounds(2)}
+    plain = record_run(tmp_path / "a.jsonl", plan(count=20), rules, ScriptedEngine)
+    scored = record_run(
+        tmp_path / "b.jsonl", plan(count=20, score="confidence"), rules, ScriptedEngine
+    )
+    assert [run.answers for run in plain] == [run.answers for run in scored]
+    assert scored[0].scores == pytest.approx(np.exp(plain[0].scores))
+    learnt = {"rounds": 2, "value": 1.0, "price": 1e-4}
+    assert rule_from_pilot("belief_scores", scored, **learnt).looks
+    with pytest.raises(InputError, match="needs a score in"):
+        rule_from_pilot("belief_scores", plain, **learnt)
+    with pytest.raises(InputError, match="score is 'entropy'; choose from token_logprob, conf"):
+        record_run(tmp_path / "c.jsonl", plan(score="entropy"), rules, ScriptedEngine)
+
+
 def test_bad_input(tmp_path, capsys):
     with pytest.raises(InputError, match="pilot holds no runs"):
         RateMonitor([])
