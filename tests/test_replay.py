@@ -113,8 +113,8 @@ def test_rules_that_want_more_than_was_recorded_are_counted():
 
 
 FEW = {
-    True: ("self_consistency", "best_of_n", "asc", "certificate", "dsc"),
-    False: ("fixed", "posterior", "risk_averse", "posterior_without_n_star", "belief_changes"),
+    True: ("self_consistency", "best_of_n", "dsc"),
+    False: ("fixed", "posterior_without_n_star", "belief_changes"),
 }
 
 

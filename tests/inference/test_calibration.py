@@ -150,6 +150,7 @@ def test_the_pooled_chain_is_too_sure_of_questions_that_differ():
     assert wrong.widths["limit"] < 0.1
 
 
+@pytest.mark.slow
 def test_nuts_draws_the_exact_posterior():
     """Distribution functions of the exact posterior make its draws uniform, set by set.
 
