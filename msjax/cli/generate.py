@@ -115,7 +115,7 @@ class Generate:
         watched = self._rules(self.shadow, result) if self.shadow else {}
         monitors = {
             name: RateMonitor(runs, revisions=name not in learnt or not learnt[name].looks)
-            for name, runs in self._pilot().items()
+            for name, runs in self._pilot.items()
         }
         if learnt:
             says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
@@ -222,7 +222,7 @@ class Generate:
                 benchmark: LiveRule(posterior_rounds(plan), str(plan.optimal_rounds), False)
                 for benchmark, plan in plans.items()
             }
-        pilot = self._pilot()
+        pilot = self._pilot
         if not pilot:
             other = "--posterior FILE made by `msjax fit`, or " if name == "posterior" else ""
             raise InputError(f"rule {name!r} needs {other}--pilot FILE of labelled runs")
@@ -242,6 +242,7 @@ class Generate:
             )
         return rules
 
+    @cached_property
     def _pilot(self) -> "dict[str, list[Trajectory]]":
         """Runs of --pilot by benchmark; none without it."""
         from msjax.records import read_runs

@@ -78,7 +78,7 @@ class RateMonitor:
         self._pilot, self._live = np.zeros((2, 3, 2), dtype=int)
         self._questions = 0
         for run in pilot:
-            self._pilot += _first_chances(run)
+            self._pilot += _chances(run, first=True)
         scores = [run.scores[0] for run in pilot]
         known = [score for score in scores if score is not None]
         self._cuts = np.quantile(known, [1 / 3, 2 / 3]) if len(known) == len(scores) else None
@@ -87,9 +87,9 @@ class RateMonitor:
     def add(self, run: Trajectory) -> list[Drift]:
         """One more live run; returns the rates that it shows to have drifted."""
         self._questions += 1
-        self._live += _first_chances(run)
+        self._live += _chances(run, first=True)
         self._moves.setdefault(self._stratum(run), np.zeros((3, 2), dtype=int))
-        self._moves[self._stratum(run)] += _all_chances(run)
+        self._moves[self._stratum(run)] += _chances(run, first=False)
         found = []
         for rate, (a, b), (s, f) in zip(RATES, 1 + self._pilot, self._live, strict=True):
             log_evidence = log_evidence_against(a, b, s, f)
@@ -128,24 +128,11 @@ def log_evidence_against(a: int, b: int, successes: int, failures: int) -> float
     return float(betaln(1 + successes, 1 + failures) - either)
 
 
-def _moves(run: Trajectory) -> list[tuple[bool, bool]]:
-    return list(zip(run.correct[:-1], run.correct[1:], strict=True))
-
-
-def _first_chances(run: Trajectory) -> np.ndarray:
-    """Successes and failures [rate, 2], one trial of each rate at most."""
+def _chances(run: Trajectory, *, first: bool) -> np.ndarray:
+    """Successes and failures [rate, 2]: of every move, or of the first chance of each rate."""
     counts = np.zeros((3, 2), dtype=int)
     counts[0, 0 if run.correct[0] else 1] = 1
-    for state in (False, True):
-        after = next((now for before, now in _moves(run) if before == state), None)
-        if after is not None:
-            counts[1 + state, 0 if after != state else 1] = 1
-    return counts
-
-
-def _all_chances(run: Trajectory) -> np.ndarray:
-    counts = np.zeros((3, 2), dtype=int)
-    counts[0, 0 if run.correct[0] else 1] = 1
-    for before, now in _moves(run):
-        counts[1 + before, 0 if now != before else 1] += 1
+    for before, now in zip(run.correct[:-1], run.correct[1:], strict=True):
+        if not (first and counts[1 + before].any()):
+            counts[1 + before, 0 if now != before else 1] += 1
     return counts

@@ -47,7 +47,8 @@ class Entry:
         says: the rule in one sentence.
         make: the rule, from one setting's parameters and from what it is told of the question.
         settings: the settings in words.
-        parameters: their parameters, first axis the setting; may look at `Training`.
+        parameters: their parameters, first axis the setting, or a `msjax.replay.Grid`, which is not
+            learnt; may look at `Training`.
         default: the setting used where none is chosen.
         needs: of "answers", "scores" and "probabilities" (scores in [0, 1]), what it needs.
         told: what it is told of every question beforehand, if anything.

@@ -1,5 +1,6 @@
 """Rules for rounds of revision, by name, and what they learn from labelled questions."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -142,34 +143,33 @@ def round_rules(budget: int) -> tuple[Entry, ...]:
         )
         for name, (how, fit) in planned.items()
     }
-    return (
-        Entry(
-            "fixed",
-            "a fixed number of rounds, the last answer",
-            lambda k, _: at_most(baselines.fixed_rounds(horizon), k + 1),
-            tuple(f"{k} rounds" for k in rounds),
-            fixed(rounds),
-            len(rounds) - 1,
-            frozenset(),
-        ),
-        Entry(
-            "vote",
-            "a fixed number of rounds, the answer given most often",
-            lambda k, _: at_most(baselines.self_consistency(budget), k + 1),
-            tuple(f"{k} rounds" for k in rounds),
-            fixed(rounds),
-            len(rounds) - 1,
-            ANSWERS,
-        ),
-        Entry(
-            "highest_score",
-            "a fixed number of rounds, the answer with the highest score",
-            lambda k, _: at_most(baselines.best_score(budget), k + 1),
-            tuple(f"{k} rounds" for k in rounds),
-            fixed(rounds),
-            len(rounds) - 1,
+
+    def after(rule: StoppingRule) -> Callable[[Any, Any], StoppingRule]:
+        return lambda k, _: at_most(rule, k + 1)
+
+    returns = {
+        "fixed": ("the last answer", baselines.fixed_rounds(horizon), frozenset()),
+        "vote": ("the answer given most often", baselines.self_consistency(budget), ANSWERS),
+        "highest_score": (
+            "the answer with the highest score",
+            baselines.best_score(budget),
             SCORES,
         ),
+    }
+    after_rounds = (
+        Entry(
+            name,
+            f"a fixed number of rounds, {which}",
+            after(rule),
+            tuple(f"{k} rounds" for k in rounds),
+            fixed(rounds),
+            len(rounds) - 1,
+            needs,
+        )
+        for name, (which, rule, needs) in returns.items()
+    )
+    return (
+        *after_rounds,
         Entry(
             "until_repeated",
             "until the same answer has come so many times in a row",
