@@ -20,7 +20,7 @@ import jax
 import tyro
 from transformers import AutoTokenizer
 
-from msjax.generation.engine import asked
+from msjax.generation.engine import ask, asked
 from msjax.generation.flax_engine import FlaxEngine
 from msjax.models import checkpoint, smollm2
 
@@ -102,14 +102,11 @@ class _Ours:
             batch_size=len(prompts),
             max_new_tokens=self.new_tokens,
         )
-        session, keys = (
-            engine.start([asked(prompt) for prompt in prompts]),
-            list(jax.random.split(jax.random.key(0), len(prompts))),
-        )
+        keys = list(jax.random.split(jax.random.key(0), len(prompts)))
         start = time.perf_counter()
-        done = session.complete(keys)
+        done = ask(engine, [asked(prompt) for prompt in prompts], keys)
         elapsed = time.perf_counter() - start
-        assert all(answer and answer.usage.completion == self.new_tokens for answer in done)
+        assert all(answer.usage.completion == self.new_tokens for answer in done)
         return elapsed
 
 

@@ -133,16 +133,22 @@ def read_runs(path: Path) -> list[Trajectory]:
 class RunWriter:
     """Appends trajectories to a JSON Lines file; made by `resume`."""
 
-    def __init__(self, descriptor: int, finished: Sequence[Trajectory]) -> None:
-        self._descriptor = descriptor
+    def __init__(self, path: Path, descriptor: int, finished: Sequence[Trajectory]) -> None:
+        self._path, self._descriptor = path, descriptor
         self.finished = list(finished)
 
     def write(self, run: Trajectory) -> None:
-        """Append one trajectory and fsync it."""
+        """Append one trajectory and fsync it; raises OSError, naming the file, if it cannot."""
         data = run.model_dump_json().encode() + b"\n"
-        while data:
-            data = data[os.write(self._descriptor, data) :]
-        os.fsync(self._descriptor)
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise OSError(
+                f"{self._path}: cannot be written ({error.strerror}); {len(self.finished)} questions "
+                "are on disk, and the same command goes on from there once there is room"
+            ) from error
         self.finished.append(run)
 
 
@@ -165,7 +171,7 @@ def resume(path: Path, *, model: str, settings: dict[str, Any]) -> Iterator[RunW
         end = sum(map(len, lines))
         os.ftruncate(descriptor, end)
         os.lseek(descriptor, end, os.SEEK_SET)
-        yield RunWriter(descriptor, finished)
+        yield RunWriter(path, descriptor, finished)
     finally:
         os.close(descriptor)
 

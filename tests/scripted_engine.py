@@ -1,8 +1,10 @@
 """A model that answers what its key says, for tests of what is asked of it."""
 
+import itertools
+
 import jax
 
-from msjax.generation.engine import Completion
+from msjax.generation.engine import Completion, next_turn
 from msjax.generation.ledger import Usage
 from msjax.generation.run import RunPlan
 
@@ -12,40 +14,49 @@ class ScriptedEngine:
 
     name = "scripted"
 
-    def __init__(self, break_after: int | None = None) -> None:
+    def __init__(self, break_after: int | None = None, batch_size: int = 2) -> None:
         self.asked = 0
+        self.batch_size = batch_size
         self.break_after = break_after
         self.conversations: list[list[str]] = []
 
-    def start(self, conversations):
-        return ScriptedSession(self, conversations)
+    def converse(self, conversations) -> None:
+        waiting, live = iter(conversations), []
+        while True:
+            live += [self.begin(c) for c in itertools.islice(waiting, self.batch_size - len(live))]
+            if not live:
+                return
+            live = [one for one in live if self.goes_on(*one)]
+
+    def begin(self, conversation):
+        self.conversations.append([])
+        return conversation, self.conversations[-1], [next_turn(conversation)]
+
+    def goes_on(self, conversation, text, turns) -> bool:
+        """Answers one turn; whether there is another."""
+        turn = turns[-1]
+        text += [message["content"] for message in turn.messages]
+        if self.asked == self.break_after:
+            raise KeyboardInterrupt
+        self.asked += 1
+        answer = f"It is {int(jax.random.randint(turn.key, (), 0, 10))}."
+        text.append(answer)
+        usage = Usage(prompt=10 * len(text), cached=10 * (len(text) - 2), completion=4)
+        completion = Completion(answer, -0.25, 0.5, True, usage)
+        turns.append(next_turn(conversation, completion))
+        return turns[-1] is not None
 
 
-class ScriptedSession:
-    def __init__(self, engine: ScriptedEngine, conversations) -> None:
-        self.engine = engine
-        self.texts = [[message["content"] for message in c] for c in conversations]
-        engine.conversations += self.texts
+def talk(engine, talks):
+    """The completions that each talk, a list of turns, was answered with."""
+    heard = [[] for _ in talks]
 
-    def complete(self, keys):
-        found = []
-        for text, key in zip(self.texts, keys, strict=True):
-            if key is None:
-                found.append(None)
-                continue
-            if self.engine.asked == self.engine.break_after:
-                raise KeyboardInterrupt
-            self.engine.asked += 1
-            answer = f"It is {int(jax.random.randint(key, (), 0, 10))}."
-            text.append(answer)
-            usage = Usage(prompt=10 * len(text), cached=10 * (len(text) - 2), completion=4)
-            found.append(Completion(answer, -0.25, True, usage))
-        return found
+    def one(turns, completions):
+        for turn in turns:
+            completions.append((yield turn))
 
-    def extend(self, messages):
-        for text, message in zip(self.texts, messages, strict=True):
-            if message is not None:
-                text.append(message)
+    engine.converse(itertools.starmap(one, zip(talks, heard, strict=True)))
+    return heard
 
 
 def plan(**changes) -> RunPlan:
@@ -55,7 +66,6 @@ def plan(**changes) -> RunPlan:
         "count": 5,
         "rounds": 2,
         "seed": 4,
-        "batch_size": 2,
         "settings": {"rule": "fixed: 2", "seed": 4},
     }
     return RunPlan(**fields | changes)

@@ -13,6 +13,7 @@ from msjax.errors import InputError
 if TYPE_CHECKING:
     from msjax.generation.drift import RateMonitor
     from msjax.generation.live import LiveRule
+    from msjax.generation.scores import Scorer
     from msjax.generation.tasks import Benchmark
     from msjax.records import Trajectory
     from msjax.stopping.markovscale import RoundPlan
@@ -86,8 +87,15 @@ class Generate:
     """Most tokens per answer."""
 
     score: str = "token_logprob"
-    """Score of each answer: token_logprob (mean per token), or confidence (its exponential, which
-    lies in [0, 1], as rules that look at scores need)."""
+    """Score of each answer: token_logprob (mean per token), confidence (its exponential, which
+    lies in [0, 1], as rules that look at scores need), certainty (mean entropy, negated), or reward
+    (by --reward-model)."""
+
+    reward_server: str | None = None
+    """URL of vLLM with a reward model, for --score reward, such as http://localhost:8001."""
+
+    reward_model: str | None = None
+    """Name of the reward model, as its server calls it."""
 
     batch_size: int = 40
     """Conversations decoded together, or requests in flight; changes speed, not results."""
@@ -194,21 +202,35 @@ class Generate:
             count=self.questions,
             rounds=self.rounds,
             seed=self.seed,
-            batch_size=self.batch_size,
-            score=self.score,
             settings={
                 "rule": label,
                 "rounds": self.rounds,
                 "seed": self.seed,
                 "template": self.template,
                 "score": None if self.score == "token_logprob" else self.score,
+                "reward_model": self.reward_model,
                 "engine": None if self.server is None else "server",
                 "temperature": self.temperature,
                 "max_new_tokens": self.max_new_tokens,
             },
         )
         print(f"{out}: {label}, seed {self.seed}")
-        return record_run(out, plan, rules, load_engine, watch, self._asked)
+        return record_run(out, plan, rules, load_engine, watch, self._asked, self._scorer())
+
+    def _scorer(self) -> "Scorer":
+        from msjax.generation.scores import find_score
+
+        if self.score != "reward":
+            if self.reward_server is not None or self.reward_model is not None:
+                raise InputError(
+                    f"--reward-server and --reward-model are for --score reward, not {self.score}"
+                )
+            return find_score(self.score)
+        if self.reward_server is None or self.reward_model is None:
+            raise InputError("--score reward needs --reward-server URL and --reward-model NAME")
+        from msjax.generation.reward import RewardModel
+
+        return RewardModel(self.reward_server, self.reward_model)
 
     def _rules(self, name: str, result: dict[str, Any]) -> "dict[str, LiveRule]":
         """One rule per benchmark, from --posterior or from --pilot."""

@@ -46,6 +46,7 @@ class Benchmark:
         first_prompt: see `Template`.
         revise_prompt: see `Template`.
         system: see `Template`.
+        afresh: see `Template`.
         examples: question and answer pairs that precede every conversation as earlier turns.
         example_answer: template of the answers in `examples`; {question} and {answer} are replaced.
         same: whether an answer means the same as an earlier one, which comes first.
@@ -58,6 +59,7 @@ class Benchmark:
     first_prompt: str
     revise_prompt: str
     system: str = ""
+    afresh: bool = False
     examples: tuple[tuple[str, str], ...] = ()
     example_answer: str = "{answer}"
     same: Callable[[str, str], bool] = _same_text
@@ -69,6 +71,15 @@ class Benchmark:
 
     def conversation(self, question: Question) -> list[Message]:
         """What is said before the first answer: the system message, the examples, the question."""
+        return [*self._opening(), *asked(self.first_prompt.format(question=question.text))]
+
+    def revision(self, question: Question, answer: str | None) -> list[Message]:
+        """What is said to have the previous answer revised, with the opening if `afresh`."""
+        shown = NO_ANSWER if answer is None else answer
+        again = asked(self.revise_prompt.format(question=question.text, answer=shown))
+        return [*self._opening(), *again] if self.afresh else again
+
+    def _opening(self) -> list[Message]:
         turns: list[Message] = []
         if self.system:
             turns.append({"role": "system", "content": self.system.format()})
@@ -76,12 +87,7 @@ class Benchmark:
             turns += asked(self.first_prompt.format(question=example))
             content = self.example_answer.format(question=example, answer=answer)
             turns.append({"role": "assistant", "content": content})
-        return turns + asked(self.first_prompt.format(question=question.text))
-
-    def revision(self, question: Question, answer: str | None) -> str:
-        """The user message that asks to revise the previous answer."""
-        shown = NO_ANSWER if answer is None else answer
-        return self.revise_prompt.format(question=question.text, answer=shown)
+        return turns
 
     def read(self, completion: Completion, earlier: Sequence[str | None] = ()) -> str | None:
         """The answer of a completion, None if it has none.

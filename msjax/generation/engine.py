@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
+import jax
+
+from msjax.errors import InputError
 from msjax.generation.ledger import Usage
 
-if TYPE_CHECKING:
-    import jax
-
-__all__ = ["REFUSED", "Completion", "Engine", "Message", "Session", "asked"]
+__all__ = [
+    "REFUSED",
+    "Completion",
+    "Conversation",
+    "Engine",
+    "Message",
+    "Turn",
+    "ask",
+    "asked",
+    "next_turn",
+]
 
 
 class Message(TypedDict):
@@ -34,62 +44,93 @@ class Completion:
         text: the completion without its end token.
         token_logprob: mean natural log-probability per completion token, end token included,
             under the model's own distribution; NaN when unknown.
+        entropy: mean entropy in nats of the model's own distribution over the next token, over the
+            same tokens; NaN when unknown.
         finished: False when it was cut at the limit of new tokens.
         usage: tokens of the request.
     """
 
     text: str
     token_logprob: float
+    entropy: float
     finished: bool
     usage: Usage
 
 
-REFUSED = Completion("", float("nan"), False, Usage(prompt=0, cached=0, completion=0))
+REFUSED = Completion("", float("nan"), float("nan"), False, Usage(prompt=0, cached=0, completion=0))
 """What a conversation gets that is longer than the model's context: nothing was computed."""
 
 
-class Session(Protocol):
-    """Conversations that advance together; user and assistant take turns in each."""
+class Turn(NamedTuple):
+    """What a conversation asks the model next.
 
-    def complete(self, keys: Sequence[jax.Array | None]) -> list[Completion | None]:
-        """Samples the assistant's next turn in every conversation that goes on.
+    Attributes:
+        messages: what is said, a user message last; appended to what was said before.
+        key: typed key of all that is sampled in answer.
+        afresh: whether what was said before is dropped instead.
+    """
 
-        Args:
-            keys: one typed key per conversation, in the order of `Engine.start`; None finishes
-                that conversation for good.
+    messages: Sequence[Message]
+    key: jax.Array
+    afresh: bool = False
 
-        Returns:
-            One completion per conversation, None for the finished ones and `REFUSED` for those
-            that are longer than the model's context, in this round and in all later ones.
 
-        Raises:
-            InputError: wrong number of keys, or a key for a conversation that is finished or
-                waits for a user message.
-        """
-        ...
+Conversation = Generator[Turn, Completion | None, None]
+"""Asks by yielding turns, is sent a completion for each, and is over when it returns.
 
-    def extend(self, messages: Sequence[str | None]) -> None:
-        """Appends a user message to every conversation that goes on; None appends nothing.
-
-        Raises:
-            InputError: wrong number of messages, or a message for a conversation that is finished
-                or waits for a completion.
-        """
-        ...
+Between a completion and the next turn it may decide anything, so that stopping rules live here.
+"""
 
 
 class Engine(Protocol):
-    """Starts conversations; how completions are sampled is settled when it is constructed."""
+    """Carries on conversations; how completions are sampled is settled when it is constructed."""
 
     @property
     def name(self) -> str:
         """The model's name, as records show it."""
         ...
 
-    def start(self, conversations: Sequence[Sequence[Message]]) -> Session:
-        """Opens conversations, each with what has been said so far; a user message comes last.
+    def converse(self, conversations: Iterable[Conversation]) -> None:
+        """Carries on all conversations until they are over.
+
+        They are begun in the order given, as soon as there is room, and advance independently: one
+        that is over makes room at once. What is sampled depends on a turn's key and on what was
+        said, on nothing else (beyond float rounding). A turn that is longer than the model's
+        context is answered by `REFUSED`, as are all later ones of that conversation until it
+        begins afresh. If an exception ends this, the conversations under way are closed.
 
         Raises:
-            InputError: a conversation that does not end with a user message.
+            InputError: a turn that does not end with a user message.
         """
         ...
+
+
+def ask(
+    engine: Engine, conversations: Sequence[Sequence[Message]], keys: Sequence[jax.Array]
+) -> list[Completion]:
+    """One completion per conversation, in their order; see `Engine.converse`."""
+    found: dict[int, Completion] = {}
+
+    def one(index: int, turn: Turn) -> Conversation:
+        completion = yield turn
+        assert completion is not None
+        found[index] = completion
+
+    turns = [Turn(messages, key) for messages, key in zip(conversations, keys, strict=True)]
+    engine.converse(one(index, turn) for index, turn in enumerate(turns))
+    return [found[index] for index in range(len(turns))]
+
+
+def next_turn(conversation: Conversation, completion: Completion | None = None) -> Turn | None:
+    """What the conversation asks in answer to a completion (None begins it); None: it is over.
+
+    Raises:
+        InputError: the turn does not end with a user message.
+    """
+    try:
+        turn = conversation.send(completion)
+    except StopIteration:
+        return None
+    if not turn.messages or turn.messages[-1]["role"] != "user":
+        raise InputError("a turn must end with a user message; put one last in its messages")
+    return turn

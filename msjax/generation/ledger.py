@@ -9,7 +9,8 @@ class Usage(BaseModel):
     """Tokens of one completion request.
 
     `prompt` is every token the model was conditioned on, `cached` the part of it that was read
-    from the KV cache, `completion` the tokens sampled. All in tokens.
+    from the KV cache, `completion` the tokens sampled, `verifier` what another model read to score
+    the answer. All in tokens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -17,6 +18,7 @@ class Usage(BaseModel):
     prompt: NonNegativeInt
     cached: NonNegativeInt
     completion: NonNegativeInt
+    verifier: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _cached_is_part_of_prompt(self) -> "Usage":
@@ -26,18 +28,19 @@ class Usage(BaseModel):
 
     @property
     def computed(self) -> int:
-        """Tokens the model had to process: uncached prompt + completion.
+        """Tokens that had to be processed: uncached prompt + completion + verifier.
 
         This is the count that prices, savings and plots of msjax use unless they say otherwise.
         """
-        return self.prompt - self.cached + self.completion
+        return self.prompt - self.cached + self.completion + self.verifier
 
 
 def total(usages: Iterable[Usage]) -> Usage:
     """Sum of accounts, category by category."""
-    prompt = cached = completion = 0
-    for usage in usages:
-        prompt += usage.prompt
-        cached += usage.cached
-        completion += usage.completion
-    return Usage(prompt=prompt, cached=cached, completion=completion)
+    found = list(usages)
+    return Usage(
+        prompt=sum(usage.prompt for usage in found),
+        cached=sum(usage.cached for usage in found),
+        completion=sum(usage.completion for usage in found),
+        verifier=sum(usage.verifier for usage in found),
+    )

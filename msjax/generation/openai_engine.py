@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, TypeVar
@@ -17,23 +18,14 @@ import jax
 from pydantic import BaseModel, Field, ValidationError
 
 from msjax.errors import InputError, ServerError
-from msjax.generation.engine import REFUSED, Completion, Message, asked
+from msjax.generation.engine import REFUSED, Completion, Conversation, Message, next_turn
 from msjax.generation.ledger import Usage
+from msjax.generation.server import FIRST_ANSWER, Server, openai
 from msjax.models.decode import Sampling
 
-try:
-    import openai
-except ImportError as missing:
-    raise InputError(
-        "served models need the package openai; pip install 'msjax[served]'"
-    ) from missing
-
-__all__ = ["OpenAIEngine", "OpenAISession", "ParallelSamples", "RequestCounts"]
+__all__ = ["OpenAIEngine", "ParallelSamples", "RequestCounts"]
 
 _T = TypeVar("_T")
-_Shape = TypeVar("_Shape", bound=BaseModel)
-_FIRST_ANSWER = 10.0  # seconds a server may take to accept a connection or to list its models
-_SHOWN = 300  # characters of an answer that error messages show
 _TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum model length", re.IGNORECASE)
 
 
@@ -79,20 +71,14 @@ class OpenAIEngine:
     A server that reports no cached tokens is taken to have cached none, so that `Usage.computed`
     is then an upper bound. Log-probabilities are the server's own, NaN where it gives none.
 
-    Connection errors, timeouts, 408, 409, 429 and 5xx are tried again: after what the server's
-    Retry-After says (up to two minutes), else after 0.5 s, 1 s, ... up to 8 s, less a random
-    quarter.
-
     Args:
         base_url: of the server's API, as a rule ending in /v1.
         model: what the server calls the model; records show this name.
-        api_key: for servers that ask for one.
+        api_key, timeout, max_retries: see `Server`.
         concurrency: most requests in flight.
         max_new_tokens: most tokens per completion, the end token included.
         temperature: of sampling; 0 takes the most probable token.
         top_p: nucleus of sampling; None keeps every token.
-        timeout: seconds a completion may take, once its request is sent.
-        max_retries: most further tries of one request.
 
     Attributes:
         requests: counts of the requests so far.
@@ -115,41 +101,62 @@ class OpenAIEngine:
         timeout: float = 600.0,
         max_retries: int = 5,
     ):
-        if not base_url.startswith(("http://", "https://")):
-            raise InputError(f"base_url is {base_url!r}; it must begin with http:// or https://")
-        for setting, value, least in (
-            ("concurrency", concurrency, 1),
-            ("max_new_tokens", max_new_tokens, 1),
-            ("max_retries", max_retries, 0),
-        ):
-            if value < least:
-                raise InputError(f"{setting} is {value}; it must be at least {least}")
-        if not timeout > 0:
-            raise InputError(f"timeout is {timeout}; it must be more than 0 seconds")
+        for setting, value in (("concurrency", concurrency), ("max_new_tokens", max_new_tokens)):
+            if value < 1:
+                raise InputError(f"{setting} is {value}; it must be at least 1")
         self.name = model
-        self.base_url = base_url
         self.concurrency = concurrency
         self.max_new_tokens = max_new_tokens
         self.sampling = Sampling(temperature, top_p)
-        self.timeout = timeout
-        self.max_retries = max_retries
         self.requests = RequestCounts()
-        self._api_key = api_key
+        self._server = Server(base_url, api_key=api_key, timeout=timeout, max_retries=max_retries)
         _wait(self._check_model())
 
-    def start(self, conversations: Sequence[Sequence[Message]]) -> OpenAISession:
-        """Opens conversations; see `engine.Engine.start`.
+    def converse(self, conversations: Iterable[Conversation]) -> None:
+        """Carries on all conversations until they are over; see `engine.Engine.converse`.
 
-        How many tokens a conversation has is known to the server alone. One that is longer than
-        the model's context is answered by the empty, unfinished completion at no tokens, in this
-        round and in all later ones, and the others go on.
+        How many tokens a turn has is known to the server alone: one that it refuses as too long is
+        answered by `REFUSED`, at no tokens.
 
         Raises:
-            InputError: a conversation that does not end with a user message.
+            InputError: a turn that does not end with a user message, or a request that the server
+                refuses.
+            ServerError: a request failed for good; those in flight are cancelled.
         """
-        for index, messages in enumerate(conversations):
-            _check_asks(f"conversation {index}", messages)
-        return OpenAISession(self, [_Conversation(list(messages)) for messages in conversations])
+        _wait(self._converse(iter(conversations)))
+
+    async def _converse(self, waiting: Iterator[Conversation]) -> None:
+        slots = asyncio.Semaphore(self.concurrency)
+        async with self._server.client() as client:
+            tasks = [
+                asyncio.create_task(self._carry_on(client, slots, waiting))
+                for _ in range(self.concurrency)
+            ]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _carry_on(
+        self,
+        client: openai.AsyncOpenAI,
+        slots: asyncio.Semaphore,
+        waiting: Iterator[Conversation],
+    ) -> None:
+        """One conversation after the other, until none waits any more."""
+        for conversation in waiting:
+            with closing(conversation):
+                said: list[Message] = []
+                completion: Completion | None = None
+                while (turn := next_turn(conversation, completion)) is not None:
+                    if turn.afresh:
+                        said, completion = [], None
+                    said += turn.messages
+                    if completion is not REFUSED:
+                        completion = await self._ask(client, slots, said, _seed(turn.key))
+                    said.append({"role": "assistant", "content": completion.text})
 
     def sample_until(
         self,
@@ -162,7 +169,7 @@ class OpenAIEngine:
         The rule sees answers in the order of the keys, not of arrival: it decides as if they had
         been sampled one after the other, whereas short answers would otherwise come first and
         count for more than they should. An answer that is late delays the decision. One that does
-        not fit the model's context is empty and unfinished, as in `start`.
+        not fit the model's context is `REFUSED`.
 
         Args:
             conversation: what was said so far; a user message comes last.
@@ -174,7 +181,8 @@ class OpenAIEngine:
                 request.
             ServerError: a request failed for good.
         """
-        _check_asks("conversation", conversation)
+        if not conversation or conversation[-1]["role"] != "user":
+            raise InputError("conversation must end with a user message")
         before = self.requests.cancelled
         seen, surplus = _wait(self._collect([conversation] * len(keys), keys, stop))
         return ParallelSamples(seen, surplus, self.requests.cancelled - before)
@@ -188,7 +196,7 @@ class OpenAIEngine:
         """Completions in order until `stop`, and those that had arrived out of their turn."""
         slots = asyncio.Semaphore(self.concurrency)
         seen: list[Completion] = []
-        async with self._client() as client:
+        async with self._server.client() as client:
             tasks = [
                 asyncio.create_task(self._ask(client, slots, messages, _seed(key)))
                 for messages, key in zip(conversations, keys, strict=True)
@@ -239,12 +247,12 @@ class OpenAIEngine:
             return self._completion(raw.text)
 
     def _completion(self, body: str) -> Completion:
-        reply = self._parsed(_Reply, body)
+        reply = self._server.parsed(_Reply, body)
         choice, reported = reply.choices[0], reply.usage
         if reported is None:
             raise ServerError(
-                f"{self.base_url} reports no usage, so that the cost of its answers is unknown; "
-                "use a server that fills the field usage"
+                f"{self._server.base_url} reports no usage, so that the cost of its answers is "
+                "unknown; use a server that fills the field usage"
             )
         details = reported.prompt_tokens_details
         try:
@@ -256,157 +264,37 @@ class OpenAIEngine:
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise ServerError(
-                f"{self.base_url} reports a usage that cannot be ({reason}); use another version "
-                "of the server"
+                f"{self._server.base_url} reports a usage that cannot be ({reason}); use another "
+                "version of the server"
             ) from error
         tokens = (choice.logprobs and choice.logprobs.content) or []
         logprob = fmean(token.logprob for token in tokens) if tokens else float("nan")
         return Completion(
-            choice.message.content or "", logprob, choice.finish_reason == "stop", usage
+            choice.message.content or "",
+            logprob,
+            float("nan"),
+            choice.finish_reason == "stop",
+            usage,
         )
 
     async def _check_model(self) -> None:
         try:
-            async with self._client() as client:
-                once = client.with_options(max_retries=0, timeout=_FIRST_ANSWER)
+            async with self._server.client() as client:
+                once = client.with_options(max_retries=0, timeout=FIRST_ANSWER)
                 raw = await once.models.with_raw_response.list()
         except openai.APIError as error:
             raise self._failure(error) from error
-        served = [model.id for model in self._parsed(_Models, raw.text).data]
+        served = [model.id for model in self._server.parsed(_Models, raw.text).data]
         # `transformers serve` lists its download cache, where a local folder does not show.
         if served and self.name not in served:
             raise InputError(
-                f"model {self.name!r} is not served at {self.base_url}; "
+                f"model {self.name!r} is not served at {self._server.base_url}; "
                 f"served are {', '.join(served)}"
             )
 
-    def _client(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(
-            base_url=self.base_url,
-            api_key=self._api_key,
-            timeout=openai.Timeout(self.timeout, connect=min(self.timeout, _FIRST_ANSWER)),
-            max_retries=self.max_retries,
-        )
-
-    def _parsed(self, shape: type[_Shape], body: str) -> _Shape:
-        try:
-            return shape.model_validate_json(body)
-        except ValidationError as error:
-            raise ServerError(
-                f"{self.base_url} answered {body[:_SHOWN]!r}, which is not OpenAI's chat protocol "
-                f"({error.errors()[0]['msg']}); correct base_url, which as a rule ends in /v1"
-            ) from error
-
     def _failure(self, error: openai.APIError) -> InputError | ServerError:
-        """What to tell the user of an error that is still there after all retries."""
-        if isinstance(error, openai.APITimeoutError):
-            return ServerError(
-                f"{self.base_url} did not answer in time ({_FIRST_ANSWER:g} seconds to connect or "
-                f"to list its models, timeout = {self.timeout:g} seconds per completion); raise "
-                f"timeout, lower concurrency (now {self.concurrency}) or lower max_new_tokens"
-            )
-        if isinstance(error, openai.APIStatusError):
-            words = f"{error.status_code} {error.response.text[:_SHOWN]!r}"
-            if error.status_code in (408, 409, 429) or error.status_code >= 500:
-                return ServerError(
-                    f"{self.base_url} failed: {words}; wait until it is ready, lower concurrency "
-                    f"(now {self.concurrency}) or raise max_retries (now {self.max_retries})"
-                )
-            return InputError(
-                f"{self.base_url} refused a request for model {self.name!r}: {words}; correct "
-                "base_url, which as a rule ends in /v1, the model or the api_key"
-            )
-        return ServerError(
-            f"no server answers at {self.base_url} ({error.__cause__ or error}); start it there "
-            "or correct base_url"
-        )
-
-
-@dataclass
-class _Conversation:
-    messages: list[Message]
-    turn: Completion | None = None  # the assistant's latest
-    finished: bool = False
-
-    @property
-    def awaits_completion(self) -> bool:
-        return not self.finished and self.messages[-1]["role"] == "user"
-
-    @property
-    def refused(self) -> bool:
-        return self.turn is REFUSED
-
-
-class OpenAISession:
-    """Conversations on one `OpenAIEngine`; see `engine.Session`."""
-
-    def __init__(self, engine: OpenAIEngine, conversations: list[_Conversation]):
-        self._engine = engine
-        self._conversations = conversations
-
-    def complete(self, keys: Sequence[jax.Array | None]) -> list[Completion | None]:
-        """Samples the assistant's next turn; see `engine.Session.complete`.
-
-        Raises:
-            InputError: wrong number of keys, a key for a conversation that is finished or waits
-                for a user message, or a request that the server refuses.
-            ServerError: a request failed for good; the others of this round are cancelled.
-        """
-        self._check_count("keys", len(keys))
-        for index, (key, conversation) in enumerate(zip(keys, self._conversations, strict=True)):
-            if key is not None and not conversation.awaits_completion:
-                raise InputError(
-                    f"key {index} is for a conversation that is finished or waits for a user "
-                    "message; make it None"
-                )
-            conversation.finished = key is None
-        going = [
-            (conversation, key)
-            for conversation, key in zip(self._conversations, keys, strict=True)
-            if key is not None and not conversation.refused
-        ]
-        conversations = [conversation.messages for conversation, _ in going]
-        found, _ = _wait(
-            self._engine._collect(conversations, [key for _, key in going], lambda seen: False)
-        )
-        for (conversation, _), completion in zip(going, found, strict=True):
-            conversation.turn = completion
-        turns = [None if c.finished else c.turn for c in self._conversations]
-        for conversation, turn in zip(self._conversations, turns, strict=True):
-            if turn is not None:
-                conversation.messages.append({"role": "assistant", "content": turn.text})
-        return turns
-
-    def extend(self, messages: Sequence[str | None]) -> None:
-        """Appends a user message where one is given; see `engine.Session.extend`.
-
-        Raises:
-            InputError: wrong number of messages, or a message for a conversation that is finished
-                or waits for a completion.
-        """
-        self._check_count("messages", len(messages))
-        pairs = list(zip(self._conversations, messages, strict=True))
-        for index, (conversation, message) in enumerate(pairs):
-            if message is not None and (conversation.finished or conversation.awaits_completion):
-                raise InputError(
-                    f"message {index} is for a conversation that is finished or waits for a "
-                    "completion; make it None"
-                )
-        for conversation, message in pairs:
-            if message is not None:
-                conversation.messages += asked(message)
-
-    def _check_count(self, field: str, count: int) -> None:
-        if count != len(self._conversations):
-            raise InputError(
-                f"{field} has {count} entries; give one for each of the "
-                f"{len(self._conversations)} conversations"
-            )
-
-
-def _check_asks(name: str, messages: Sequence[Message]) -> None:
-    if not messages or messages[-1]["role"] != "user":
-        raise InputError(f"{name} must end with a user message")
+        relief = f"lower concurrency (now {self.concurrency}) or max_new_tokens"
+        return self._server.failure(error, self.name, relief)
 
 
 def _seed(key: jax.Array) -> int:

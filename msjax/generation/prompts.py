@@ -9,6 +9,7 @@ import string
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from msjax.errors import InputError
 
@@ -33,6 +34,7 @@ class Template:
         revise_prompt: every later user message; may have {question} and {answer}, the answer
             extracted from the previous completion.
         system: the system message; empty: none is sent.
+        afresh: whether every revision is a conversation anew rather than one more turn.
 
     Raises:
         InputError: a placeholder that is unknown or missing, or a single brace.
@@ -41,14 +43,16 @@ class Template:
     first_prompt: str
     revise_prompt: str
     system: str = ""
+    afresh: bool = False
 
     def __post_init__(self) -> None:
         for name, known in _PLACEHOLDERS.items():
             _check_placeholders(name, getattr(self, name), known)
-        if "{question}" not in self.first_prompt:
-            raise InputError(
-                f"first_prompt is {self.first_prompt!r}, which never asks; put {{question}} in it"
-            )
+        begins = ("first_prompt", "revise_prompt") if self.afresh else ("first_prompt",)
+        for name in begins:
+            prompt = getattr(self, name)
+            if "{question}" not in prompt:
+                raise InputError(f"{name} is {prompt!r}, which never asks; put {{question}} in it")
 
 
 def _check_placeholders(name: str, text: str, known: tuple[str, ...]) -> None:
@@ -83,6 +87,7 @@ TEMPLATES = {
             "{question}\n\nAn earlier attempt arrived at: {answer}\n\nSolve the question anew, "
             "step by step, then " + _BOXED
         ),
+        afresh=True,
     ),
     "critique": Template(
         first_prompt="{question}\n\nReason step by step, then " + _BOXED,
@@ -96,20 +101,21 @@ TEMPLATES = {
 """Templates by name, in our own words.
 
 reconsider shows the previous answer and asks to think again (MarkovScale); step-by-step asks for
-reasoning and a boxed answer, and shows only the previous answer when it asks again (OptScale's
-MR-Thinking; its first prompt is also what OptPO samples from); critique asks for criticism first.
-Conversations keep their earlier turns, whereas OptScale sends each revision as a conversation anew.
+reasoning and a boxed answer, and asks again in a conversation anew that shows only the previous
+answer (OptScale's MR-Thinking; its first prompt is also what OptPO samples from); critique asks for
+criticism first. All but step-by-step keep the earlier turns.
 """
 
 
 def find_template(name_or_path: str | Path) -> Template:
     """A template by name, or from a TOML or JSON file.
 
-    A file has the fields first_prompt and revise_prompt, and maybe system, all text.
+    A file has the fields first_prompt and revise_prompt, and maybe system, all text, and maybe
+    afresh, true or false.
 
     Raises:
         InputError: an unknown name, a file that cannot be read, an unknown or missing field, a
-            field that is not text, or a bad placeholder.
+            field of another type, or a bad placeholder.
     """
     path = Path(name_or_path)
     if path.suffix.lower() not in (".toml", ".json"):
@@ -124,7 +130,10 @@ def find_template(name_or_path: str | Path) -> Template:
     for name, value in found.items():
         if name not in names:
             raise InputError(f"{path}: field {name!r} is unknown; known are {', '.join(names)}")
-        if not isinstance(value, str):
+        if name == "afresh":
+            if not isinstance(value, bool):
+                raise InputError(f"{path}: afresh is {value!r}; write true or false")
+        elif not isinstance(value, str):
             raise InputError(f"{path}: {name} is {value!r}; write it as text, in quotes")
     for name in ("first_prompt", "revise_prompt"):
         if name not in found:
@@ -135,7 +144,7 @@ def find_template(name_or_path: str | Path) -> Template:
         raise InputError(f"{path}: {error}") from None
 
 
-def _read_fields(path: Path) -> dict[str, str]:
+def _read_fields(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         found = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)

@@ -2,39 +2,18 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from msjax.answers import answer_ids
-from msjax.errors import InputError
-from msjax.generation.engine import Completion, Engine
+from msjax.generation.engine import Completion, Conversation, Turn
+from msjax.generation.ledger import Usage
 from msjax.generation.scores import Scorer, token_logprob
 from msjax.generation.tasks import Benchmark, Question
-from msjax.records import StopReason, Trajectory
+from msjax.records import Trajectory
 from msjax.stopping.protocol import Observation, StoppingRule
-
-
-@dataclass
-class _Chain:
-    """One question under way."""
-
-    question: Question
-    key: jax.Array
-    completions: list[Completion] = field(default_factory=list)
-    answers: list[str | None] = field(default_factory=list)
-    correct: list[bool] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    stop_reason: StopReason | None = None
-
-    def record(self, benchmark: Benchmark, score: Scorer, completion: Completion) -> None:
-        answer = benchmark.read(completion, self.answers)
-        self.completions.append(completion)
-        self.answers.append(answer)
-        self.correct.append(self.question.verify(answer))
-        self.scores.append(score(completion))
 
 
 def question_key(seed: int, benchmark: str, question_id: str) -> jax.Array:
@@ -46,58 +25,76 @@ def question_key(seed: int, benchmark: str, question_id: str) -> jax.Array:
 
 
 def refine(
-    engine: Engine,
     benchmark: Benchmark,
-    questions: Sequence[Question],
+    question: Question,
     rule: StoppingRule,
     *,
+    model: str,
     seed: int,
     rounds: int,
     settings: dict[str, str | int | float | None],
     finish: Callable[[Trajectory], None],
     score: Scorer = token_logprob,
-) -> None:
-    """Refine the questions of one batch, handing each trajectory to `finish` once it has stopped.
+) -> Conversation:
+    """One question's conversation, for `Engine.converse`; its trajectory goes to `finish`.
 
     Args:
-        engine: who answers.
         benchmark: the prompts.
-        questions: all of `benchmark`; they advance together.
-        rule: decides per question, never sees a label; it is vmapped and jitted.
+        question: one of `benchmark`.
+        rule: decides after every answer and never sees a label; best with a jitted `update`.
+        model: name of the model, for the record.
         seed: of all sampling.
-        rounds: most refinement rounds per question (the budget).
-        settings: recorded with every trajectory.
-        finish: called as soon as a question stops, in the order in which they stop.
+        rounds: most refinement rounds (the budget).
+        settings: recorded with the trajectory.
+        finish: called once, when the question stops.
         score: scores each answer, for the rule and for the record.
-
-    Raises:
-        InputError: rounds is negative.
     """
-    if rounds < 0:
-        raise InputError(f"rounds = {rounds}: must be 0 or more")
-    chains = [_Chain(q, question_key(seed, q.benchmark, q.id)) for q in questions]
-    update = jax.jit(jax.vmap(rule.update))
-    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(chains)), rule.init())
-    session = engine.start([benchmark.conversation(question) for question in questions])
+    key = question_key(seed, question.benchmark, question.id)
+    completions: list[Completion] = []
+    answers: list[str | None] = []
+    correct: list[bool] = []
+    scores: list[float] = []
+    usages: list[Usage] = []
+    state, messages = rule.init(), benchmark.conversation(question)
     for round_ in range(rounds + 1):
-        keys = [None if c.stop_reason else jax.random.fold_in(c.key, round_) for c in chains]
-        for chain, completion in zip(chains, session.complete(keys), strict=True):
-            if completion is not None:
-                chain.record(benchmark, score, completion)
-        state, decision = update(state, _observe(chains))
-        says = zip(np.asarray(decision.stop), np.asarray(decision.answer_id), strict=True)
-        for chain, (stop, answer_id) in zip(chains, says, strict=True):
-            if not chain.stop_reason and (stop or round_ == rounds):
-                chain.stop_reason = "rule" if stop else "budget"
-                finish(_trajectory(chain, int(answer_id), engine.name, seed, settings))
-        if all(chain.stop_reason for chain in chains):
-            break
-        session.extend(
-            [
-                None if c.stop_reason else benchmark.revision(c.question, c.answers[-1])
-                for c in chains
-            ]
+        completion = yield Turn(messages, jax.random.fold_in(key, round_), benchmark.afresh)
+        assert completion is not None
+        answer = benchmark.read(completion, answers)
+        completions.append(completion)
+        answers.append(answer)
+        correct.append(question.verify(answer))
+        found = score(question, completion)
+        scores.append(found.value)
+        usages.append(completion.usage.model_copy(update={"verifier": found.tokens}))
+        seen = Observation(
+            jnp.int32(answer_ids(answers)[-1]),
+            jnp.float32(scores[-1]),
+            jnp.float32(usages[-1].computed),
         )
+        state, decision = rule.update(state, seen)
+        if decision.stop or round_ == rounds:
+            break
+        messages = benchmark.revision(question, answer)
+    finish(
+        Trajectory(
+            model=model,
+            benchmark=question.benchmark,
+            question_id=question.id,
+            protocol="sequential",
+            question=question.text,
+            gold=question.gold,
+            answers=tuple(answers),
+            correct=tuple(correct),
+            scores=tuple(None if np.isnan(s) else s for s in scores),
+            tokens=tuple(usages),
+            completions=tuple(one.text for one in completions),
+            stop_reason="rule" if decision.stop else "budget",
+            censored=False,
+            key=f"{seed}/{question.benchmark}/{question.id}",
+            settings=settings,
+            returned=returned_round(answers, int(decision.answer_id)),
+        )
+    )
 
 
 def returned_round(answers: Sequence[str | None], answer_id: int) -> int:
@@ -105,40 +102,3 @@ def returned_round(answers: Sequence[str | None], answer_id: int) -> int:
     ids = answer_ids(answers)
     last = len(ids) - 1
     return last - ids[::-1].index(answer_id) if answer_id in ids else last
-
-
-def _observe(chains: Sequence[_Chain]) -> Observation:
-    """The latest answer of every question; finished ones repeat theirs, which nobody reads."""
-    return Observation(
-        answer_id=jnp.asarray([answer_ids(c.answers)[-1] for c in chains], jnp.int32),
-        score=jnp.asarray([c.scores[-1] for c in chains], jnp.float32),
-        tokens=jnp.asarray([c.completions[-1].usage.computed for c in chains], jnp.float32),
-    )
-
-
-def _trajectory(
-    chain: _Chain,
-    answer_id: int,
-    model: str,
-    seed: int,
-    settings: dict[str, str | int | float | None],
-) -> Trajectory:
-    assert chain.stop_reason is not None
-    return Trajectory(
-        model=model,
-        benchmark=chain.question.benchmark,
-        question_id=chain.question.id,
-        protocol="sequential",
-        question=chain.question.text,
-        gold=chain.question.gold,
-        answers=tuple(chain.answers),
-        correct=tuple(chain.correct),
-        scores=tuple(None if np.isnan(s) else s for s in chain.scores),
-        tokens=tuple(c.usage for c in chain.completions),
-        completions=tuple(c.text for c in chain.completions),
-        stop_reason=chain.stop_reason,
-        censored=False,
-        key=f"{seed}/{chain.question.benchmark}/{chain.question.id}",
-        settings=settings,
-        returned=returned_round(chain.answers, answer_id),
-    )

@@ -1,16 +1,17 @@
-"""A recorded run: what is left to ask is asked in batches, what is finished is on disk."""
+"""A recorded run: what is left to ask is asked, what is finished is on disk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 from tqdm import tqdm
 
 from msjax.errors import InputError
 from msjax.generation.drift import RateMonitor
-from msjax.generation.engine import Engine
+from msjax.generation.engine import Conversation, Engine
 from msjax.generation.refine import refine
-from msjax.generation.scores import find_score
+from msjax.generation.scores import Scorer, token_logprob
 from msjax.generation.tasks import BENCHMARKS, Benchmark
 from msjax.records import RunWriter, Trajectory, resume
 from msjax.stopping.baselines import fixed_rounds
@@ -26,9 +27,7 @@ class RunPlan:
         start, count: questions start .. start + count - 1 of each benchmark.
         rounds: most refinement rounds per question.
         seed: of all sampling.
-        batch_size: questions that advance together.
         settings: what every line of the file must have been recorded with.
-        score: name of the score of each answer, of `msjax.generation.scores.SCORES`.
     """
 
     model: str
@@ -36,9 +35,7 @@ class RunPlan:
     count: int
     rounds: int
     seed: int
-    batch_size: int
     settings: dict[str, str | int | float | None]
-    score: str = "token_logprob"
 
 
 def record_run(
@@ -48,6 +45,7 @@ def record_run(
     load_engine: Callable[[], Engine],
     watch: Mapping[str, RateMonitor] | None = None,
     benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
+    score: Scorer = token_logprob,
 ) -> list[Trajectory]:
     """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
 
@@ -61,7 +59,7 @@ def record_run(
 
     Raises:
         InputError: no benchmark, an unknown one, one with too few questions, count < 1, start < 0,
-            or a file recorded with other settings.
+            rounds < 0, or a file recorded with other settings.
     """
     if not rules:
         raise InputError(f"no benchmark was named; known are {', '.join(benchmarks)}")
@@ -69,7 +67,8 @@ def record_run(
         raise InputError(f"questions = {plan.count}: ask at least 1 question per benchmark")
     if plan.start < 0:
         raise InputError(f"start = {plan.start}: must be 0 or more")
-    score = find_score(plan.score)
+    if plan.rounds < 0:
+        raise InputError(f"rounds = {plan.rounds}: must be 0 or more")
     wanted = {}
     for name in rules:
         if name not in benchmarks:
@@ -91,22 +90,32 @@ def record_run(
             engine = load_engine()
             with tqdm(total=total, initial=total - left, unit="question", desc=path.name) as bar:
                 finish = _Progress(writer, bar, monitors)
-                for name, questions in todo.items():
-                    for first in range(0, len(questions), plan.batch_size):
-                        drifted = name in monitors and bool(monitors[name].alarms)
-                        refine(
-                            engine,
-                            benchmarks[name],
-                            questions[first : first + plan.batch_size],
-                            fixed_rounds(plan.rounds) if drifted else rules[name],
-                            seed=plan.seed,
-                            rounds=plan.rounds,
-                            settings=plan.settings,
-                            finish=finish,
-                            score=score,
-                        )
+                all_rounds = _jitted(fixed_rounds(plan.rounds))
+                stepped = {name: _jitted(rule) for name, rule in rules.items()}
+
+                def conversations() -> Iterator[Conversation]:
+                    for name, questions in todo.items():
+                        for question in questions:
+                            drifted = name in monitors and bool(monitors[name].alarms)
+                            yield refine(
+                                benchmarks[name],
+                                question,
+                                all_rounds if drifted else stepped[name],
+                                model=engine.name,
+                                seed=plan.seed,
+                                rounds=plan.rounds,
+                                settings=plan.settings,
+                                finish=finish,
+                                score=score,
+                            )
+
+                engine.converse(conversations())
         recorded = {(run.benchmark, run.question_id): run for run in writer.finished}
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
+
+
+def _jitted(rule: StoppingRule) -> StoppingRule:
+    return rule._replace(update=jax.jit(rule.update))
 
 
 class _Progress:

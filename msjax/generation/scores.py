@@ -1,28 +1,52 @@
-"""Scores of answers that cost nothing: what the model's own probabilities say."""
+"""Scores of answers: what the model's own probabilities say, or what another model says."""
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from msjax.errors import InputError
+from msjax.generation.benchmark import Question
 from msjax.generation.engine import Completion
 
-__all__ = ["SCORES", "Scorer", "find_score"]
-
-Scorer = Callable[[Completion], float]
-"""A score of a completion, NaN if there is none. Whatever it costs is to be in its `usage`."""
+__all__ = ["SCORES", "Score", "Scorer", "find_score"]
 
 
-def token_logprob(completion: Completion) -> float:
+class Score(NamedTuple):
+    """A score and its cost.
+
+    Attributes:
+        value: larger is better; NaN if there is none.
+        tokens: that a verifier computed for it.
+    """
+
+    value: float
+    tokens: int = 0
+
+
+Scorer = Callable[[Question, Completion], Score]
+"""Scores a completion."""
+
+
+def token_logprob(_: Question, completion: Completion) -> Score:
     """Mean natural log-probability per token, <= 0."""
-    return completion.token_logprob
+    return Score(completion.token_logprob)
 
 
-def confidence(completion: Completion) -> float:
+def confidence(_: Question, completion: Completion) -> Score:
     """Geometric mean of the tokens' probabilities, in [0, 1], as rules that see scores need."""
-    return math.exp(completion.token_logprob)
+    return Score(math.exp(completion.token_logprob))
 
 
-SCORES: dict[str, Scorer] = {"token_logprob": token_logprob, "confidence": confidence}
+def certainty(_: Question, completion: Completion) -> Score:
+    """Mean entropy of the next token's distribution in nats, negated, <= 0: larger is surer."""
+    return Score(-completion.entropy)
+
+
+SCORES: dict[str, Scorer] = {
+    "token_logprob": token_logprob,
+    "confidence": confidence,
+    "certainty": certainty,
+}
 """Scores by name. NaN where the engine gives no probabilities."""
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "empty_cache",
     "grow",
     "new_slots",
+    "put_rows",
     "take_rows",
     "visible",
 ]
@@ -76,6 +77,11 @@ def grow(cache: KVCache, capacity: int) -> KVCache:
 def take_rows(cache: KVCache, rows: Int[Array, " kept"]) -> KVCache:
     """The cache of the rows with these indices, in this order."""
     return jax.tree.map(lambda leaf: leaf[rows], cache)
+
+
+def put_rows(cache: KVCache, some: KVCache, rows: Int[Array, " some"]) -> KVCache:
+    """The cache with its rows of these indices replaced; indices beyond the last are dropped."""
+    return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), cache, some)
 
 
 def new_slots(

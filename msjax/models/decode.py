@@ -12,9 +12,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from msjax.errors import InputError
-from msjax.models.cache import KVCache
+from msjax.models.cache import KVCache, put_rows, take_rows
 
-__all__ = ["Decoded", "Sampling", "decode", "prefill", "sample"]
+__all__ = ["Decoded", "Sampling", "decode", "entropy", "prefill", "prefill_rows", "sample"]
 
 _BLOCK = 256  # tokens per block of the two-level inverse-CDF search
 
@@ -53,13 +53,15 @@ class Decoded(NamedTuple):
         counts: (batch,) number of new tokens, the end token included.
         logprobs: (batch,) sum of their natural log-probabilities under the model itself, that is
             at temperature 1 and without top_p.
-        ended: (batch,) whether the row stopped at an end token rather than at its limit.
+        entropies: (batch,) sum of the entropies, in nats, of that distribution at these tokens.
+        ended: (batch,) whether the row stopped at an end token.
         cache: what went in, plus every token but the last one.
     """
 
     tokens: Int[Array, "batch max_new"]
     counts: Int[Array, " batch"]
     logprobs: Float[Array, " batch"]
+    entropies: Float[Array, " batch"]
     ended: Bool[Array, " batch"]
     cache: KVCache
 
@@ -76,6 +78,28 @@ def prefill(
     return nnx.merge(graphdef, weights)(tokens, fresh, cache)[1]
 
 
+@partial(jax.jit, static_argnames="graphdef", donate_argnames="cache")
+def prefill_rows(
+    graphdef: nnx.GraphDef,
+    weights: PyTree[Array],
+    tokens: Int[Array, "some time"],
+    fresh: Int[Array, " some"],
+    cache: KVCache,
+    sources: Int[Array, " some"],
+    kept: Int[Array, " some"],
+    targets: Int[Array, " some"],
+) -> KVCache:
+    """Fills some rows of a cache, each from the beginning of a row and new tokens.
+
+    Row ``targets[i]`` becomes the first ``kept[i]`` tokens of row ``sources[i]`` and the first
+    ``fresh[i]`` of ``tokens[i]``. A target beyond the last row is padding. All sources are read
+    before a target is written; targets differ from each other. The other rows stay as they are,
+    and the cache's buffers are reused.
+    """
+    some = take_rows(cache, sources)._replace(lengths=kept)
+    return put_rows(cache, nnx.merge(graphdef, weights)(tokens, fresh, some)[1], targets)
+
+
 @partial(
     jax.jit,
     static_argnames=("graphdef", "sampling", "end_tokens", "max_new"),
@@ -88,22 +112,27 @@ def decode(
     limits: Int[Array, " batch"],
     keys: Key[Array, " batch"],
     cache: KVCache,
+    drawn: Int[Array, " batch"] | Int[Array, ""] | int = 0,
+    patience: Int[Array, ""] | int | None = None,
     *,
     sampling: Sampling,
     end_tokens: tuple[int, ...],
     max_new: int,
 ) -> Decoded:
-    """Generates tokens in every row until each has met an end token or its limit.
+    """Generates tokens in every row until each, or enough of them, met an end token or its limit.
 
     Args:
         graphdef: the decoder's structure, from `nnx.split`.
         weights: its parameters.
         pending: (batch,) last token of each row, the one that is not in the cache yet.
         limits: (batch,) most tokens to generate, up to max_new; a row with 0 is left untouched.
-        keys: (batch,) one key per row; token t is drawn with ``fold_in(key, t)``, so a row does
-            not depend on its place in the batch or on the other rows (beyond float rounding).
+        keys: (batch,) one key per row; token t of a completion is drawn with ``fold_in(key, t)``,
+            so a row does not depend on its place in the batch or on the other rows (beyond float
+            rounding).
         cache: all tokens but the pending one, with room for ``limits`` more. Its buffers are
             donated.
+        drawn: (batch,) tokens of each row's completion that earlier calls have drawn.
+        patience: how many rows have to stop before this returns, at least 1; None: all.
         sampling: how tokens are drawn.
         end_tokens: ids that end a row.
         max_new: width of the result, in tokens.
@@ -111,6 +140,7 @@ def decode(
     decoder = nnx.merge(graphdef, weights)
     batch = pending.shape[0]
     ends = jnp.asarray(end_tokens, jnp.int32)
+    first = jnp.broadcast_to(jnp.asarray(drawn, jnp.int32), (batch,))
 
     class Loop(NamedTuple):
         step: Int[Array, ""]
@@ -121,14 +151,16 @@ def decode(
     def body(loop: Loop) -> Loop:
         done = loop.result
         hidden, cache = decoder(loop.last[:, None], loop.alive.astype(jnp.int32), done.cache)
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, loop.step)
-        last, logprobs = sample(decoder.logits(hidden[:, :, 0]), step_keys, sampling)
+        step_keys = jax.vmap(jax.random.fold_in)(keys, first + loop.step)
+        logits = decoder.logits(hidden[:, :, 0])
+        last, logprobs = sample(logits, step_keys, sampling)
         met_end = loop.alive & jnp.any(last[:, None] == ends[None, :], axis=1)
         counts = done.counts + loop.alive
         result = Decoded(
             tokens=done.tokens.at[:, loop.step].set(last),
             counts=counts,
             logprobs=done.logprobs + jnp.where(loop.alive, logprobs, 0.0),
+            entropies=done.entropies + jnp.where(loop.alive, entropy(logits), 0.0),
             ended=done.ended | met_end,
             cache=cache,
         )
@@ -138,11 +170,13 @@ def decode(
         tokens=jnp.zeros((batch, max_new), jnp.int32),
         counts=jnp.zeros((batch,), jnp.int32),
         logprobs=jnp.zeros((batch,), jnp.float32),
+        entropies=jnp.zeros((batch,), jnp.float32),
         ended=jnp.zeros((batch,), bool),
         cache=cache,
     )
     loop = Loop(jnp.zeros((), jnp.int32), pending, limits > 0, start)
-    return jax.lax.while_loop(lambda loop: jnp.any(loop.alive), body, loop).result
+    enough = 0 if patience is None else jnp.maximum(jnp.sum(limits > 0) - patience, 0)
+    return jax.lax.while_loop(lambda loop: jnp.sum(loop.alive) > enough, body, loop).result
 
 
 def sample(
@@ -163,6 +197,12 @@ def sample(
         tokens = _draw(weights, jax.vmap(jax.random.uniform)(keys))
     chosen = jnp.take_along_axis(logits, tokens[None, :], axis=0)[0]
     return tokens, chosen - jax.nn.logsumexp(logits, axis=0)
+
+
+def entropy(logits: Float[Array, "vocab batch"]) -> Float[Array, " batch"]:
+    """Entropy in nats of softmax(logits), column by column: log sum exp x - E[x]."""
+    total = jax.nn.logsumexp(logits, axis=0)
+    return total - jnp.sum(jnp.exp(logits - total[None, :]) * logits, axis=0)
 
 
 def _draw(

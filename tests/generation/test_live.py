@@ -13,6 +13,7 @@ from msjax.generation.drift import RateMonitor, log_evidence_against
 from msjax.generation.ledger import Usage
 from msjax.generation.live import cut_by, rule_from_pilot
 from msjax.generation.run import record_run
+from msjax.generation.scores import find_score
 from msjax.records import Trajectory
 from msjax.stopping.baselines import answer_by, fixed_rounds, until_repeated
 
@@ -158,7 +159,7 @@ def test_confidence_is_a_share_that_rules_may_look_at(tmp_path):
     rules = {NAME: fixed_rounds(2)}
     plain = record_run(tmp_path / "a.jsonl", plan(count=20), rules, ScriptedEngine)
     scored = record_run(
-        tmp_path / "b.jsonl", plan(count=20, score="confidence"), rules, ScriptedEngine
+        tmp_path / "b.jsonl", plan(count=20), rules, ScriptedEngine, score=find_score("confidence")
     )
     assert [run.answers for run in plain] == [run.answers for run in scored]
     assert scored[0].scores == pytest.approx(np.exp(plain[0].scores))
@@ -166,8 +167,11 @@ def test_confidence_is_a_share_that_rules_may_look_at(tmp_path):
     assert rule_from_pilot("belief_scores", scored, **learnt).looks
     with pytest.raises(InputError, match="needs a score in"):
         rule_from_pilot("belief_scores", plain, **learnt)
+    sure = find_score("certainty")
+    scored = record_run(tmp_path / "c.jsonl", plan(), rules, ScriptedEngine, score=sure)
+    assert set(scored[0].scores) == {-0.5}
     with pytest.raises(InputError, match="score is 'entropy'; choose from token_logprob, conf"):
-        record_run(tmp_path / "c.jsonl", plan(score="entropy"), rules, ScriptedEngine)
+        find_score("entropy")
 
 
 def test_bad_input(tmp_path, capsys):

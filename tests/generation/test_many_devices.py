@@ -14,25 +14,31 @@ import json, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
 from msjax.errors import InputError
-from msjax.generation.engine import asked
+from msjax.generation.engine import Turn, asked
 from msjax.generation.flax_engine import FlaxEngine
 from msjax.models.sharding import device_mesh
 
 def texts(folder, mesh):
     engine = FlaxEngine.load(folder, batch_size=8, max_new_tokens=5, mesh=mesh)
     long = "Words that all conversations begin with, more than thirty-two tokens of them. " * 3
-    session = engine.start([asked(long + "?" * i) for i in range(7)])
-    keys = [jax.random.key(i) for i in range(7)]
-    found = [[c.text for c in session.complete(keys)]]
-    # Rows leave, so that the batch shrinks.
-    session.extend(["Sure?" if i < 3 else None for i in range(7)])
-    found.append([c and c.text for c in session.complete([*keys[:3], *[None] * 4])])
-    rows = session._groups[0].cache
-    return found, rows.rows, [len(x.addressable_shards[0].data) for x in rows.keys[:1]]
+    shapes, inner = set(), engine.place
+    def place(cache):
+        cache = inner(cache)
+        shapes.add((cache.rows, len(cache.keys[0].addressable_shards[0].data)))
+        return cache
+    engine.place = place
+    found = [[] for _ in range(7)]
+    def talk(i):
+        # Some leave early, so that the batch shrinks.
+        for turn in range(1 if 2 < i < 6 else 2):
+            said = "Sure?" if turn else long + "?" * i
+            found[i].append((yield Turn(asked(said), jax.random.key(10 * i + turn))).text)
+    engine.converse(map(talk, range(7)))
+    return found, sorted(shapes)
 
-alone, rows, _ = texts(sys.argv[1], None)
-many, same_rows, shard = texts(sys.argv[1], device_mesh(2, 2))
-print(json.dumps(dict(same=alone == many, rows=[rows, same_rows], shard=shard)))
+alone, shapes = texts(sys.argv[1], None)
+many, shards = texts(sys.argv[1], device_mesh(2, 2))
+print(json.dumps(dict(same=alone == many, shapes=shapes, shards=shards)))
 try:
     FlaxEngine.load(sys.argv[1], batch_size=3, mesh=device_mesh(2, 2))
 except InputError as error:
@@ -47,7 +53,8 @@ def test_devices_do_not_change_what_is_said():
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     found, refused = map(json.loads, ran.stdout.splitlines())
-    assert found == {"same": True, "rows": [4, 4], "shard": [2]}
+    shapes, shards = [[4, 4], [8, 8]], [[4, 2], [8, 4]]
+    assert found == {"same": True, "shapes": shapes, "shards": shards}
     assert refused.startswith("batch_size is 3, which mesh axis data of 2 devices does not divide")
 
 

@@ -2,124 +2,27 @@
 
 import asyncio
 import importlib.util
-import json
-import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import pytest
+from scripted_engine import talk
+from scripted_server import DROP, MODEL, USAGE, Reply, ScriptedServer, completion
 
 from msjax.errors import InputError, ServerError
 from msjax.generation import openai_engine
-from msjax.generation.engine import asked
+from msjax.generation import server as server_module
+from msjax.generation.engine import REFUSED, Turn, ask, asked
 from msjax.generation.ledger import Usage
 from msjax.generation.openai_engine import OpenAIEngine
 from msjax.generation.run import RunPlan, record_run
 from msjax.records import read_runs
 from msjax.stopping.baselines import fixed_rounds
-
-MODEL = "small-model"
-USAGE = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
-
-
-def completion(text="It is 4.", finish="stop", usage=USAGE, **choice) -> dict:
-    message = {"role": "assistant", "content": text}
-    choices = [{"index": 0, "message": message, "finish_reason": finish, **choice}]
-    return {"object": "chat.completion", "choices": choices, "usage": usage}
-
-
-@dataclass
-class Reply:
-    """What the server does with one request; `missing` bytes of the body are never sent."""
-
-    body: dict | bytes = field(default_factory=completion)
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    missing: int = 0
-
-
-DROP = Reply(b"", missing=1)  # closes the connection before the body
-
-
-class ScriptedServer(ThreadingHTTPServer):
-    """Answers chat completion number 0, 1, ... with ``script(number, request)``.
-
-    None, from a script or as the list of models, holds the request until the client gives it up.
-    """
-
-    def __init__(self, script: Callable[[int, dict], Reply | None], models: Reply | None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.models = script, models
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        self.lock = threading.Lock()
-        self.asked: list[dict] = []
-        self.given_up = self.open = self.most_open = 0
-        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: ScriptedServer
-
-    def do_GET(self) -> None:
-        assert self.path == "/v1/models"
-        self.give(self.server.models)
-
-    def do_POST(self) -> None:
-        assert self.path == "/v1/chat/completions"
-        server = self.server
-        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        with server.lock:
-            number = len(server.asked)
-            server.asked.append(request)
-            server.open += 1
-            server.most_open = max(server.most_open, server.open)
-        reply = server.script(number, request)
-        with server.lock:
-            server.open -= 1
-        self.give(reply)
-
-    def give(self, reply: Reply | None) -> None:
-        if reply is None:
-            readable, _, _ = select.select([self.connection], [], [], 10)
-            if readable and self.connection.recv(1) == b"":
-                with self.server.lock:
-                    self.server.given_up += 1
-            return
-        body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-        self.send_response(reply.status)
-        for name, value in {"content-type": "application/json", **reply.headers}.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(body) + reply.missing))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_) -> None:
-        pass
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., ScriptedServer]]:
-    servers = []
-
-    def start(script=lambda number, request: Reply(), served=(MODEL,)) -> ScriptedServer:
-        models = Reply({"object": "list", "data": [{"id": name} for name in served]})
-        servers.append(ScriptedServer(script, models))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
 
 
 def engine_at(server: ScriptedServer, **settings) -> OpenAIEngine:
@@ -131,7 +34,7 @@ def keys(seed: int, count: int) -> list[jax.Array]:
 
 
 def one_turn(engine: OpenAIEngine):
-    (turn,) = engine.start([asked("2 + 2")]).complete(keys(0, 1))
+    (turn,) = ask(engine, [asked("2 + 2")], keys(0, 1))
     return turn
 
 
@@ -145,10 +48,8 @@ def eventually(holds: Callable[[], bool]) -> bool:
 def test_every_round_sends_the_whole_conversation_and_the_settings(serve) -> None:
     server = serve(lambda number, _: Reply(completion(f"It is {number}.")))
     engine = engine_at(server, max_new_tokens=9, temperature=0.5, top_p=0.9)
-    session = engine.start([asked("2 + 2")])
-    session.complete(keys(0, 1))
-    session.extend(["Are you sure?"])
-    (second,) = session.complete(keys(1, 1))
+    one, two = keys(0, 2)
+    ((_, second),) = talk(engine, [[Turn(asked("2 + 2"), one), Turn(asked("Are you sure?"), two)]])
     assert engine.name == MODEL
     assert second.text == "It is 1."
     assert [message["content"] for message in server.asked[1]["messages"]] == [
@@ -170,8 +71,8 @@ def test_every_round_sends_the_whole_conversation_and_the_settings(serve) -> Non
 def test_seeds_follow_the_keys_alone(serve) -> None:
     server = serve()
     engine = engine_at(server, concurrency=1)
-    engine.start([asked("a"), asked("b"), asked("c")]).complete(keys(3, 3))
-    engine.start([asked("c"), asked("a")]).complete([keys(3, 3)[i] for i in (2, 0)])
+    ask(engine, [asked("a"), asked("b"), asked("c")], keys(3, 3))
+    ask(engine, [asked("c"), asked("a")], [keys(3, 3)[i] for i in (2, 0)])
     first, second, third, *again = [request["seed"] for request in server.asked]
     assert again == [third, first]
     assert len({first, second, third}) == 3
@@ -199,7 +100,7 @@ def test_usage_is_what_the_server_reports(serve, details, cached) -> None:
         (None, "reports no usage"),
         (USAGE | {"prompt_tokens": -1}, "usage that cannot be"),
         (USAGE | {"prompt_tokens_details": {"cached_tokens": 21}}, r"\(21\) exceed prompt tokens"),
-        ({"prompt_tokens": 20}, "not OpenAI's chat protocol"),
+        ({"prompt_tokens": 20}, "not OpenAI's protocol"),
     ],
 )
 def test_usage_is_never_invented(serve, usage, message) -> None:
@@ -236,7 +137,7 @@ def test_an_empty_or_unfinished_completion_is_an_outcome(serve, text, finish, ex
 @pytest.mark.parametrize("body", [b"", b'{"choices": [{"mess', b"<html>busy</html>", b'{"id": 3}'])
 def test_a_malformed_answer_is_shown_and_not_tried_again(serve, body) -> None:
     server = serve(lambda *_: Reply(body))
-    with pytest.raises(ServerError, match="not OpenAI's chat protocol") as caught:
+    with pytest.raises(ServerError, match="not OpenAI's protocol") as caught:
         one_turn(engine_at(server, max_retries=3))
     assert repr(body) in str(caught.value).replace('\\"', '"') or body.decode() in str(caught.value)
     assert len(server.asked) == 1
@@ -309,7 +210,7 @@ def test_no_more_requests_are_in_flight_than_asked_for(serve) -> None:
 
     server = serve(script)
     engine = engine_at(server, concurrency=3)
-    engine.start([asked(str(i)) for i in range(9)]).complete(keys(0, 9))
+    ask(engine, [asked(str(i)) for i in range(9)], keys(0, 9))
     assert len(server.asked) == 9
     assert server.most_open == 3
 
@@ -330,14 +231,13 @@ def test_a_conversation_beyond_the_context_ends_alone(serve, words) -> None:
 
     server = serve(script)
     engine = engine_at(server)
-    session = engine.start([asked("short"), asked("long" * 20)])
-    for round_ in range(2):
-        short, long = session.complete(keys(round_, 2))
-        assert short.finished
-        assert (long.text, long.finished) == ("", False)
-        assert np.isnan(long.token_logprob)
-        assert long.usage == Usage(prompt=0, cached=0, completion=0)
-        session.extend(["again", "again"])
+    one, two = keys(0, 2)
+    again = Turn(asked("again"), two)
+    short, long = talk(
+        engine, [[Turn(asked("short"), one), again], [Turn(asked("long" * 20), one), again]]
+    )
+    assert all(turn.finished for turn in short)
+    assert long == [REFUSED, REFUSED]
     assert len(server.asked) == 3
     assert (engine.requests.sent, engine.requests.refused) == (3, 1)
 
@@ -350,7 +250,8 @@ def test_a_server_that_is_down_is_named_before_anything_is_asked(serve) -> None:
 
 
 def test_what_is_no_such_server_is_refused_at_the_start(serve, monkeypatch) -> None:
-    monkeypatch.setattr(openai_engine, "_FIRST_ANSWER", 0.5)
+    monkeypatch.setattr(server_module, "FIRST_ANSWER", 0.5)
+    monkeypatch.setattr(openai_engine, "FIRST_ANSWER", 0.5)
     server = serve()
     server.models = None
     with pytest.raises(ServerError, match=r"not answer in time \(0\.5 seconds"):
@@ -359,7 +260,7 @@ def test_what_is_no_such_server_is_refused_at_the_start(serve, monkeypatch) -> N
     with pytest.raises(InputError, match="base_url, which as a rule ends in /v1"):
         engine_at(server)
     server.models = Reply(b"<html>hello</html>")
-    with pytest.raises(ServerError, match="hello.*not OpenAI's chat protocol"):
+    with pytest.raises(ServerError, match="hello.*not OpenAI's protocol"):
         engine_at(server)
     server.models = Reply(b"loading", 503)
     with pytest.raises(ServerError, match="503.*wait until it is ready"):
@@ -424,7 +325,7 @@ def test_one_failed_request_cancels_the_others_of_its_round(serve) -> None:
     server = serve(script)
     engine = engine_at(server)
     with pytest.raises(ServerError, match="500"):
-        engine.start([asked("bad"), asked("good")]).complete(keys(0, 2))
+        ask(engine, [asked("bad"), asked("good")], keys(0, 2))
     assert eventually(lambda: server.given_up == len(server.asked) - 1)
 
 
@@ -440,7 +341,7 @@ def test_an_interruption_cancels_what_is_in_flight(serve) -> None:
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            engine.start([asked(str(i)) for i in range(3)]).complete(keys(0, 3))
+            ask(engine, [asked(str(i)) for i in range(3)], keys(0, 3))
     finally:
         signal.signal(signal.SIGINT, heard)
     assert engine.requests.cancelled == 3
@@ -448,14 +349,12 @@ def test_an_interruption_cancels_what_is_in_flight(serve) -> None:
 
 
 def plan() -> RunPlan:
-    return RunPlan(
-        model=MODEL, start=0, count=6, rounds=1, seed=1, batch_size=2, settings={"rule": "fixed: 1"}
-    )
+    return RunPlan(model=MODEL, start=0, count=6, rounds=1, seed=1, settings={"rule": "fixed: 1"})
 
 
 def record(path, server):
     rules = {"arithmetic-easy": fixed_rounds(1)}
-    return record_run(path, plan(), rules, lambda: engine_at(server, max_retries=1))
+    return record_run(path, plan(), rules, lambda: engine_at(server, max_retries=1, concurrency=2))
 
 
 def answer_by_seed(_, request) -> Reply:
@@ -467,20 +366,21 @@ def test_a_run_goes_on_after_the_server_has_died(serve, tmp_path) -> None:
     whole = record(tmp_path / "whole.jsonl", serve(answer_by_seed))
     path = tmp_path / "runs.jsonl"
 
-    def dies_in_the_second_batch(number, request) -> Reply:
+    def dies_at_the_seventh_request(number, request) -> Reply:
         if number == 6:
             dying.stop()
             return DROP
         return answer_by_seed(number, request)
 
-    dying = serve(dies_in_the_second_batch)
+    dying = serve(dies_at_the_seventh_request)
     with pytest.raises(ServerError, match=f"no server answers at {dying.url}"):
         record(path, dying)
-    assert read_runs(path) == whole[:2]
+    kept = read_runs(path)
+    assert 2 <= len(kept) <= 3 and all(run in whole for run in kept)
     restarted = serve(answer_by_seed)
     assert record(path, restarted) == whole
-    assert read_runs(path) == whole
-    assert len(restarted.asked) == 4 * 2
+    assert sorted(read_runs(path), key=whole.index) == whole
+    assert len(restarted.asked) == (6 - len(kept)) * 2
 
 
 def test_a_notebook_with_its_own_event_loop_can_ask(serve) -> None:
@@ -492,27 +392,39 @@ def test_a_notebook_with_its_own_event_loop_can_ask(serve) -> None:
     assert asyncio.run(cell()).text == "It is 4."
 
 
-def test_turns_are_kept_in_order(serve) -> None:
-    session = engine_at(serve()).start([asked("one"), asked("two")])
-    with pytest.raises(InputError, match="message 0 is for a .*waits for a completion"):
-        session.extend(["again", None])
-    with pytest.raises(InputError, match="keys has 1 entries; give one for each of the 2"):
-        session.complete(keys(0, 1))
-    session.complete([keys(0, 1)[0], None])
-    with pytest.raises(InputError, match="key 0 is for a conversation .*waits for a user message"):
-        session.complete(keys(0, 2))
-    with pytest.raises(InputError, match="message 1 is for a conversation that is finished"):
-        session.extend([None, "again"])
-    session.extend(["again", None])
-    with pytest.raises(InputError, match="key 1 is for a conversation that is finished"):
-        session.complete(keys(0, 2))
+def test_a_conversation_may_begin_afresh(serve) -> None:
+    server = serve()
+    one, two, three = (Turn(asked(f"say {i}"), key) for i, key in enumerate(keys(0, 3)))
+    talk(engine_at(server), [[one, two._replace(afresh=True), three]])
+    sent = [[m["content"] for m in request["messages"]] for request in server.asked]
+    assert sent == [["say 0"], ["say 1"], ["say 1", "It is 4.", "say 2"]]
 
 
-def test_conversations_end_with_a_user_message(serve) -> None:
+def test_conversations_do_not_wait_for_each_other(serve) -> None:
+    """A short one takes its turns, and a third takes its place, while a long one is answered."""
+    others = threading.Semaphore(0)
+
+    def script(_, request) -> Reply:
+        if request["messages"][0]["content"] == "slow":
+            assert all(others.acquire(timeout=10) for _ in range(4))
+        else:
+            others.release()
+        return Reply()
+
+    server = serve(script)
+    first, second = keys(0, 2)
+    slow, *quick = (
+        [Turn(asked(t), first), Turn(asked("more"), second)] for t in ("slow", "a", "b")
+    )
+    heard = talk(engine_at(server, concurrency=2), [slow[:1], *quick])
+    assert [len(turns) for turns in heard] == [1, 2, 2]
+
+
+def test_turns_end_with_a_user_message(serve) -> None:
     engine = engine_at(serve())
     spoken = [*asked("one"), {"role": "assistant", "content": "two"}]
-    with pytest.raises(InputError, match="conversation 1 must end with a user message"):
-        engine.start([asked("one"), spoken])
+    with pytest.raises(InputError, match="a turn must end with a user message"):
+        ask(engine, [asked("one"), spoken], keys(0, 2))
     with pytest.raises(InputError, match="conversation must end with a user message"):
         engine.sample_until(spoken, keys(0, 1), lambda seen: True)
 
@@ -536,6 +448,6 @@ def test_settings_outside_their_range(settings) -> None:
 
 def test_a_missing_client_package_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    spec = importlib.util.find_spec("msjax.generation.openai_engine")
+    spec = importlib.util.find_spec("msjax.generation.server")
     with pytest.raises(InputError, match=r"pip install 'msjax\[served\]'"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -15,7 +15,7 @@ import jax
 import pytest
 
 from msjax.errors import InputError
-from msjax.generation.engine import Engine, asked
+from msjax.generation.engine import Engine, ask, asked
 from msjax.generation.flax_engine import FlaxEngine
 from msjax.generation.refine import refine
 from msjax.generation.tasks import BENCHMARKS
@@ -82,17 +82,20 @@ def is_healthy(port: int) -> bool:
 
 def refined(engine: Engine) -> list[Trajectory]:
     benchmark, runs = BENCHMARKS["arithmetic-easy"], []
-    refine(
-        engine,
-        benchmark,
-        benchmark.questions(0, 2),
-        fixed_rounds(1),
-        seed=0,
-        rounds=1,
-        settings={},
-        finish=runs.append,
+    engine.converse(
+        refine(
+            benchmark,
+            question,
+            fixed_rounds(1),
+            model=engine.name,
+            seed=0,
+            rounds=1,
+            settings={},
+            finish=runs.append,
+        )
+        for question in benchmark.questions(0, 2)
     )
-    return runs
+    return sorted(runs, key=lambda run: run.question_id)
 
 
 def test_greedy_conversations_are_those_of_our_own_decoder(url: str, folder: Path) -> None:
@@ -116,6 +119,6 @@ def test_greedy_conversations_are_those_of_our_own_decoder(url: str, folder: Pat
 def test_a_model_it_does_not_serve_is_refused_in_its_own_words(url: str) -> None:
     from msjax.generation.openai_engine import OpenAIEngine
 
-    session = OpenAIEngine(url, "another").start([asked("2 + 2")])
+    engine = OpenAIEngine(url, "another")
     with pytest.raises(InputError, match="for model 'another': .*pinned"):
-        session.complete([jax.random.key(0)])
+        ask(engine, [asked("2 + 2")], [jax.random.key(0)])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from msjax.errors import InputError
-from msjax.generation.engine import Completion
+from msjax.generation.engine import Completion, next_turn
 from msjax.generation.ledger import Usage
 from msjax.generation.prompts import NO_ANSWER, TEMPLATES, Template
 from msjax.generation.refine import refine
@@ -17,7 +17,7 @@ from msjax.stopping.protocol import Decision, StoppingRule
 
 
 def completion(text: str, finished: bool = True) -> Completion:
-    return Completion(text, -0.5, finished, Usage(prompt=1, cached=0, completion=1))
+    return Completion(text, -0.5, 0.7, finished, Usage(prompt=1, cached=0, completion=1))
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def test_the_arithmetic_prompts_are_those_of_the_recordings() -> None:
         "6 - 8 = -2",
         f"What is {question.text}?",
     ]
-    assert benchmark.revision(question, "7") == f"Are you sure? What is {question.text}?"
+    (revision,) = benchmark.revision(question, "7")
+    assert revision["content"] == f"Are you sure? What is {question.text}?"
 
 
 def test_a_choice_offers_the_right_option_once() -> None:
@@ -127,32 +128,13 @@ def test_equal_answers_are_one_answer_and_graded_alike(algebra) -> None:
 
 def test_a_revision_shows_the_previous_answer_or_that_there_was_none(algebra) -> None:
     (question,) = algebra.questions(0, 1)
-    assert "arrived at: 41\n" in algebra.revision(question, "41")
-    assert f"arrived at: {NO_ANSWER}\n" in algebra.revision(question, None)
-
-
-class Recital:
-    """An engine, and its one session, that recites completions and keeps what it was told."""
-
-    name = "recital"
-
-    def __init__(self, *texts: str) -> None:
-        self.texts = list(texts)
-        self.told: list[str] = []
-
-    def start(self, conversations):
-        self.told.append(conversations[0][-1]["content"])
-        return self
-
-    def complete(self, keys):
-        return [completion(self.texts.pop(0))]
-
-    def extend(self, messages):
-        self.told += messages
+    for answer, shown in (("41", "41"), (None, NO_ANSWER)):
+        (message,) = algebra.revision(question, answer)
+        assert f"arrived at: {shown}\n" in message["content"]
 
 
 def test_the_loop_carries_grades_and_observes_one_and_the_same_answer(algebra) -> None:
-    engine = Recital(r"\boxed{\sqrt{2}}", r"So \boxed{\frac{2}{\sqrt{2}}}", "no idea", "It is 1/2.")
+    texts = [r"\boxed{\sqrt{2}}", r"So \boxed{\frac{2}{\sqrt{2}}}", "no idea", "It is 1/2."]
     seen: list[int] = []
 
     def update(state, observation):
@@ -160,23 +142,29 @@ def test_the_loop_carries_grades_and_observes_one_and_the_same_answer(algebra) -
         return state, Decision(jnp.bool_(False), observation.answer_id, jnp.float32(jnp.nan))
 
     runs: list[Trajectory] = []
-    refine(
-        engine,
+    (question,) = algebra.questions(0, 1)
+    conversation = refine(
         algebra,
-        algebra.questions(0, 1),
+        question,
         StoppingRule(lambda: jnp.int32(0), update),
+        model="recital",
         seed=0,
         rounds=3,
         settings={},
         finish=runs.append,
     )
+    asked = [next_turn(conversation)]
+    asked += [next_turn(conversation, completion(text)) for text in texts]
     jax.effects_barrier()
+    assert asked.pop() is None
     (run,) = runs
     assert run.answers == (r"\sqrt{2}", r"\sqrt{2}", None, "0.5")
     assert run.correct == (False, False, False, True)
     assert seen == [0, 0, -1, 1]
-    (question,) = algebra.questions(0, 1)
-    assert engine.told[1:] == [algebra.revision(question, answer) for answer in run.answers[:-1]]
+    assert [turn.messages for turn in asked[1:]] == [
+        algebra.revision(question, answer) for answer in run.answers[:-1]
+    ]
+    assert all(turn.afresh for turn in asked)  # as OptScale's template has it
 
 
 def test_any_benchmark_takes_any_template(tmp_path) -> None:
@@ -188,7 +176,15 @@ def test_any_benchmark_takes_any_template(tmp_path) -> None:
         {"role": "system", "content": "Be {}."},
         {"role": "user", "content": f"{question.text}!"},
     ]
-    assert benchmark.revision(question, "9") == "9?"
+    assert benchmark.revision(question, "9") == [{"role": "user", "content": "9?"}]
+    path.write_text(
+        "first_prompt='{question}!'\nrevise_prompt='{question}?'\nafresh=true\nsystem='A'"
+    )
+    benchmark = find_benchmark("arithmetic-easy", template=path)
+    assert benchmark.revision(question, "9") == [
+        {"role": "system", "content": "A"},
+        {"role": "user", "content": f"{question.text}?"},
+    ]
     assert find_benchmark("arithmetic-easy") is BENCHMARKS["arithmetic-easy"]
 
 

@@ -1,0 +1,115 @@
+"""How a server that speaks OpenAI's protocol is reached, and what its failures mean.
+
+docs/reliability.md says what happens when such a server fails, refuses or answers nonsense.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from msjax.errors import InputError, ServerError
+
+try:
+    import openai
+except ImportError as missing:
+    raise InputError(
+        "served models need the package openai; pip install 'msjax[served]'"
+    ) from missing
+
+__all__ = ["FIRST_ANSWER", "SHOWN", "Server"]
+
+_Shape = TypeVar("_Shape", bound=BaseModel)
+FIRST_ANSWER = 10.0
+"""Seconds a server may take to accept a connection or to list its models."""
+SHOWN = 300
+"""Characters of an answer that error messages show."""
+
+
+class Server:
+    """A server's address and patience with it.
+
+    Connection errors, timeouts, 408, 409, 429 and 5xx are tried again: after what the server's
+    Retry-After says (up to two minutes), else after 0.5 s, 1 s, ... up to 8 s, less a random
+    quarter.
+
+    Args:
+        base_url: of the server's API.
+        api_key: for servers that ask for one.
+        timeout: seconds an answer may take, once its request is sent.
+        max_retries: most further tries of one request.
+
+    Raises:
+        InputError: a setting outside its range.
+    """
+
+    def __init__(self, base_url: str, *, api_key: str, timeout: float, max_retries: int):
+        if not base_url.startswith(("http://", "https://")):
+            raise InputError(f"base_url is {base_url!r}; it must begin with http:// or https://")
+        if max_retries < 0:
+            raise InputError(f"max_retries is {max_retries}; it must be at least 0")
+        if not timeout > 0:
+            raise InputError(f"timeout is {timeout}; it must be more than 0 seconds")
+        self.base_url = base_url
+        self.timeout = timeout
+        self.max_retries = max_retries
+        self._api_key = api_key
+
+    def client(self) -> openai.AsyncOpenAI:
+        """A client for many requests at a time."""
+        return openai.AsyncOpenAI(
+            base_url=self.base_url,
+            api_key=self._api_key,
+            timeout=openai.Timeout(self.timeout, connect=min(self.timeout, FIRST_ANSWER)),
+            max_retries=self.max_retries,
+        )
+
+    def waiting_client(self) -> openai.OpenAI:
+        """A client for one request after the other."""
+        return openai.OpenAI(
+            base_url=self.base_url,
+            api_key=self._api_key,
+            timeout=openai.Timeout(self.timeout, connect=min(self.timeout, FIRST_ANSWER)),
+            max_retries=self.max_retries,
+        )
+
+    def parsed(self, shape: type[_Shape], body: str) -> _Shape:
+        """An answer in the shape that is expected; ServerError if it has another."""
+        try:
+            return shape.model_validate_json(body)
+        except ValidationError as error:
+            raise ServerError(
+                f"{self.base_url} answered {body[:SHOWN]!r}, which is not OpenAI's protocol "
+                f"({error.errors()[0]['msg']}); correct base_url"
+            ) from error
+
+    def failure(self, error: openai.APIError, model: str, relief: str) -> InputError | ServerError:
+        """What to tell the user of an error that is still there after all retries.
+
+        Args:
+            error: the last one.
+            model: whom the request was for.
+            relief: what would make requests lighter.
+        """
+        if isinstance(error, openai.APITimeoutError):
+            return ServerError(
+                f"{self.base_url} did not answer in time ({FIRST_ANSWER:g} seconds to connect or "
+                f"to list its models, timeout = {self.timeout:g} seconds per answer); raise "
+                f"timeout or {relief}"
+            )
+        if isinstance(error, openai.APIStatusError):
+            words = f"{error.status_code} {error.response.text[:SHOWN]!r}"
+            if error.status_code in (408, 409, 429) or error.status_code >= 500:
+                return ServerError(
+                    f"{self.base_url} failed: {words}; wait until it is ready, {relief}, or raise "
+                    f"max_retries (now {self.max_retries})"
+                )
+            return InputError(
+                f"{self.base_url} refused a request for model {model!r}: {words}; correct "
+                "base_url, which as a rule ends in /v1, the model or the api_key"
+            )
+        return ServerError(
+            f"no server answers at {self.base_url} ({error.__cause__ or error}); start it there "
+            "or correct base_url"
+        )
