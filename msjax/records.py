@@ -4,6 +4,7 @@ A line is written and fsynced as soon as its question is finished, so a run that
 most the questions still in flight, and a torn last line is repaired when the run is resumed.
 """
 
+import fcntl
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -156,12 +157,13 @@ class RunWriter:
 def resume(path: Path, *, model: str, settings: dict[str, Any]) -> Iterator[RunWriter]:
     """Open a run for appending, keeping what is there and dropping a torn last line.
 
-    Raises InputError when the file holds lines of another model or other settings (named with
-    both values), since a mixture of runs estimates nothing.
+    Raises InputError when another process writes it, or when it holds lines of another model or
+    other settings (named with both values), since a mixture of runs estimates nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
+        _lock(path, descriptor)
         lines = _lines(path)
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()
@@ -174,6 +176,16 @@ def resume(path: Path, *, model: str, settings: dict[str, Any]) -> Iterator[RunW
         yield RunWriter(path, descriptor, finished)
     finally:
         os.close(descriptor)
+
+
+def _lock(path: Path, descriptor: int) -> None:
+    """Until the file is closed; the system lets go of it when a process dies."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{path}: another process is writing this run; wait for it or name another file"
+        ) from None
 
 
 def _check_same_run(path: Path, run: Trajectory, expected: dict[str, Any]) -> None:

@@ -69,6 +69,15 @@ def test_a_torn_last_line_is_refused_by_readers_and_repaired_by_resuming(path, k
     assert path.read_bytes() == b"".join(lines)
 
 
+def test_a_run_has_one_writer_at_a_time(path) -> None:
+    with resume(path, model="scripted", settings=SETTINGS):
+        with pytest.raises(InputError, match="another process is writing this run"):
+            with resume(path, model="scripted", settings=SETTINGS):
+                pass
+    with resume(path, model="scripted", settings=SETTINGS) as writer:
+        assert len(writer.finished) == 3
+
+
 def test_a_run_with_other_settings_is_not_continued(path) -> None:
     with (
         pytest.raises(InputError, match="seed=0, but this run has seed=1"),
