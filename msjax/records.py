@@ -147,8 +147,8 @@ class RunWriter:
             os.fsync(self._descriptor)
         except OSError as error:
             raise OSError(
-                f"{self._path}: cannot be written ({error.strerror}); {len(self.finished)} questions "
-                "are on disk, and the same command goes on from there once there is room"
+                f"{self._path}: cannot be written ({error.strerror}); {len(self.finished)} "
+                "questions are on disk, and the same command goes on from there once there is room"
             ) from error
         self.finished.append(run)
 
