@@ -1,6 +1,7 @@
 # Only Python >= 3.11, make and a package index are assumed.
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= dev
 OUT ?= artifacts
 ARGS ?=
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make reproduce            weights, pilot, posterior, rule, figures and report, in $(OUT)/"
 	@echo "  OUT=artifacts/recorded ARGS=--recorded   the same from recorded answers, without the model"
-	@echo "make test                 all tests"
+	@echo "make test                 all tests; EXTRAS=dev,parity also those against torch"
 	@echo "make lint                 style and types"
 	@echo "make clean                remove the environment and $(OUT)/"
 
@@ -21,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "msjax needs Python >= 3.11; set PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $(READY)
 
 test: $(READY)

@@ -1,0 +1,91 @@
+"""Largest difference of logits between our decoder and transformers + torch, per checkpoint.
+
+Random tokens, three rows of 77, both in float32, and each against torch in float64, which says how
+much of the difference is rounding. Needs torch.
+
+    python -m benchmarks.parity --json parity.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from flax import nnx
+from transformers import AutoModelForCausalLM
+
+from msjax.cli.output import write_json
+from msjax.models import Decoder, empty_cache, load, smollm2
+
+TINY = Path(__file__).parents[1] / "tests" / "data"
+ROWS, TIME = 3, 77
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Compare logits with torch.
+
+    python -m benchmarks.parity --json parity.json
+    """
+
+    models: tuple[Path, ...] = ()
+    """model folders; the tests' checkpoints and the default model if none is given"""
+    json: Path | None = None
+    """write the results here as well"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A checkpoint, its family, largest |differences| of logits, and their standard deviation."""
+
+    checkpoint: str
+    family: str
+    ours_torch: float
+    ours_exact: float
+    torch_exact: float
+    spread: float
+
+
+def compare(folder: Path) -> Row:
+    """Runs both on the same tokens."""
+    import torch
+
+    decoder = load(folder, "float32")
+    reference = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    shape = (ROWS, TIME)
+    tokens = np.random.default_rng(1).integers(0, decoder.config.vocab_size, shape)
+    with torch.inference_mode():
+        theirs = reference(torch.tensor(tokens)).logits.numpy()
+        exact = reference.double()(torch.tensor(tokens)).logits.numpy()
+
+    @nnx.jit
+    def logits(decoder: Decoder, tokens: np.ndarray) -> np.ndarray:
+        cache = empty_cache(decoder.config, *shape, decoder.dtype)
+        hidden, _ = decoder(tokens, np.full(ROWS, TIME, np.int32), cache)
+        return decoder.logits(hidden.reshape(hidden.shape[0], -1)).T.reshape(*shape, -1)
+
+    ours = np.asarray(logits(decoder, tokens.astype(np.int32)))
+    name = "/".join(folder.parts[-2:]) if folder.is_relative_to(TINY) else folder.name
+    differences = (np.abs(a - b).max() for a, b in ((ours, theirs), (ours, exact), (theirs, exact)))
+    return Row(name, reference.config.model_type, *map(float, differences), float(exact.std()))
+
+
+def main() -> None:
+    """Prints the table and writes JSON if asked to."""
+    options = tyro.cli(Parity)
+    folders = list(options.models)
+    if not folders:
+        folders = sorted(found.parent for found in TINY.glob("tiny_*/*/config.json"))
+        folders.append(smollm2.ensure(smollm2.default_folder()))
+    rows = [compare(folder) for folder in folders]
+    for row in rows:
+        numbers = f"{row.ours_torch:.1e} | {row.ours_exact:.1e} | {row.torch_exact:.1e}"
+        print(f"| {row.checkpoint} | {row.family} | {numbers} | {row.spread:.2f} |")
+    if options.json is not None:
+        write_json(options.json, [asdict(row) for row in rows])
+
+
+if __name__ == "__main__":
+    main()
