@@ -7,12 +7,13 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test lint reproduce clean
+.PHONY: help setup test lint notebooks reproduce clean
 
 help:
 	@echo "make reproduce            weights, pilot, posterior, rule, figures and report, in $(OUT)/"
 	@echo "  OUT=artifacts/recorded ARGS=--recorded   the same from recorded answers, without the model"
 	@echo "make test                 all tests; EXTRAS=dev,parity also those against torch"
+	@echo "make notebooks            executes the notebooks and keeps their outputs; EXTRAS=dev,notebooks"
 	@echo "make lint                 style and types"
 	@echo "make clean                remove the environment and $(OUT)/"
 
@@ -32,6 +33,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notebooks: $(READY)
+	$(BIN)/python notebooks/execute.py
 
 reproduce: $(READY)
 	$(BIN)/msjax reproduce --out $(OUT) $(ARGS)

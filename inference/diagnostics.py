@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import arviz
 import numpy as np
 
 from inference.sample import Sample
@@ -41,6 +40,9 @@ class Diagnostics:
 
 def diagnose(sample: Sample) -> Diagnostics:
     """Diagnostics of a sample, which is refused or trusted by `Diagnostics.failures`."""
+    # Slow to import, and what needs no sampler needs not this.
+    import arviz
+
     return Diagnostics(
         r_hat={name: float(arviz.rhat(x)) for name, x in sample.draws.items()},
         bulk_ess={name: float(arviz.ess(x, method="bulk")) for name, x in sample.draws.items()},

@@ -9,13 +9,16 @@ from msjax.summary import accuracy_per_round
 from paper_figures import style
 
 
-def draw(runs: Sequence[Trajectory], fit: dict[str, Any], stem: Path) -> Path:
+def draw(
+    runs: Sequence[Trajectory], fit: dict[str, Any], stem: Path, source: str | None = None
+) -> Path:
     """One panel per benchmark; bars, bands and the limit are 90 % intervals.
 
     Args:
         runs: the pilot that was fitted.
         fit: what `msjax fit --json` wrote for it.
         stem: where to save, without suffix.
+        source: whose results these are, if that is to be said.
 
     Returns:
         The PNG's path.
@@ -67,7 +70,7 @@ def draw(runs: Sequence[Trajectory], fit: dict[str, Any], stem: Path) -> Path:
         axes[0].set_ylim(0, 1)
         for axis in axes:
             axis.legend(fontsize=7, loc="best")
-        return style.save(figure, stem, rows)
+        return style.save(figure, stem, rows, source)
 
 
 def _rows(name: str, observed: Sequence[Any], curve: Sequence[Any]) -> list[dict[str, Any]]:

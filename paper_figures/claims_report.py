@@ -1,8 +1,10 @@
 """The report of `msjax verify`: every claim with its numbers, and a plot of all residuals."""
 
 import io
+import math
 import platform
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from importlib.metadata import version
 from itertools import groupby
@@ -11,14 +13,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from scipy import stats
 
 from msjax.errors import InputError
 from paper_figures import page, style
+from paper_figures.sources import Sources
 from simulate.claims.evidence import FALSE_ALARM
 from simulate.claims.verify import ClaimResult
 
-__all__ = ["check_path", "draw", "write"]
+__all__ = ["check_path", "draw", "make", "write"]
 
 _TITLE = "The claims of the theory against exact arithmetic and simulation"
 _CAPTION = "Residuals of all Monte Carlo comparisons, claim by claim, and against normal quantiles"
@@ -91,13 +95,40 @@ def draw(results: Sequence[ClaimResult]) -> bytes:
     Left, one row per claim, with the |z| at which a normal estimate would fail. Right, the finite
     residuals of claims of equality against normal quantiles.
     """
+    with _residuals(results) as figure:
+        drawn = io.BytesIO()
+        figure.savefig(drawn, metadata={"Software": None})
+    return drawn.getvalue()
+
+
+def make(sources: Sources, stem: Path) -> None:
+    """The same as a figure with its numbers, from saved results, which know no infinities."""
+    results = [
+        ClaimResult(
+            **{name: math.nan if value is None else value for name, value in claim.items()}
+            | {
+                "setting": tuple(claim["setting"]),
+                "residuals": tuple(math.nan if z is None else z for z in claim["residuals"]),
+            }
+        )
+        for claim in sources.json("verify.json")
+    ]
+    rows = [
+        {"claim": result.id, "verdict": _verdict(result), "z": z}
+        for result in results
+        for z in result.residuals
+    ]
+    with _residuals(results) as figure:
+        style.save(figure, stem, rows, sources.origin("simulated paths"))
+
+
+@contextmanager
+def _residuals(results: Sequence[ClaimResult]) -> Iterator[Figure]:
     height = 1.2 + _ROW_HEIGHT * max(len(results), 14)
     with style.panels(2, 4.9, height, ratios=(2, 1), share_y=False) as (figure, (rows, quantiles)):
         _strips(rows, results)
         _quantile_plot(quantiles, results)
-        drawn = io.BytesIO()
-        figure.savefig(drawn, metadata={"Software": None})
-    return drawn.getvalue()
+        yield figure
 
 
 def _strips(axis: Axes, results: Sequence[ClaimResult]) -> None:

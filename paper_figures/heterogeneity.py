@@ -17,7 +17,9 @@ _SPREADS = {
 }
 
 
-def draw(benchmarks: Mapping[str, Mapping[str, Any]], stem: Path) -> Path:
+def draw(
+    benchmarks: Mapping[str, Mapping[str, Any]], stem: Path, source: str | None = None
+) -> Path:
     """One panel per benchmark with the two curves, and one with the error of the limit.
 
     Args:
@@ -25,6 +27,7 @@ def draw(benchmarks: Mapping[str, Mapping[str, Any]], stem: Path) -> Path:
             limits `limit` and `pooled_limit`, and the error of the limit against the intra-question
             `correlation` when `both` rates, only p_ic (`ic`) or only p_ci (`ci`) vary.
         stem: where to save, without suffix.
+        source: whose results these are, if that is to be said.
 
     Returns:
         The PNG's path.
@@ -38,7 +41,7 @@ def draw(benchmarks: Mapping[str, Mapping[str, Any]], stem: Path) -> Path:
         axes[0].legend(fontsize=7, loc="best")
         _limit_errors(axes[-1], benchmarks)
         rows = [row for name, found in benchmarks.items() for row in _rows(name, found)]
-        return style.save(figure, stem, rows)
+        return style.save(figure, stem, rows, source)
 
 
 def _curves(axis: Axes, name: str, found: Mapping[str, Any]) -> None:
@@ -65,7 +68,9 @@ def _limit_errors(axis: Axes, benchmarks: Mapping[str, Mapping[str, Any]]) -> No
     axis.set_title("true limit less pooled limit", fontsize=9)
     axis.set_xlabel("intra-question correlation of flips")
     axis.set_ylabel("limit error (probability)")
-    axis.legend(fontsize=6, loc="lower left", frameon=True)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low - 0.55 * (high - low), high)
+    axis.legend(fontsize=6, loc="lower left")
 
 
 def _rows(name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,7 +17,14 @@ from matplotlib.figure import Figure
 from msjax.errors import InputError
 from paper_figures import style
 
-__all__ = ["calibration_panels", "curve_bands", "forest", "predictive_panels"]
+__all__ = [
+    "calibration_panels",
+    "curve_bands",
+    "ecdf_band",
+    "forest",
+    "grid",
+    "predictive_panels",
+]
 
 _BOUNDS = {
     # name: marker, colour, what is refined (best case, everything, worst case)
@@ -145,7 +152,7 @@ def predictive_panels(report: Mapping[str, Any], benchmark: str) -> Figure:
     """
     found = _find(report, benchmark)
     checks = found["ppc"]
-    with _grid(-(-len(checks) // _COLUMNS), _COLUMNS, 2.2, 2.2) as (figure, axes):
+    with grid(-(-len(checks) // _COLUMNS), _COLUMNS, 2.2, 2.2) as (figure, axes):
         for axis, check in zip(axes.flat, checks, strict=False):
             _predictive_panel(axis, check)
         for axis in axes.flat[len(checks) :]:
@@ -184,12 +191,12 @@ def calibration_panels(result: Mapping[str, Any]) -> Figure:
     blocks = -(-len(ranks) // _COLUMNS)
     columns = -(-len(ranks) // blocks)
     bands: dict[int, Float[np.ndarray, "2 edge"]] = {}
-    with _grid(2 * blocks, columns, 2.2, 1.9) as (figure, axes):
+    with grid(2 * blocks, columns, 2.2, 1.9) as (figure, axes):
         for i, (name, counts) in enumerate(ranks.items()):
             row, column = divmod(i, columns)
             bins = len(counts)
             if bins not in bands:
-                bands[bins] = _ecdf_band(simulations, bins)
+                bands[bins] = ecdf_band(simulations, bins)
             _histogram(axes[2 * row, column], name, counts, draws)
             _ecdf_difference(axes[2 * row + 1, column], counts, bands[bins])
         for i in range(len(ranks), columns * blocks):
@@ -205,7 +212,7 @@ def calibration_panels(result: Mapping[str, Any]) -> Figure:
 
 
 @contextmanager
-def _grid(rows: int, columns: int, width: float, height: float) -> Iterator[tuple[Figure, Any]]:
+def grid(rows: int, columns: int, width: float, height: float) -> Iterator[tuple[Figure, Any]]:
     """Rows of panels, `width` by `height` inches each, in the common style."""
     with style.panels(1, width * columns, 1.0 + height * rows) as (figure, _):
         figure.clear()
@@ -330,7 +337,7 @@ def _ecdf_difference(axis: Axes, counts: Sequence[int], band: Float[np.ndarray, 
     axis.set_xlabel("rank / (draws + 1)")
 
 
-def _ecdf_band(simulations: int, bins: int) -> Float[np.ndarray, "2 edge"]:
+def ecdf_band(simulations: int, bins: int) -> Float[np.ndarray, "2 edge"]:
     """Band that holds the ECDF of uniform ranks, less the uniform, as a whole with 99 %.
 
     Every edge gets the same tail probability, which is the 1 % quantile, by simulation, of the

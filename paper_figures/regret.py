@@ -14,7 +14,12 @@ __all__ = ["draw"]
 _PERCENT = 100.0
 
 
-def draw(chains: Mapping[str, Mapping[str, Any]], acceptable: float, stem: Path) -> Path:
+def draw(
+    chains: Mapping[str, Mapping[str, Any]],
+    acceptable: float,
+    stem: Path,
+    source: str | None = None,
+) -> Path:
     """One panel per chain with the regret of errors in p_ic and p_ci, and one against pilot size.
 
     Args:
@@ -23,6 +28,7 @@ def draw(chains: Mapping[str, Mapping[str, Any]], acceptable: float, stem: Path)
             regret, in the unit of `value`.
         acceptable: regret to mark (share of the value).
         stem: where to save, without suffix.
+        source: whose results these are, if that is to be said.
 
     Returns:
         The PNG's path.
@@ -37,7 +43,7 @@ def draw(chains: Mapping[str, Mapping[str, Any]], acceptable: float, stem: Path)
         axes[0].set_ylabel("error in $p_{ci}$ (believed less true)")
         _pilots(axes[-1], chains, acceptable)
         rows = [row for name, found in chains.items() for row in _rows(name, found)]
-        return style.save(figure, stem, rows)
+        return style.save(figure, stem, rows, source)
 
 
 def _heat_map(

@@ -14,9 +14,13 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 OBSERVED, MODEL, RULE = "#000000", "#0072b2", "#d55e00"  # Okabe-Ito: safe for colour blindness
+COLOURS = (MODEL, RULE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", OBSERVED, "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+"""What tells series apart where colours cannot: in grey, and for who does not see them."""
 
-_SETTINGS: Any = {
+SETTINGS: Any = {
     "axes.grid": True,
+    "axes.prop_cycle": plt.cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
@@ -40,7 +44,7 @@ def panels(
 
     Panels are `width` by `height` inches on average, their widths in the given ratios.
     """
-    with plt.rc_context(rc=_SETTINGS):
+    with plt.rc_context(rc=SETTINGS):
         figure, axes = plt.subplots(
             1,
             count,
@@ -55,12 +59,30 @@ def panels(
             plt.close(figure)
 
 
-def save(figure: Figure, stem: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write `stem`.png, .pdf, and the numbers behind the figure as .csv; returns the PNG's path."""
+def look(number: int) -> dict[str, Any]:
+    """Colour and marker of the series with this number; 72 of them differ."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+
+
+def save(
+    figure: Figure, stem: Path, rows: Sequence[dict[str, Any]], source: str | None = None
+) -> Path:
+    """Write `stem`.png, .pdf, and the numbers behind the figure as .csv; returns the PNG's path.
+
+    The source is said in small print below the panels. Files depend on nothing but the figure.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     png = stem.with_suffix(".png")
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
+    with plt.rc_context(rc=SETTINGS):
+        if source is not None:
+            figure.supxlabel(f"Source: {source}", x=0.01, ha="left", fontsize=6, color="#555555")
+        figure.savefig(png, metadata={"Software": None})
+        # The second file has the same layout, which takes longer than drawing.
+        figure.set_layout_engine("none")
+        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
     with stem.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

@@ -26,6 +26,7 @@ install_import_hook(
         "msjax.stopping",
         "msjax.voting",
         "msjax.models",
+        "msjax.training",
         "simulate",
         "inference",
     ],

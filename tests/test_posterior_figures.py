@@ -218,7 +218,7 @@ def test_calibration_panels_show_ranks_and_bands(tmp_path):
 
 def test_the_band_holds_99_percent_of_uniform_ecdfs():
     """In fresh simulations; one count less at every edge, and it holds too few."""
-    low, high = posterior._ecdf_band(200, 20)
+    low, high = posterior.ecdf_band(200, 20)
     simulations = 20_000
     drawn = np.random.default_rng(1).multinomial(200, np.full(20, 0.05), simulations)
     below = np.cumsum(drawn, axis=1)[:, :-1]

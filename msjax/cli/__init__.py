@@ -11,11 +11,15 @@ from typing import Annotated
 
 import tyro
 
+from msjax.cli.adapt import Adapt
 from msjax.cli.audit import Audit
+from msjax.cli.card import Card
 from msjax.cli.check import Check
+from msjax.cli.figures import Figures
 from msjax.cli.fit import Fit
 from msjax.cli.generate import Generate
 from msjax.cli.plan import Plan
+from msjax.cli.predict import Predict
 from msjax.cli.replay import Replay
 from msjax.cli.report import Report
 from msjax.cli.reproduce import Reproduce
@@ -28,14 +32,18 @@ _subcommand = tyro.conf.subcommand
 Command = (
     Annotated[Weights, _subcommand("weights")]
     | Annotated[Generate, _subcommand("generate")]
+    | Annotated[Card, _subcommand("card")]
     | Annotated[Fit, _subcommand("fit")]
     | Annotated[Check, _subcommand("check")]
     | Annotated[Plan, _subcommand("plan")]
+    | Annotated[Predict, _subcommand("predict")]
     | Annotated[Replay, _subcommand("replay")]
     | Annotated[Verify, _subcommand("verify")]
+    | Annotated[Adapt, _subcommand("adapt")]
     | Annotated[Audit, _subcommand("audit")]
     | Annotated[Sensitivity, _subcommand("sensitivity")]
     | Annotated[Report, _subcommand("report")]
+    | Annotated[Figures, _subcommand("figures")]
     | Annotated[Reproduce, _subcommand("reproduce")]
 )
 

@@ -108,13 +108,14 @@ class Generate:
 
     def run(self) -> int:
         """Generate, report, return the exit status."""
-        from msjax.cli.output import write_json
+        from msjax.cli.output import keep_compiled, write_json
         from msjax.cli.tables import comparison_table, summary_table
         from msjax.comparison import compare
         from msjax.generation.drift import RateMonitor
         from msjax.stopping.baselines import fixed_rounds
         from msjax.summary import summarise
 
+        keep_compiled()
         if self.shadow is not None and self.rule != "fixed":
             raise InputError(f"--shadow watches runs of --rule fixed, not of {self.rule}")
         fixed = dict.fromkeys(self._asked, fixed_rounds(self.rounds))

@@ -47,6 +47,11 @@ def prepare_sampling() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if flag not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {flag}={os.cpu_count() or 1}".strip()
+    keep_compiled()
+
+
+def keep_compiled() -> None:
+    """Keep what takes long to compile in the cache, for later processes; the user's own is left."""
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from msjax.evaluation import Evaluation, RuleResult
     from msjax.pools import Pool
+    from msjax.stopping.entry import Entry
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Replay:
     """OptScale's prompt files, one for each pool; the pools are then its completion files."""
     rules: tuple[str, ...] = ()
     """Names of rules; all that a pool allows if none is given."""
+    predictor: Path | None = None
+    """File of `msjax predict train`: rules told predicted priors are replayed as well, all rules on
+    the questions that it did not learn from."""
+    features: Path | None = None
+    """Features of the questions, for --predictor."""
     orders: int = 100
     """Random orders of each parallel pool."""
     value: float = 1.0
@@ -63,7 +69,12 @@ class Replay:
         from msjax.stopping.catalogue import entries
 
         pools = self._pools()
-        offered = [entries(pool, self.rules) for pool in pools]
+        predicted: list[tuple[Entry, ...]] = [()] * len(pools)
+        if self.predictor or self.features:
+            pools, predicted = self._predicted(pools)
+        offered = [
+            (*entries(pool, self.rules), *more) for pool, more in zip(pools, predicted, strict=True)
+        ]
         results: list[Evaluation] = []
         key = jax.random.key(self.seed)
         total = sum(map(len, offered))
@@ -108,6 +119,21 @@ class Replay:
             for result in results:
                 print(draw(result, self.figures))
         return 0
+
+    def _predicted(self, pools: "list[Pool]") -> "tuple[list[Pool], list[tuple[Entry, ...]]]":
+        """The questions that the predictor did not learn from, and its rules for them."""
+        from msjax.errors import InputError
+        from msjax.training.features import read_features
+        from msjax.training.predicted_rules import new_questions, predicted_entries
+        from msjax.training.predictor import load
+
+        if self.predictor is None or self.features is None:
+            raise InputError(
+                f"--predictor is {self.predictor} and --features is {self.features}; give both"
+            )
+        predictor, table = load(self.predictor), read_features(self.features)
+        new = [new_questions(predictor, pool) for pool in pools]
+        return new, [predicted_entries(predictor, table, pool) for pool in new]
 
     def _pools(self) -> "list[Pool]":
         from msjax.errors import InputError

@@ -21,7 +21,7 @@ from msjax.models.config import DecoderConfig
 from msjax.models.decoder import Decoder
 from msjax.models.sharding import check_divisible, weight_sharding
 
-__all__ = ["load"]
+__all__ = ["load", "sources_of"]
 
 _REMEDY = "fetch the checkpoint again (`msjax weights` for the default model)"
 # Buffers that some exporters store and every implementation computes.
@@ -56,7 +56,7 @@ def load(folder: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None =
     abstract = nnx.eval_shape(lambda: Decoder(config, dtype=dtype, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(abstract)
     parameters = dict(nnx.to_flat_state(state))
-    sources = {path: _sources(path, leaf.shape, config) for path, leaf in parameters.items()}
+    sources = {path: sources_of(path, leaf.shape, config) for path, leaf in parameters.items()}
     files = _files(folder)
     _check_names({name for source in sources.values() for name in source}, set(files), config)
     # what is largest needs most room beside it, so it is read while memory holds nothing else
@@ -72,7 +72,7 @@ def load(folder: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None =
     return nnx.merge(graphdef, nnx.from_flat_state(parameters))
 
 
-def _sources(
+def sources_of(
     path: tuple[Any, ...], shape: tuple[int, ...], config: DecoderConfig
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that, stacked along the first axis, fill a parameter."""

@@ -28,7 +28,7 @@ def sample_rules(budget: int) -> tuple[Entry, ...]:
     last = len(sizes) - 1
     thresholds = (0.8, 0.9, 0.95, 0.975, 0.99)
     margins = tuple(range(1, 9))
-    s_mins, confidences = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99), (0.01, 0.05, 0.1, 0.5)
+    s_mins, confidences = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99), (0.5, 0.9, 0.95, 0.99)
     grid = [(s, c) for s in s_mins for c in confidences]
     s_min_and_confidence = tuple(f"s_min {s:g}, confidence {c:g}" for s, c in grid)
     peek = optscale.PEEKS.get(budget, max(1, budget // 3))
@@ -131,7 +131,7 @@ def sample_rules(budget: int) -> tuple[Entry, ...]:
             lambda p, _: optscale.optscale(budget, s_min=p[0], confidence=p[1]),
             s_min_and_confidence,
             all_combinations,
-            grid.index((0.9, 0.1)),
+            grid.index((0.9, 0.9)),
             PROBABILITIES,
         ),
         Entry(
@@ -142,7 +142,7 @@ def sample_rules(budget: int) -> tuple[Entry, ...]:
             ),
             s_min_and_confidence,
             all_combinations,
-            grid.index((0.9, 0.1)),
+            grid.index((0.9, 0.9)),
             PROBABILITIES,
         ),
     )

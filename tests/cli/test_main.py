@@ -21,6 +21,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 COMMANDS = [
+    "adapt",
+    "card",
+    "figures",
+    "predict",
     "weights",
     "generate",
     "fit",

@@ -1,0 +1,1 @@
+"""What is trained: predictors of priors, and policies at test time."""

@@ -1,0 +1,112 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3. Stopping a live model
+#
+# A stopping rule looks at the answers so far, without knowing which are right, and says whether
+# to ask again. Here one learns from a pilot and then stands in front of a real model: SmolLM2
+# with 135 million parameters, in Flax, on this machine. (`msjax weights` obtains it once.)
+
+# %%
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from msjax.comparison import compare
+from msjax.generation.flax_engine import FlaxEngine
+from msjax.generation.live import cut_by, rule_from_pilot
+from msjax.generation.run import RunPlan, record_run
+from msjax.models import smollm2
+from msjax.records import read_runs
+from msjax.stopping.baselines import fixed_rounds
+
+SMALL = "MSJAX_SMALL" in os.environ
+BENCHMARK = "arithmetic-medium"
+QUESTIONS = 4 if SMALL else 24
+
+# %% [markdown]
+# ## A rule from a pilot
+#
+# The pilot is recorded: 40 questions, three revisions each, labels known. The rule
+# `belief_changes` learns from it how likely an answer is right that has just changed, or stayed,
+# and stops when another revision is not worth its tokens.
+
+# %%
+pilot = [
+    run
+    for run in read_runs(Path(str(files("msjax") / "recorded" / "pilot.jsonl")))
+    if run.benchmark == BENCHMARK
+]
+learnt = rule_from_pilot("belief_changes", pilot, rounds=3, value=1.0, price=1e-4)
+print(learnt.says)
+
+# %% [markdown]
+# ## Fresh questions, all rounds
+#
+# To see what the rule is worth, fresh questions are first run for all rounds.
+
+# %%
+engine = FlaxEngine.load(
+    smollm2.ensure(smollm2.default_folder()), batch_size=24, max_new_tokens=16, temperature=0.7
+)
+scratch = Path(tempfile.mkdtemp())
+
+
+def ask(name, rule):
+    plan = RunPlan(
+        model=engine.name, start=100, count=QUESTIONS, rounds=3, seed=0, settings={"rule": name}
+    )
+    return record_run(scratch / f"{name}.jsonl", plan, {BENCHMARK: rule}, lambda: engine)
+
+
+full = ask("fixed", fixed_rounds(3))
+print(f"{QUESTIONS} questions, {sum(u.computed for run in full for u in run.tokens):,} tokens")
+
+# %% [markdown]
+# ## What the rule would have done
+#
+# The same rule object runs over the recorded answers. Differences are taken question by question,
+# and every one comes with a 90 % interval.
+
+# %%
+shadow = cut_by(learnt.rule, full)
+for one in compare(shadow, full, 3):
+    gain, saved = one.accuracy_gain, one.tokens_saved
+    print(
+        f"against {one.k} revisions: accuracy {gain.estimate:+.2f} "
+        f"[{gain.low:+.2f}, {gain.high:+.2f}], "
+        f"tokens saved per question {saved.estimate:.0f} [{saved.low:.0f}, {saved.high:.0f}]"
+    )
+
+# %% [markdown]
+# ## In front of the model
+#
+# Now it decides while the model answers. Each question is sampled with a random key of its own,
+# so the answers are those of the recording, up to where the rule stopped.
+
+# %%
+live = ask("rule", learnt.rule)
+for one, other in zip(live, shadow, strict=True):
+    assert one.answers == other.answers
+print("revisions asked for:", [run.revisions for run in live])
+print(
+    f"right: {sum(run.right for run in live)} of {len(live)} with the rule, "
+    f"{sum(run.correct[0] for run in full)} first answers, {sum(run.correct[-1] for run in full)} "
+    "after all revisions"
+)
+
+# %% [markdown]
+# On the command line this is `msjax generate RUNS.jsonl --rule belief_changes --pilot
+# PILOT.jsonl`, and with `--server URL` the same rule stands in front of vLLM. `--shadow` runs all
+# rounds and only logs what the rule would have done, which is how to begin.

@@ -1,0 +1,44 @@
+"""The notebooks run, in small, and their executed copies are of the same source."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from msjax.models import smollm2
+
+SOURCES = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]_*.py"))
+
+
+def test_there_are_four() -> None:
+    assert [source.name[0] for source in SOURCES] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_notebook_runs(source, tmp_path) -> None:
+    if "smollm2" in source.read_text() and not smollm2.default_folder().is_dir():
+        pytest.skip("the model is not here; obtain it with `msjax weights`")
+    ran = subprocess.run(
+        [sys.executable, source],
+        cwd=tmp_path,
+        env=os.environ | {"MSJAX_SMALL": "1", "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert ran.stdout.strip()
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_the_executed_copy_is_of_this_source(source) -> None:
+    ours, executed = jupytext.read(source), jupytext.read(source.with_suffix(".ipynb"))
+    assert [(c.cell_type, c.source) for c in ours.cells] == [
+        (c.cell_type, c.source) for c in executed.cells
+    ]
+    for cell in executed.cells:
+        if cell.cell_type == "code" and "print(" in cell.source and "def " not in cell.source:
+            assert cell.outputs, f"{source.stem} was not executed as a whole"
