@@ -18,14 +18,22 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "notebooks/README.md"]
 
 
+def options_of(command) -> set[str]:
+    """The options of a command and of the steps it consists of."""
+    found = set()
+    for name, kind in typing.get_type_hints(command).items():
+        steps = [step for step in typing.get_args(kind) if dataclasses.is_dataclass(step)]
+        if steps:
+            found |= set().union(*map(options_of, steps))
+        else:
+            found |= {f"--{no}{name.replace('_', '-')}" for no in ("", "no-")}
+    return found
+
+
 def commands() -> dict[str, set[str]]:
     """The options of every command."""
-    found = {}
-    for annotated in typing.get_args(cli.Command):
-        command, name = typing.get_args(annotated)[:2]
-        fields = [field.name.replace("_", "-") for field in dataclasses.fields(command)]
-        found[name.name] = {f"--{no}{field}" for field in fields for no in ("", "no-")}
-    return found
+    pairs = (typing.get_args(annotated)[:2] for annotated in typing.get_args(cli.Command))
+    return {name.name: options_of(command) for command, name in pairs}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

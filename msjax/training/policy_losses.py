@@ -120,7 +120,7 @@ def entropy(logits: Float[Array, "*shape vocab"]) -> Float[Array, "*shape"]:
 
 
 def token_weights(
-    mask: Bool[Array, "sequences tokens"], aggregation: Aggregation, length: int | None = None
+    mask: Bool[Array, "sequences tokens"], aggregation: str, length: int | None = None
 ) -> Float[Array, "sequences tokens"]:
     """What each token's loss weighs in the loss of a batch, which is the weighted sum.
 

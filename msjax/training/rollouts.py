@@ -144,7 +144,7 @@ def completion_logprobs(
     weights: PyTree[Array],
     prompt: Prompt,
     completions: Int[Array | np.ndarray, "n max_new"],
-    temperature: float,
+    temperature: Float[Array, ""] | float,
 ) -> tuple[Float[Array, "n max_new"], Float[Array, "n max_new hidden"]]:
     """Log-probability of every token of completions, as it was sampled, by one forward pass.
 

@@ -1,5 +1,6 @@
 """The tiny decoder's sums and tokenizer, and, slowly, its training."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
@@ -59,7 +60,7 @@ def test_worked_sums_are_right_and_not_the_reserved_ones() -> None:
 
 def test_answers_alone_count(folder) -> None:
     row = [arithmetic._ID[character] for character in "35+13=48"] + [0, 0]
-    (found,) = np.asarray(arithmetic._answers(np.array([row])))
+    (found,) = np.asarray(arithmetic._answers(jnp.array([row])))
     # predicted tokens: 5 + 1 3 = | 4 8 <end> | <end>
     assert found.tolist() == [False] * 5 + [True] * 3 + [False]
 
