@@ -24,7 +24,7 @@ __all__ = ["Batch"]
 
 # Shapes come from these few buckets, so that turns of similar length share compiled programs.
 _CHUNKS = (256, 32)  # tokens per row of one prefill call
-_CAPACITY = 256  # token slots per row come in multiples of this
+_CAPACITY = 128  # token slots per row come in multiples of this
 _FEWEST_ROWS = 4  # fewer rows decode no faster
 _STEP = 4  # numbers of rows that are prefilled together are powers of this
 _SHARED = 32  # tokens worth copying from another row
