@@ -32,6 +32,7 @@ from inference.fit import fit
 from inference.models import find_model
 from inference.push_forward import estimate
 from msjax.records import read_runs
+from msjax.summary import proportion
 from paper_figures import style
 
 # %matplotlib inline
@@ -110,9 +111,13 @@ for axis, (name, analysis) in zip(axes[0], found.items(), strict=True):
         number = estimate(draws)
         error = [[number.median - number.low], [number.high - number.median]]
         axis.errorbar([place], [number.median], error, fmt="s", color="C1", capsize=3)
-        axis.annotate(bound, (place, number.low), ha="center", va="top", fontsize=8)
-    axis.plot(observed_accuracy(count), "ko", label=f"observed, n = {len(count.correct)}")
-    axis.set(xlabel="revisions", ylabel="accuracy", title=name, ylim=(0, 1))
+        axis.text(place, number.high + 0.01, bound, rotation=90, ha="center", va="bottom")
+    seen = [proportion(right, len(count.correct)) for right in (count.correct == 1).sum(axis=0)]
+    middle = [one.estimate for one in seen]
+    error = [[one.estimate - one.low for one in seen], [one.high - one.estimate for one in seen]]
+    observed = f"observed, n = {len(count.correct)}"
+    axis.errorbar(range(len(seen)), middle, error, fmt="ko", capsize=3, label=observed)
+    axis.set(xlabel="revisions", ylabel="accuracy", title=name, ylim=(0, 0.7))
     axis.legend()
 plt.show()
 

@@ -29,6 +29,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def summary_table(summaries: Sequence[RunSummary]) -> str:
     """Accuracy and token account per benchmark, with 90 % intervals."""
+    verified = any(s.tokens.verifier for s in summaries)
     header = (
         "benchmark",
         "questions",
@@ -39,6 +40,7 @@ def summary_table(summaries: Sequence[RunSummary]) -> str:
         "prompt",
         "cached",
         "completion tokens",
+        *(["verifier"] if verified else []),
     )
     return table(
         header,
@@ -53,6 +55,7 @@ def summary_table(summaries: Sequence[RunSummary]) -> str:
                 f"{s.tokens.prompt:,}",
                 f"{s.tokens.cached:,}",
                 f"{s.tokens.completion:,}",
+                *([f"{s.tokens.verifier:,}"] if verified else []),
             )
             for s in summaries
         ],

@@ -5,10 +5,12 @@ from scripted_engine import ScriptedEngine, plan
 from scripted_server import Reply
 
 from msjax.cli import main
+from msjax.cli.tables import summary_table
 from msjax.errors import InputError, ServerError
 from msjax.generation.reward import RewardModel
 from msjax.generation.run import record_run
 from msjax.stopping.baselines import fixed_rounds
+from msjax.summary import summarise
 
 NAME = "arithmetic-easy"
 
@@ -49,6 +51,8 @@ def test_what_is_scored_is_question_and_completion_and_it_is_paid_for(serve, tmp
     usages = [usage for run in runs for usage in run.tokens]
     assert sorted(usage.verifier for usage in usages) == [100 + i for i in range(6)]
     assert all(u.computed == u.prompt - u.cached + u.completion + u.verifier for u in usages)
+    header, line = summary_table(summarise(runs)).splitlines()[:2]
+    assert header.split()[-1] == "verifier" and line.split()[-1] == "615"
 
 
 @pytest.mark.parametrize("data", [[0.1, 0.2, 0.3], [[0.1, 0.2, 0.7]], [], "AAAA"])

@@ -213,9 +213,7 @@ def test_rewards_that_teach_nothing_are_named(decoder) -> None:
     assert learner(decoder, method="sft").useful(np.ones(8, np.float32))
 
 
-@pytest.mark.parametrize(
-    "settings", [{"rank": -1}, {"learning_rate": 0.0}, {"passes": 0}]
-)
+@pytest.mark.parametrize("settings", [{"rank": -1}, {"learning_rate": 0.0}, {"passes": 0}])
 def test_settings_of_updates_outside_their_range(settings) -> None:
     with pytest.raises(InputError, match=f"{next(iter(settings))} is"):
         Update(**settings)
