@@ -18,6 +18,7 @@ def folder(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_every_step_ran_and_left_its_results(folder) -> None:
     steps = json.loads((folder / "run.json").read_text())
     assert list(steps) == ["pilot", "verify", "fit", "rule", "report"]
@@ -28,6 +29,7 @@ def test_every_step_ran_and_left_its_results(folder) -> None:
     assert json.loads((folder / "provenance.json").read_text())["recorded"]
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained_and_says_what_it_shows(folder) -> None:
     page = (folder / "report.html").read_text()
     assert not re.search(r"(src|href)\s*=\s*['\"](?!data:)", page)
@@ -41,6 +43,7 @@ def test_the_page_is_self_contained_and_says_what_it_shows(folder) -> None:
             assert warning.split(":")[0] in page
 
 
+@pytest.mark.slow
 def test_the_numbers_behind_the_figures_agree_with_the_results(folder) -> None:
     fit = json.loads((folder / "fit.json").read_text())
     with (folder / "figures" / "accuracy_per_round.csv").open() as file:
@@ -58,6 +61,7 @@ def test_the_numbers_behind_the_figures_agree_with_the_results(folder) -> None:
         assert float(points[c["benchmark"], "rule"]["accuracy"]) == pytest.approx(c["accuracy"])
 
 
+@pytest.mark.slow
 def test_a_second_report_is_the_same_to_the_byte(folder) -> None:
     names = ["report.html", "figures/accuracy_per_round.png", "figures/accuracy_tokens.csv"]
     before = [(folder / name).read_bytes() for name in names]
@@ -65,6 +69,7 @@ def test_a_second_report_is_the_same_to_the_byte(folder) -> None:
     assert [(folder / name).read_bytes() for name in names] == before
 
 
+@pytest.mark.slow
 def test_answers_of_another_source_do_not_mix_into_a_folder(folder, capsys) -> None:
     before = (folder / "pilot.jsonl").read_bytes()
     assert main(["reproduce", "--out", str(folder)]) == 2
@@ -74,6 +79,7 @@ def test_answers_of_another_source_do_not_mix_into_a_folder(folder, capsys) -> N
     assert (folder / "pilot.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_folder_without_results_is_named(folder, tmp_path, capsys) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "provenance.json: no such file" in capsys.readouterr().err

@@ -180,6 +180,7 @@ def test_nuts_draws_the_exact_posterior():
     assert least_p(1) < FALSE_ALARM
 
 
+@pytest.mark.slow
 def test_sbc_of_nuts():
     found = rank_statistics(
         find_model("mover_stayer_beta"), jax.random.key(7), simulations=FEW, **SIZE

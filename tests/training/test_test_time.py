@@ -228,7 +228,8 @@ class _Wide:
         return getattr(jnp, name)
 
 
-@pytest.mark.parametrize("method", [pytest.param("grpo", marks=pytest.mark.slow), "ppo"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["grpo", "ppo"])
 def test_gradients_are_those_of_a_float64_reference(decoder, method, monkeypatch) -> None:
     """Ours in float32 within 1e-4 of differences of the whole loss in float64."""
     update = Update(method=method, kl_weight=0.1, clip_high=0.3)
