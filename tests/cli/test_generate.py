@@ -107,7 +107,10 @@ def by_question(out: Path) -> list[dict]:
     return sorted(runs, key=lambda run: run["question_id"])
 
 
-@pytest.mark.parametrize(("kill", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("kill", "status"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+)
 def test_a_killed_run_resumes_to_the_uninterrupted_one(kill, status, tmp_path, undisturbed) -> None:
     broken = tmp_path / "broken.jsonl"
     command = [sys.executable, "-m", "msjax", "generate", str(broken), *COMMON, *MANY]

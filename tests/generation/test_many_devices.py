@@ -46,6 +46,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_what_is_said():
     model = str(TINY / "tiny_qwen3" / "untied")
     ran = subprocess.run(
