@@ -169,7 +169,7 @@ def resume(path: Path, *, model: str, settings: dict[str, Any]) -> Iterator[RunW
             lines.pop()
         finished = [_parse_line(path, number, line) for number, line in enumerate(lines, 1)]
         for run in finished:
-            _check_same_run(path, run, {"model": model, **settings})
+            check_settings(path, {"model": run.model, **run.settings}, {"model": model, **settings})
         end = sum(map(len, lines))
         os.ftruncate(descriptor, end)
         os.lseek(descriptor, end, os.SEEK_SET)
@@ -188,11 +188,11 @@ def _lock(path: Path, descriptor: int) -> None:
         ) from None
 
 
-def _check_same_run(path: Path, run: Trajectory, expected: dict[str, Any]) -> None:
-    found = {"model": run.model, **run.settings}
+def check_settings(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raises InputError, with both values, where a file was recorded with other settings."""
     for name in expected.keys() | found.keys():
         if expected.get(name) != found.get(name):
             raise InputError(
                 f"{path}: recorded with {name}={found.get(name)!r}, but this run has "
-                f"{name}={expected.get(name)!r}; use the same settings or another file"
+                f"{name}={expected.get(name)!r}; use the same settings or write somewhere else"
             )

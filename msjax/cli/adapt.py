@@ -197,8 +197,7 @@ class Adapt:
         return optpo(self.budget, self.p_right, self.p_wrong, self.threshold, self.retain)
 
     def _adapt(self, folder: Path) -> tuple[Outcome, Any]:
-        from transformers import AutoTokenizer
-
+        from msjax.generation.transcript import Chat, load_tokenizer
         from msjax.models.checkpoint import load
         from msjax.training.ballots import Task, Voting
         from msjax.training.guards import Guards
@@ -232,10 +231,10 @@ class Adapt:
             seed=self.seed,
         )
         decoder = load(folder, "float32")
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        chat = Chat(load_tokenizer(folder), folder.name, decoder.config.eos_token_ids)
         print(f"{self.out}: {folder.name}, {benchmark.name}, {self.rule}, seed {self.seed}")
         training = TestTimeTraining(
-            decoder, Task(benchmark, tokenizer), voting, update, guards, schedule
+            decoder, Task(benchmark, chat), voting, update, guards, schedule
         )
         settings = {
             "model": str(folder),

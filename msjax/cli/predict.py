@@ -39,14 +39,17 @@ class Features:
         prepare_sampling()
         from tqdm import tqdm
 
+        from msjax.generation.transcript import Chat, load_tokenizer
         from msjax.models.checkpoint import load
         from msjax.models.smollm2 import default_folder
-        from msjax.training.features import FeatureTable, encode, pooled_states, write_features
+        from msjax.training.features import FeatureTable, pooled_states, write_features
 
-        asked = {f"{run.benchmark}/{run.question_id}": run for run in _read(self.runs)}
+        everything = (run for runs in _read(self.runs) for run in runs)
+        asked = {f"{run.benchmark}/{run.question_id}": run for run in everything}
         folder = self.model or default_folder()
         decoder = load(folder)
-        prompts = encode(folder, [_conversation(run) for run in asked.values()])
+        chat = Chat(load_tokenizer(folder), str(folder), decoder.config.eos_token_ids)
+        prompts = [chat.begin(_conversation(run)).ids for run in asked.values()]
         with tqdm(total=len(prompts), desc="features", unit="question", disable=None) as bar:
             vectors = pooled_states(decoder, prompts, bar.update)
         source = f"{folder.name}: mean and last final state of the prompt"
@@ -191,22 +194,22 @@ class Predict:
         return self.step.run()
 
 
-def _read(paths: "Sequence[Path]") -> "list[Trajectory]":
+def _read(paths: "Sequence[Path]") -> "list[list[Trajectory]]":
+    """The runs of each file."""
     from msjax.records import read_runs
 
-    runs = [run for path in paths for run in read_runs(path)]
-    models = sorted({run.model for run in runs})
+    files = [read_runs(path) for path in paths]
+    models = sorted({run.model for runs in files for run in runs})
     if len(models) > 1:
         raise InputError(f"runs are of {', '.join(models)}; a prior is that of one model")
-    return runs
+    return files
 
 
 def _pools(paths: "Sequence[Path]") -> "list[Pool]":
     """Pools file by file, as one question may be in several files."""
     from msjax.pools import pools_of
 
-    _read(paths)
-    return [pool for path in paths for pool in pools_of(_read([path]))]
+    return [pool for runs in _read(paths) for pool in pools_of(runs)]
 
 
 def _conversation(run: "Trajectory") -> "list[Any]":

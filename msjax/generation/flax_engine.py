@@ -7,12 +7,12 @@ from pathlib import Path
 
 from flax import nnx
 from jax.sharding import Mesh
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from msjax.errors import InputError
 from msjax.generation.batch import Batch
 from msjax.generation.engine import Conversation
-from msjax.generation.transcript import Chat
+from msjax.generation.transcript import Chat, load_tokenizer
 from msjax.models.cache import KVCache
 from msjax.models.checkpoint import load
 from msjax.models.decode import Sampling
@@ -91,15 +91,9 @@ class FlaxEngine:
         """
         folder = Path(folder)
         decoder = load(folder, mesh=mesh)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{folder} has no usable tokenizer ({error}); fetch the checkpoint again"
-            ) from error
         return cls(
             decoder,
-            tokenizer,
+            load_tokenizer(folder),
             name=folder.name,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,

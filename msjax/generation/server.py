@@ -5,7 +5,7 @@ docs/reliability.md says what happens when such a server fails, refuses or answe
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -54,25 +54,20 @@ class Server:
         self.base_url = base_url
         self.timeout = timeout
         self.max_retries = max_retries
-        self._api_key = api_key
+        self._settings: dict[str, Any] = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "timeout": openai.Timeout(timeout, connect=min(timeout, FIRST_ANSWER)),
+            "max_retries": max_retries,
+        }
 
     def client(self) -> openai.AsyncOpenAI:
         """A client for many requests at a time."""
-        return openai.AsyncOpenAI(
-            base_url=self.base_url,
-            api_key=self._api_key,
-            timeout=openai.Timeout(self.timeout, connect=min(self.timeout, FIRST_ANSWER)),
-            max_retries=self.max_retries,
-        )
+        return openai.AsyncOpenAI(**self._settings)
 
     def waiting_client(self) -> openai.OpenAI:
         """A client for one request after the other."""
-        return openai.OpenAI(
-            base_url=self.base_url,
-            api_key=self._api_key,
-            timeout=openai.Timeout(self.timeout, connect=min(self.timeout, FIRST_ANSWER)),
-            max_retries=self.max_retries,
-        )
+        return openai.OpenAI(**self._settings)
 
     def parsed(self, shape: type[_Shape], body: str) -> _Shape:
         """An answer in the shape that is expected; ServerError if it has another."""

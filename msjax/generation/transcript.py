@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from msjax.errors import InputError
 from msjax.generation.engine import Message
 
-__all__ = ["Chat", "Transcript"]
+__all__ = ["Chat", "Transcript", "load_tokenizer"]
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hugging Face folder.
+
+    Raises:
+        InputError: it has none that can be used.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder} has no usable tokenizer ({error}); fetch the checkpoint again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,7 @@ class Chat:
     def answered(self, transcript: Transcript, tokens: Sequence[int]) -> Transcript:
         """The same with the assistant's turn, of these tokens."""
         written = tokens[:-1] if tokens[-1] in self._end_tokens else tokens
-        text = self._tokenizer.decode(
-            list(written), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        answer: Message = {"role": "assistant", "content": str(text)}
+        answer: Message = {"role": "assistant", "content": self.text(written)}
         return replace(
             transcript,
             messages=(*transcript.messages, answer),
@@ -88,6 +100,14 @@ class Chat:
             # the model wrote the end of its turn itself
             added = added.removeprefix(str(self._tokenizer.decode([transcript.ids[-1]])))
         return Transcript(everything, rendering, (*transcript.ids, *self._encode(added)))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """What the model wrote, without special tokens."""
+        return str(
+            self._tokenizer.decode(
+                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
 
     def _render(self, messages: Sequence[Message]) -> str:
         turns = [dict[str, str](role=turn["role"], content=turn["content"]) for turn in messages]

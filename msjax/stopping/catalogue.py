@@ -6,7 +6,7 @@ those that are reported (`msjax.evaluation`).
 
 from msjax.errors import InputError
 from msjax.pools import Pool
-from msjax.stopping.entry import NEEDS, Entry
+from msjax.stopping.entry import NEEDS, Entry, offered_by
 from msjax.stopping.round_rules import round_rules
 from msjax.stopping.sample_rules import sample_rules
 
@@ -26,15 +26,7 @@ def entries(pool: Pool, names: tuple[str, ...] = ()) -> tuple[Entry, ...]:
     """
     offered = sample_rules(pool.samples) if pool.parallel else round_rules(pool.samples)
     known = {entry.name: entry for entry in offered}
-    has = {
-        need
-        for need, there in (
-            ("answers", pool.answered),
-            ("scores", pool.scored),
-            ("probabilities", pool.scores_are_probabilities),
-        )
-        if there
-    }
+    has = offered_by(pool)
     for name in names:
         if name not in rule_names():
             raise InputError(f"rules: {name!r} is unknown; known are {', '.join(rule_names())}")

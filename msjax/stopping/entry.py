@@ -10,7 +10,17 @@ from jaxtyping import Array, Bool, Int, Shaped
 from msjax.pools import Pool
 from msjax.stopping.protocol import StoppingRule, restopped
 
-__all__ = ["ANSWERS", "NEEDS", "PROBABILITIES", "SCORES", "Entry", "Training", "at_most", "fixed"]
+__all__ = [
+    "ANSWERS",
+    "NEEDS",
+    "PROBABILITIES",
+    "SCORES",
+    "Entry",
+    "Training",
+    "at_most",
+    "fixed",
+    "offered_by",
+]
 
 ANSWERS, SCORES = frozenset({"answers"}), frozenset({"scores"})
 PROBABILITIES = frozenset({"probabilities"})
@@ -20,6 +30,12 @@ NEEDS = {
     "probabilities": "a score in [0, 1] for every answer",
 }
 """What each need is in words."""
+
+
+def offered_by(pool: Pool) -> frozenset[str]:
+    """Which needs the pool meets."""
+    met = (pool.answered, pool.scored, pool.scores_are_probabilities)
+    return frozenset(need for need, there in zip(NEEDS, met, strict=True) if there)
 
 
 class Training(NamedTuple):

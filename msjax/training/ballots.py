@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
-from transformers import PreTrainedTokenizerBase
 
 from msjax.answers import answer_ids
 from msjax.errors import InputError
 from msjax.generation.benchmark import Benchmark, Question
 from msjax.generation.engine import REFUSED
+from msjax.generation.transcript import Chat
 from msjax.stopping.protocol import Observation, StoppingRule
 from msjax.training.rollouts import Prompt, Rollouts, Sampler, joined, pad_prompt
 
@@ -28,19 +28,15 @@ class Task:
 
     Attributes:
         benchmark: whose prompts are used and whose extraction.
-        tokenizer: of the model.
+        chat: of the model.
     """
 
     benchmark: Benchmark
-    tokenizer: PreTrainedTokenizerBase
+    chat: Chat
 
     def prompt(self, question: Question) -> Prompt:
         """Tokens of the conversation that asks a question."""
-        turns = [dict[str, str](**turn) for turn in self.benchmark.conversation(question)]
-        text = str(
-            self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        )
-        return pad_prompt(self.tokenizer.encode(text, add_special_tokens=False))
+        return pad_prompt(self.chat.begin(self.benchmark.conversation(question)).ids)
 
     def answers(self, rollouts: Rollouts) -> list[str | None]:
         """The answer of each completion; equal answers are equal strings."""
@@ -56,10 +52,8 @@ class Task:
     def _read(
         self, tokens: tuple[int, ...], ended: bool, earlier: tuple[str | None, ...]
     ) -> str | None:
-        text = self.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return self.benchmark.read(replace(REFUSED, text=str(text), finished=ended), earlier)
+        completion = replace(REFUSED, text=self.chat.text(tokens), finished=ended)
+        return self.benchmark.read(completion, earlier)
 
 
 class Ballot(NamedTuple):

@@ -11,14 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
-from transformers import AutoTokenizer
 
 from msjax.errors import InputError
-from msjax.generation.engine import Message
 from msjax.models.cache import KVCache, empty_cache, take_rows
 from msjax.models.decoder import Decoder
 
-__all__ = ["FeatureTable", "encode", "pooled_states", "read_features", "write_features"]
+__all__ = ["FeatureTable", "pooled_states", "read_features", "write_features"]
 
 _TOGETHER = 16  # prompts per batch
 _LENGTH = 32  # prompts are padded to multiples of this
@@ -96,27 +94,6 @@ def write_features(path: Path, table: FeatureTable) -> None:
     with part.open("wb") as file:
         np.savez(file, names=table.names, features=table.vectors, source=table.source)
     part.replace(path)
-
-
-def encode(folder: Path, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Tokens of prompts, by the chat template of a checkpoint's tokenizer.
-
-    Raises InputError where the folder has no tokenizer with a chat template.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder} has no usable tokenizer ({error}); fetch the checkpoint again"
-        ) from error
-    if not tokenizer.chat_template:
-        raise InputError(f"the tokenizer of {folder} has no chat_template; use a chat model")
-    found = []
-    for turns in conversations:
-        messages = [dict[str, str](role=turn["role"], content=turn["content"]) for turn in turns]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        found.append(tokenizer.encode(str(text), add_special_tokens=False))
-    return found
 
 
 def pooled_states(

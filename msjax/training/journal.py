@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msjax.errors import InputError
+from msjax.records import check_settings
 from msjax.training.guards import Step
 from msjax.training.held_out import HeldOut
 
@@ -62,7 +63,7 @@ class Journal:
         try:
             ((kind, content),) = json.loads(line).items()
             if kind == "settings":
-                self._check(content)
+                check_settings(self.path, content, self._settings)
             elif kind == "held_out":
                 when = content.pop("when")
                 self.held_out[when] = HeldOut(**_tuples(content))
@@ -74,14 +75,6 @@ class Journal:
             raise InputError(
                 f"{self.path}, line {number}: no line of such a run ({error}); name another folder"
             ) from None
-
-    def _check(self, found: dict[str, Any]) -> None:
-        for name in self._settings.keys() | found.keys():
-            if self._settings.get(name) != found.get(name):
-                raise InputError(
-                    f"{self.path}: recorded with {name}={found.get(name)!r}, but this run has "
-                    f"{name}={self._settings.get(name)!r}; use the same settings or another folder"
-                )
 
     def _rewrite(self) -> None:
         lines: list[dict[str, Any]] = [{"settings": self._settings}]

@@ -23,7 +23,7 @@ from msjax.errors import InputError
 from msjax.pools import Pool
 from msjax.score_fits import ScoreStatistics, fit_truncated_normal
 from msjax.stopping.belief import SignalLaw, belief_rule
-from msjax.stopping.entry import Entry
+from msjax.stopping.entry import Entry, offered_by
 from msjax.stopping.markovscale import question_rounds
 from msjax.stopping.optscale import optscale
 from msjax.stopping.protocol import StoppingRule
@@ -97,12 +97,7 @@ def predicted_entries(predictor: Predictor, table: FeatureTable, pool: Pool) -> 
         found = _sample_entries(prior, pool)
     else:
         found = _round_entries(prior, pool, predictor.p0_spread_known)
-    has = {
-        "answers": pool.answered,
-        "scores": pool.scored,
-        "probabilities": pool.scores_are_probabilities,
-    }
-    return tuple(entry for entry in found if all(has[need] for need in entry.needs))
+    return tuple(entry for entry in found if entry.needs <= offered_by(pool))
 
 
 def _round_entries(prior: Any, pool: Pool, p0_spread_known: bool) -> tuple[Entry, ...]:

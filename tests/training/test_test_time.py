@@ -12,6 +12,7 @@ from flax import nnx
 
 import msjax.models.decoder
 from msjax.errors import InputError
+from msjax.generation.transcript import Chat, load_tokenizer
 from msjax.models import Decoder, DecoderConfig, empty_cache
 from msjax.stopping.baselines import self_consistency
 from msjax.stopping.optpo import optpo
@@ -41,13 +42,10 @@ def decoder() -> Decoder:
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory) -> Task:
-    from transformers import AutoTokenizer
-
     folder = tmp_path_factory.mktemp("tokenizer")
     arithmetic._write_json(folder / "config.json", arithmetic._CONFIG)
     arithmetic._write_tokenizer(folder)
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    return Task(arithmetic.tiny_benchmark(), tokenizer)
+    return Task(arithmetic.tiny_benchmark(), Chat(load_tokenizer(folder), "tiny", (0,)))
 
 
 def sampler(decoder: Decoder, max_new: int = MAX_NEW) -> Sampler:
