@@ -3,7 +3,8 @@
 Three questions on one benchmark of the default model, each answered by pairs of runs in turn:
 
 - reuse: all rounds with the cache kept between rounds, against every turn computed whole.
-- saving: a rule that stops early, against all rounds: does the time fall as the tokens do?
+- saving: a rule that stops early, against all rounds: does the time fall as the tokens do? Of
+  those computed most are read in prompts, many at once; those drawn take most of the time.
 - overhead: share of a run's time that the rule takes to decide.
 
     python -m benchmarks.refinement --json refinement.json
@@ -47,7 +48,7 @@ class Refinement:
     """per run"""
     rounds: int = 4
     """refinement rounds"""
-    batch_size: int = 32
+    batch_size: int = 16
     """conversations decoded together"""
     max_new_tokens: int = 16
     """most tokens per answer"""
@@ -72,13 +73,15 @@ class Results:
     Attributes:
         reuse: seconds without reuse / with.
         time: seconds of the rule that stops early / of all rounds.
-        tokens: computed tokens of the same.
+        computed: tokens computed, read or drawn, of the same.
+        drawn: tokens of the answers alone.
         overhead: seconds in which the rule decides / seconds of its run.
     """
 
     reuse: Ratios
     time: Ratios
-    tokens: float
+    computed: float
+    drawn: float
     overhead: Ratios
 
 
@@ -121,8 +124,8 @@ def measure(options: Refinement) -> Results:
     )
     rounds = options.rounds
 
-    def run(rule: StoppingRule, batch: type[Batch] = Batch) -> tuple[float, int]:
-        """Seconds and computed tokens."""
+    def run(rule: StoppingRule, batch: type[Batch] = Batch) -> tuple[float, int, int]:
+        """Seconds, tokens computed and tokens drawn."""
         plan = RunPlan(
             model=engine.name, start=0, count=options.questions, rounds=rounds, seed=0, settings={}
         )
@@ -133,7 +136,8 @@ def measure(options: Refinement) -> Results:
                 Path(scratch) / "runs.jsonl", plan, {options.benchmark: rule}, lambda: engine
             )
             elapsed = time.perf_counter() - start
-        return elapsed, sum(usage.computed for one in runs for usage in one.tokens)
+        usages = [usage for one in runs for usage in one.tokens]
+        return elapsed, sum(u.computed for u in usages), sum(u.completion for u in usages)
 
     everything, early = fixed_rounds(rounds), until_repeated(rounds + 1, 2)
     for warm_up in (
@@ -142,17 +146,18 @@ def measure(options: Refinement) -> Results:
         lambda: run(early),
     ):
         warm_up()
-    reuse, saving, overhead, tokens = [], [], [], 0.0
+    reuse, saving, overhead = [], [], []
+    computed = drawn = 0.0
     for _ in range(options.pairs):
-        all_rounds, all_tokens = run(everything)
+        all_rounds, all_computed, all_drawn = run(everything)
         reuse.append(run(everything, Forgetful)[0] / all_rounds)
-        stopped, stopped_tokens = run(early)
+        stopped, stopped_computed, stopped_drawn = run(early)
         saving.append(stopped / all_rounds)
-        tokens = stopped_tokens / all_tokens
+        computed, drawn = stopped_computed / all_computed, stopped_drawn / all_drawn
         timed = Timed(early)
-        elapsed, _ = run(timed.rule)
+        elapsed, _, _ = run(timed.rule)
         overhead.append(timed.seconds / elapsed)
-    return Results(_ratios(reuse), _ratios(saving), tokens, _ratios(overhead))
+    return Results(_ratios(reuse), _ratios(saving), computed, drawn, _ratios(overhead))
 
 
 def _ratios(found: Iterable[float]) -> Ratios:
@@ -172,7 +177,8 @@ def main() -> None:
         ("overhead of the rule", found.overhead),
     ):
         print(f"{name}: {ratios.median:.4f} ({min(ratios.each):.4f}-{max(ratios.each):.4f})")
-    print(f"tokens, stopped early / all rounds: {found.tokens:.4f}")
+    print(f"tokens computed, stopped early / all rounds: {found.computed:.4f}")
+    print(f"tokens drawn, stopped early / all rounds: {found.drawn:.4f}")
     if options.json is not None:
         write_json(options.json, {"load": load, "options": asdict(options), **asdict(found)})
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msjax.generation.engine import REFUSED, Completion, Conversation, Turn, next_turn
+from msjax.generation.engine import REFUSED, Completion, Conversation, Turn, next_turn, scored
 from msjax.generation.ledger import Usage
 from msjax.generation.transcript import Transcript
-from msjax.models.cache import KVCache, empty_cache, grow, take_rows
+from msjax.generation.waiting import all_of
+from msjax.models.cache import KVCache, copy_rows, empty_cache, grow, take_rows
 from msjax.models.decode import decode, prefill, prefill_rows
 
 if TYPE_CHECKING:
@@ -26,11 +28,13 @@ __all__ = ["Batch"]
 _CHUNKS = (256, 32)  # tokens per row of one prefill call
 _CAPACITY = 128  # token slots per row come in multiples of this
 _FEWEST_ROWS = 4  # fewer rows decode no faster
-_STEP = 4  # numbers of rows that are prefilled together are powers of this
+_STEP = 4  # numbers of rows that are copied or prefilled together are powers of this
+_FILLED = 0.75  # of the rows of a prefill call, as a CPU computes padding as slowly as tokens
 _SHARED = 32  # tokens worth copying from another row
 
 _grow = jax.jit(grow, static_argnames="capacity")
 _take_rows = jax.jit(take_rows)
+_copy_rows = jax.jit(copy_rows, donate_argnums=0)
 _empty_cache = jax.jit(empty_cache, static_argnums=(0, 1, 2, 3))
 
 
@@ -166,7 +170,7 @@ class Batch:
         ]
         for some in ([row for row in order if row not in followers], followers):
             if some:
-                self._fill({row: todo[row] for row in some})
+                self._append(self._begin({row: todo[row] for row in some}))
 
     def _source(self, row: int, ids: list[int]) -> tuple[int, int]:
         """The row that holds the beginning of these tokens, and how many of them: as a rule its
@@ -179,39 +183,46 @@ class Batch:
         most = _common(self._held[best], ids)
         return (best, most) if most >= own + _SHARED else (row, own)
 
-    def _fill(self, wanted: dict[int, list[int]]) -> None:
-        """Makes these rows hold these tokens."""
-        engine, cache = self._engine, self._cache
-        assert cache is not None
-        self._cache = None  # its buffers are about to be donated
+    def _begin(self, wanted: dict[int, list[int]]) -> dict[int, list[int]]:
+        """Makes rows hold as much of these tokens as any row does; returns those still to come."""
         sources = {row: self._source(row, ids) for row, ids in wanted.items()}
-        new = {row: ids[sources[row][1] :] for row, ids in wanted.items()}
-        for row, ids in wanted.items():
-            self._held[row] = ids
-        start, longest = 0, max(map(len, new.values()))
-        places = sorted(wanted)
-        whole = len(places) == cache.rows and all(sources[row][0] == row for row in places)
-        size = cache.rows if whole else _some_bucket(len(places), cache.rows)
-        while start < longest or start == 0:
-            time = _CHUNKS[0] if longest - start >= _CHUNKS[0] else _CHUNKS[1]
+        copies = [(source, row) for row, (source, _) in sources.items() if source != row]
+        cache, rows = self._take_cache(), len(self._rows)
+        if copies:
+            padding = [(rows, rows)] * (_call_size(len(copies), rows, filled=0) - len(copies))
+            cache = _copy_rows(cache, *np.array([*copies, *padding], np.int32).T)
+        for row, (_, kept) in sources.items():
+            self._held[row] = wanted[row][:kept]
+        lengths = np.array([len(ids) for ids in self._held], np.int32)
+        self._cache = self._engine.place(cache._replace(lengths=jnp.asarray(lengths)))
+        return {row: ids[len(self._held[row]) :] for row, ids in wanted.items()}
+
+    def _append(self, new: dict[int, list[int]]) -> None:
+        """Computes these tokens: chunk by chunk, the rows with the most of them first."""
+        engine, rows = self._engine, len(self._rows)
+        while left := sorted((row for row in new if new[row]), key=lambda row: -len(new[row])):
+            time = _CHUNKS[0] if len(new[left[0]]) >= _CHUNKS[0] else _CHUNKS[1]
+            ready = [row for row in left if time == _CHUNKS[1] or len(new[row]) >= time]
+            size = _call_size(len(ready), rows, filled=_FILLED)
+            some = ready[:size]
             tokens, fresh = np.zeros((size, time), np.int32), np.zeros(size, np.int32)
-            source, kept = np.zeros(size, np.int32), np.zeros(size, np.int32)
-            target = np.full(size, cache.rows, np.int32)
-            for i, row in enumerate(places):
-                chunk = new[row][start : start + time]
-                tokens[i, : len(chunk)], fresh[i] = chunk, len(chunk)
-                source[i], target[i] = row if start else sources[row][0], row
-                kept[i] = sources[row][1] + min(start, len(new[row]))
-            if whole:
-                cache = cache._replace(lengths=jnp.asarray(kept))
+            for place, row in zip(some if size == rows else range(size), some, strict=False):
+                chunk, new[row] = new[row][:time], new[row][time:]
+                tokens[place, : len(chunk)], fresh[place] = chunk, len(chunk)
+                self._held[row] = self._held[row] + chunk
+            cache = self._take_cache()
+            if size == rows:
                 cache = prefill(engine.graphdef, engine.weights, tokens, fresh, cache)
             else:
-                cache = prefill_rows(
-                    engine.graphdef, engine.weights, tokens, fresh, cache, source, kept, target
-                )
-            cache = engine.place(cache)
-            start += time
-        self._cache = cache
+                targets = np.array([*some, *[rows] * (size - len(some))], np.int32)
+                cache = prefill_rows(engine.graphdef, engine.weights, tokens, fresh, cache, targets)
+            self._cache = engine.place(cache)
+
+    def _take_cache(self) -> KVCache:
+        """The cache, whose buffers are about to be donated."""
+        cache, self._cache = self._cache, None
+        assert cache is not None
+        return cache
 
     def _draw(self) -> None:
         """Draws tokens until some turns are answered, and hears what is asked next."""
@@ -221,15 +232,13 @@ class Batch:
         for row, one in live:
             limits[row], pending[row] = one.limit - len(one.drawn), one.ids[-1]
             drawn[row], keys[row] = len(one.drawn), one.turn.key
-        assert self._cache is not None
-        cache, self._cache = self._cache, None
         done = decode(
             engine.graphdef,
             engine.weights,
             pending,
             limits,
             jnp.stack(keys),
-            cache,
+            self._take_cache(),
             drawn,
             # Rows that wait for company cost a little, prompts computed one by one cost more.
             max(1, len(live) // 8),
@@ -239,21 +248,30 @@ class Batch:
         )
         self._cache = done.cache
         tokens, counts, logprobs, entropies, ended = jax.device_get(done[:5])
+        answered = {}
         for row, one in live:
             one.drawn += tokens[row, : counts[row]].tolist()
             one.logprob += float(logprobs[row])
             one.entropy += float(entropies[row])
             self._held[row] = one.ids[:-1]
             if ended[row] or len(one.drawn) == one.limit:
-                self._rows[row] = self._answer(one, bool(ended[row]))
+                answered[row] = one, *self._answer(one, bool(ended[row]))
+        scores = all_of([partial(scored, one.turn, said) for one, _, said in answered.values()])
+        for (row, (one, transcript, _)), said in zip(answered.items(), scores, strict=True):
+            self._rows[row] = self._hand_over(one, transcript, said)
 
-    def _answer(self, one: _Dialogue, ended: bool) -> _Dialogue | None:
-        """Hands over a completion; the conversation with its next turn, None if it is over."""
+    def _answer(self, one: _Dialogue, ended: bool) -> tuple[Transcript, Completion]:
+        """What was said, the completion included."""
         count = len(one.drawn)
         transcript = self._engine.chat.answered(one.transcript, one.drawn)
         usage = Usage(prompt=len(one.transcript.ids), cached=one.reused, completion=count)
         text = transcript.messages[-1]["content"]
-        completion = Completion(text, one.logprob / count, one.entropy / count, ended, usage)
+        return transcript, Completion(text, one.logprob / count, one.entropy / count, ended, usage)
+
+    def _hand_over(
+        self, one: _Dialogue, transcript: Transcript, completion: Completion
+    ) -> _Dialogue | None:
+        """The conversation with what it asks after a completion; None if it is over."""
         turn = next_turn(one.conversation, completion)
         following = self._carry_on(one.conversation, turn, transcript)
         if following is not None:
@@ -275,12 +293,15 @@ def _row_bucket(count: int, batch_size: int, multiple: int) -> int:
     return rows
 
 
-def _some_bucket(count: int, rows: int) -> int:
-    """Smallest power of `_STEP` that holds ``count``, or all rows."""
-    size = 1
+def _call_size(count: int, rows: int, *, filled: float) -> int:
+    """Rows of the next call for ``count`` rows: the fewest that hold all, if that many are filled.
+
+    Otherwise as many as can be filled. Sizes are the powers of `_STEP` and all rows.
+    """
+    fewer = size = 1
     while size < count:
-        size *= _STEP
-    return min(size, rows)
+        fewer, size = size, min(size * _STEP, rows)
+    return size if count >= filled * size else fewer
 
 
 def _round_up(count: int, multiple: int) -> int:

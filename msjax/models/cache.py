@@ -15,6 +15,7 @@ __all__ = [
     "KVCache",
     "append_keys",
     "append_values",
+    "copy_rows",
     "empty_cache",
     "grow",
     "new_slots",
@@ -75,13 +76,21 @@ def grow(cache: KVCache, capacity: int) -> KVCache:
 
 
 def take_rows(cache: KVCache, rows: Int[Array, " kept"]) -> KVCache:
-    """The cache of the rows with these indices, in this order."""
+    """The cache of the rows with these indices, in this order; beyond the last is the last."""
     return jax.tree.map(lambda leaf: leaf[rows], cache)
 
 
 def put_rows(cache: KVCache, some: KVCache, rows: Int[Array, " some"]) -> KVCache:
     """The cache with its rows of these indices replaced; indices beyond the last are dropped."""
     return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), cache, some)
+
+
+def copy_rows(cache: KVCache, sources: Int[Array, " some"], rows: Int[Array, " some"]) -> KVCache:
+    """The cache with each row of ``rows`` replaced by the row of ``sources`` before the call.
+
+    Rows differ from each other; one beyond the last is padding.
+    """
+    return put_rows(cache, take_rows(cache, sources), rows)
 
 
 def new_slots(

@@ -16,7 +16,7 @@ from msjax.models.cache import KVCache, put_rows, take_rows
 
 __all__ = ["Decoded", "Sampling", "decode", "entropy", "prefill", "prefill_rows", "sample"]
 
-_BLOCK = 256  # tokens per block of the two-level inverse-CDF search
+_BLOCK = 256  # tokens per block of the two-level searches
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,15 @@ def prefill_rows(
     tokens: Int[Array, "some time"],
     fresh: Int[Array, " some"],
     cache: KVCache,
-    sources: Int[Array, " some"],
-    kept: Int[Array, " some"],
-    targets: Int[Array, " some"],
+    rows: Int[Array, " some"],
 ) -> KVCache:
-    """Fills some rows of a cache, each from the beginning of a row and new tokens.
+    """Appends the first ``fresh[i]`` tokens of ``tokens[i]`` to row ``rows[i]`` of the cache.
 
-    Row ``targets[i]`` becomes the first ``kept[i]`` tokens of row ``sources[i]`` and the first
-    ``fresh[i]`` of ``tokens[i]``. A target beyond the last row is padding. All sources are read
-    before a target is written; targets differ from each other. The other rows stay as they are,
+    Rows differ from each other; one beyond the last is padding. The other rows stay as they are,
     and the cache's buffers are reused.
     """
-    some = take_rows(cache, sources)._replace(lengths=kept)
-    return put_rows(cache, nnx.merge(graphdef, weights)(tokens, fresh, some)[1], targets)
+    some = take_rows(cache, rows)
+    return put_rows(cache, nnx.merge(graphdef, weights)(tokens, fresh, some)[1], rows)
 
 
 @partial(
@@ -188,7 +184,7 @@ def sample(
     of tokens: Gumbel noise for a whole vocabulary costs as much as the layers of a small model.
     """
     if sampling.temperature == 0:
-        tokens = jnp.argmax(logits, axis=0).astype(jnp.int32)
+        tokens = _most_probable(logits)
     else:
         scaled = logits / sampling.temperature
         weights = jnp.exp(scaled - jnp.max(scaled, axis=0, keepdims=True))
@@ -205,18 +201,35 @@ def entropy(logits: Float[Array, "vocab batch"]) -> Float[Array, " batch"]:
     return total - jnp.sum(jnp.exp(logits - total[None, :]) * logits, axis=0)
 
 
+def _most_probable(logits: Float[Array, "vocab batch"]) -> Int[Array, " batch"]:
+    """The first of the greatest: on a CPU a maximum is vectorised, an argmax is not."""
+    blocks = _blocks(logits, -jnp.inf)
+    block = jnp.argmax(blocks.max(axis=1), axis=0)
+    return (block * _BLOCK + jnp.argmax(_inside(blocks, block), axis=0)).astype(jnp.int32)
+
+
 def _draw(
     weights: Float[Array, "vocab batch"], uniform: Float[Array, " batch"]
 ) -> Int[Array, " batch"]:
-    vocab, batch = weights.shape
-    blocks = -(-vocab // _BLOCK)
-    weights = jnp.pad(weights, ((0, blocks * _BLOCK - vocab), (0, 0)))
-    weights = weights.reshape(blocks, _BLOCK, batch)
-    sums = weights.sum(axis=1)
+    blocks = _blocks(weights, 0.0)
+    sums = blocks.sum(axis=1)
     target = uniform * sums.sum(axis=0)
     block, before = _first_beyond(sums, target)
-    inside = jnp.take_along_axis(weights, block[None, None, :], axis=0)[0]
-    return block * _BLOCK + _first_beyond(inside, target - before)[0]
+    return block * _BLOCK + _first_beyond(_inside(blocks, block), target - before)[0]
+
+
+def _blocks(
+    values: Float[Array, "vocab batch"], padding: float
+) -> Float[Array, "blocks block batch"]:
+    vocab, batch = values.shape
+    padded = jnp.pad(values, ((0, -vocab % _BLOCK), (0, 0)), constant_values=padding)
+    return padded.reshape(-1, _BLOCK, batch)
+
+
+def _inside(
+    blocks: Float[Array, "blocks block batch"], block: Int[Array, " batch"]
+) -> Float[Array, "block batch"]:
+    return jnp.take_along_axis(blocks, block[None, None, :], axis=0)[0]
 
 
 def _first_beyond(

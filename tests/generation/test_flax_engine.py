@@ -208,6 +208,17 @@ def test_a_conversation_may_begin_afresh(sampler, monkeypatch) -> None:
     assert tokens == heard[0].usage.prompt - 1 + heard[1].usage.prompt - 1 - heard[1].usage.cached
 
 
+def test_samples_of_one_conversation_compute_its_prompt_once(sampler, monkeypatch) -> None:
+    prompt, drawn = asked("2 + 2"), keys(3, 4)
+    alone = [talk(sampler, [[Turn(prompt, key)]])[0][0] for key in drawn]
+    turns = [Turn(prompt, key, afresh=True) for key in drawn]
+    tokens, (samples,) = computed_tokens(monkeypatch, sampler, [turns])
+    assert [sample.text for sample in samples] == [one.text for one in alone]
+    known = samples[0].usage.prompt - 1
+    assert tokens == known
+    assert [sample.usage.cached for sample in samples] == [0, known, known, known]
+
+
 def test_a_second_run_of_equal_buckets_compiles_nothing(sampler) -> None:
     talk(sampler, two_turns())
     compiled = []

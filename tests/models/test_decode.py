@@ -61,6 +61,13 @@ def test_greedy_is_argmax() -> None:
     assert set(tokens) == {int(logits.argmax())}
 
 
+@pytest.mark.parametrize("vocabulary", [7, 256, 1000])
+def test_greedy_takes_the_first_of_the_greatest(vocabulary) -> None:
+    logits = np.random.default_rng(0).integers(0, 4, (vocabulary, 64)).astype(np.float32)
+    tokens, _ = sample(jnp.asarray(logits), jax.random.split(jax.random.key(0), 64), Sampling(0.0))
+    np.testing.assert_array_equal(tokens, logits.argmax(axis=0))
+
+
 @pytest.mark.parametrize("settings", [(-1.0, None), (float("nan"), None), (1.0, 0.0), (1.0, 1.1)])
 def test_settings_outside_their_range(settings) -> None:
     with pytest.raises(InputError, match=r"temperature|top_p"):
