@@ -1,5 +1,6 @@
 """Two policies on the same questions: paired differences with intervals."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,11 +22,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A policy against the fixed number of rounds `k`, over the same n questions.
+    """A policy against a fixed number of answers, over the same n questions.
 
     Attributes:
         benchmark: its name, or "all" for every question together.
-        k: refinement rounds of the fixed policy.
+        k: answers of the fixed policy after the first.
+        parallel: whether answers are independent samples, of which the fixed policy returns the one
+            given most often (of equals the earliest), not rounds, of which it returns the last.
         questions: n.
         accuracy, fixed_accuracy: share right of the answers returned.
         tokens, fixed_tokens: mean computed tokens per question (uncached prompt + completion).
@@ -35,6 +38,7 @@ class Comparison:
 
     benchmark: str
     k: int
+    parallel: bool
     questions: int
     accuracy: float
     fixed_accuracy: float
@@ -93,10 +97,10 @@ def of_benchmark(runs: Sequence[Trajectory], name: str) -> list[Trajectory]:
 def compare(
     policy: Sequence[Trajectory], full: Sequence[Trajectory], rounds: int
 ) -> list[Comparison]:
-    """`policy` against each fixed k = 0..rounds, for every benchmark and for all together.
+    """`policy` against fixed k = 0..rounds, for every benchmark and for all together.
 
     `full` holds the same questions, each revised `rounds` times; stopping it after k rounds is the
-    fixed policy k.
+    fixed policy k. Of samples 1, 2, 4, ... are compared with, and all of them.
 
     Raises:
         InputError: as `against_fixed`.
@@ -105,7 +109,8 @@ def compare(
     compared = []
     for name in [ALL, *names] if len(names) > 1 else names:
         mine, other = of_benchmark(policy, name), of_benchmark(full, name)
-        compared += [against_fixed(name, mine, other, k) for k in range(rounds + 1)]
+        ks = _few(rounds) if full[0].protocol == "parallel" else range(rounds + 1)
+        compared += [against_fixed(name, mine, other, k) for k in ks]
     return compared
 
 
@@ -117,7 +122,7 @@ def against_fixed(
     Args:
         benchmark: what to call this set of questions.
         policy, full: trajectories of the same questions.
-        k: refinement rounds.
+        k: refinement rounds, or samples after the first.
 
     Raises:
         InputError: the two do not hold the same questions, or a run in `full` is shorter than k.
@@ -139,12 +144,13 @@ def against_fixed(
             )
         pairs.append((run, other))
     right = np.array([run.right for run, _ in pairs])
-    fixed_right = np.array([other.correct[k] for _, other in pairs])
+    fixed_right = np.array([_right_after(other, k) for _, other in pairs])
     tokens = np.array([computed_tokens(run, run.revisions) for run, _ in pairs])
     fixed_tokens = np.array([computed_tokens(other, k) for _, other in pairs])
     return Comparison(
         benchmark=benchmark,
         k=k,
+        parallel=full[0].protocol == "parallel",
         questions=len(pairs),
         accuracy=float(right.mean()),
         fixed_accuracy=float(fixed_right.mean()),
@@ -153,3 +159,16 @@ def against_fixed(
         accuracy_gain=paired_accuracy_gain(right, fixed_right),
         tokens_saved=paired_mean_difference(fixed_tokens, tokens),
     )
+
+
+def _few(rounds: int) -> list[int]:
+    """Samples after the first of 1, 2, 4, ... and of all."""
+    return [2**i - 1 for i in range(rounds.bit_length()) if 2**i - 1 < rounds] + [rounds]
+
+
+def _right_after(run: Trajectory, k: int) -> bool:
+    """Whether the fixed policy k returns a right answer."""
+    if run.protocol != "parallel":
+        return run.correct[k]
+    votes = Counter(answer for answer in run.answers[: k + 1] if answer is not None)
+    return bool(votes) and run.correct[run.answers.index(votes.most_common(1)[0][0])]

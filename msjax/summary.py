@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.stats import beta
 
 from msjax.comparison import Interval
@@ -20,7 +19,7 @@ class RunSummary:
         questions: how many.
         first_accuracy: share right of the first answers.
         accuracy: share right of the answers returned.
-        mean_rounds: refinement rounds per question.
+        answers: per question, rounds or samples.
         unanswered: share of all answers in which no number was found.
         tokens: account of the whole run, in tokens.
     """
@@ -29,7 +28,7 @@ class RunSummary:
     questions: int
     first_accuracy: Interval
     accuracy: Interval
-    mean_rounds: float
+    answers: float
     unanswered: float
     tokens: Usage
 
@@ -64,7 +63,7 @@ def summarise(runs: Sequence[Trajectory]) -> list[RunSummary]:
                 questions=len(mine),
                 first_accuracy=proportion(sum(run.correct[0] for run in mine), len(mine)),
                 accuracy=proportion(sum(run.right for run in mine), len(mine)),
-                mean_rounds=float(np.mean([run.revisions for run in mine])),
+                answers=len(answers) / len(mine),
                 unanswered=answers.count(None) / len(answers),
                 tokens=total(usage for run in mine for usage in run.tokens),
             )

@@ -1,12 +1,13 @@
-"""Every test: shapes and types checked at run time, silent rank promotion an error."""
+"""Every test: shapes and types checked at run time, silent rank promotion an error; servers."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
+from scripted_server import MODEL, Reply, ScriptedServer
 
 # The hook must precede the first import of the modules it checks.
 install_import_hook(
@@ -49,3 +50,18 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"recorded data of others not found: no folder {folder}; set MSJAX_SHARED")
     return folder
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ScriptedServer]]:
+    """Starts servers of scripts, which are stopped after the test."""
+    servers = []
+
+    def start(script=lambda number, request: Reply(), served=(MODEL,)) -> ScriptedServer:
+        models = Reply({"object": "list", "data": [{"id": name} for name in served]})
+        servers.append(ScriptedServer(script, models))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()

@@ -4,7 +4,7 @@ import itertools
 
 import jax
 
-from msjax.generation.engine import Completion, next_turn
+from msjax.generation.engine import Completion, next_turn, scored
 from msjax.generation.ledger import Usage
 from msjax.generation.run import RunPlan
 
@@ -42,7 +42,7 @@ class ScriptedEngine:
         answer = f"It is {int(jax.random.randint(turn.key, (), 0, 10))}."
         text.append(answer)
         usage = Usage(prompt=10 * len(text), cached=10 * (len(text) - 2), completion=4)
-        completion = Completion(answer, -0.25, 0.5, True, usage)
+        completion = scored(turn, Completion(answer, -0.25, 0.5, True, usage))
         turns.append(next_turn(conversation, completion))
         return turns[-1] is not None
 

@@ -42,6 +42,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.lock = threading.Lock()
         self.asked: list[dict] = []
+        self.keys: set[str] = set()
         self.given_up = self.open = self.most_open = 0
         threading.Thread(target=self.serve_forever, args=(0.01,)).start()
 
@@ -64,6 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             number = len(server.asked)
             server.asked.append(request)
+            server.keys.add(self.headers["authorization"].removeprefix("Bearer "))
             server.open += 1
             server.most_open = max(server.most_open, server.open)
         reply = server.script(number, request)

@@ -7,7 +7,9 @@ from scipy.stats import binom
 from msjax.comparison import against_fixed, compare, paired_accuracy_gain, paired_mean_difference
 from msjax.errors import InputError
 from msjax.generation.ledger import Usage
+from msjax.generation.live import cut_by
 from msjax.records import Trajectory
+from msjax.stopping.baselines import self_consistency
 from msjax.summary import accuracy_per_round, proportion, summarise
 from simulate.claims.evidence import FALSE_ALARM
 
@@ -84,6 +86,36 @@ def test_one_pair_says_nothing_about_a_mean() -> None:
     assert (found.estimate, found.low, found.high) == (2, -np.inf, np.inf)
 
 
+def test_samples_are_compared_with_the_votes_on_as_many() -> None:
+    random = np.random.default_rng(3)
+    full = []
+    for i in range(40):
+        answers = [(None, "1", "2", "3")[one] for one in random.integers(0, 4, 6)]
+        full.append(
+            run(str(i), "I" * 6).model_copy(
+                update={
+                    "protocol": "parallel",
+                    "answers": tuple(answers),
+                    "correct": tuple(answer == "2" for answer in answers),
+                }
+            )
+        )
+    found = compare(full, full, 5)
+    assert [(one.k, one.parallel) for one in found] == [(0, True), (1, True), (3, True), (5, True)]
+    for one in found:
+        voted = cut_by(self_consistency(one.k + 1), full)
+        assert one.fixed_accuracy == pytest.approx(np.mean([vote.right for vote in voted]))
+    assert len({one.fixed_accuracy for one in found}) > 2
+
+
+def test_runs_of_prefixes_return_their_last_answer_as_rounds_do() -> None:
+    prefixes = [one.model_copy(update={"protocol": "prefix"}) for one in FULL]
+    for k in range(3):
+        expected = np.mean([one.correct[k] for one in FULL])
+        found = against_fixed("all", prefixes, prefixes, k)
+        assert found.fixed_accuracy == pytest.approx(expected) and not found.parallel
+
+
 def test_other_questions_or_fewer_rounds_are_refused() -> None:
     with pytest.raises(InputError, match="same questions"):
         against_fixed("all", STOPPED[:2], FULL, 1)
@@ -109,6 +141,6 @@ def test_a_summary_adds_up() -> None:
     sums, other = summarise(FULL)
     assert (sums.questions, other.questions) == (3, 1)
     assert sums.first_accuracy.estimate == pytest.approx(2 / 3)
-    assert sums.accuracy.estimate == 1
+    assert sums.accuracy.estimate == 1 and sums.answers == 3
     assert sums.unanswered == pytest.approx(2 / 9)
     assert sums.tokens == Usage(prompt=900, cached=855, completion=3 * (5 + 6 + 7))

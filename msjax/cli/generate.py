@@ -1,6 +1,7 @@
 """`msjax generate`: a model answers and revises, a rule says when to stop, all is recorded."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,7 @@ class Generate:
     drift, that is said and the remaining questions are asked for all rounds.
 
     Example: msjax generate pilot.jsonl --questions 50 --rounds 3
+    Example: msjax generate samples.jsonl --questions 50 --samples 16
     """
 
     out: Annotated[Path, tyro.conf.Positional]
@@ -51,9 +53,14 @@ class Generate:
     rounds: int = 3
     """Refinement rounds after the first answer (with --rule posterior: at most)."""
 
+    samples: int | None = None
+    """Record this many independent samples of each question instead of rounds of revision; what is
+    returned is the answer given most often. `msjax card` compares revising with samples at the same
+    tokens."""
+
     rule: str = "fixed"
     """fixed: always --rounds revisions. posterior: gate and N* from --posterior. Any other rule of
-    `msjax replay` for rounds learns from --pilot."""
+    `msjax replay` for rounds, or for --samples, learns from --pilot."""
 
     shadow: str | None = None
     """Rule that only watches, and learns from --pilot."""
@@ -62,7 +69,7 @@ class Generate:
     """Posterior written by `msjax fit --out`, for --rule posterior."""
 
     pilot: Path | None = None
-    """Labelled runs with all --rounds, written by this command with --rule fixed."""
+    """Labelled runs with all --rounds or --samples, written by this command with --rule fixed."""
 
     value: float = 1.0
     """Worth of one correct answer, for rules."""
@@ -75,13 +82,20 @@ class Generate:
     --server, the name of a model it serves."""
 
     server: str | None = None
-    """URL of a server that speaks OpenAI's chat protocol, such as http://localhost:8000/v1."""
+    """URL of a server that speaks OpenAI's chat protocol, such as http://localhost:8000/v1; if it
+    wants a key, put that in the environment variable OPENAI_API_KEY."""
+
+    timeout: float = 600.0
+    """Seconds a server may take for one answer, before it is asked again."""
 
     mesh: tuple[int, int] = (1, 1)
     """Devices the local model is spread over: data parallel, tensor parallel."""
 
     temperature: float = 0.7
     """Sampling temperature; 0 takes the most probable token."""
+
+    top_p: float | None = None
+    """Sample from the most probable tokens that hold this much probability; default: from all."""
 
     max_new_tokens: int = 16
     """Most tokens per answer."""
@@ -92,7 +106,8 @@ class Generate:
     (by --reward-model)."""
 
     reward_server: str | None = None
-    """URL of vLLM with a reward model, for --score reward, such as http://localhost:8001."""
+    """URL of vLLM with a reward model, for --score reward, such as http://localhost:8001; its key,
+    if any, in the environment variable REWARD_API_KEY."""
 
     reward_model: str | None = None
     """Name of the reward model, as its server calls it."""
@@ -112,19 +127,22 @@ class Generate:
         from msjax.cli.tables import comparison_table, summary_table
         from msjax.comparison import compare
         from msjax.generation.drift import RateMonitor
-        from msjax.stopping.baselines import fixed_rounds
         from msjax.summary import summarise
 
         keep_compiled()
         if self.shadow is not None and self.rule != "fixed":
             raise InputError(f"--shadow watches runs of --rule fixed, not of {self.rule}")
-        fixed = dict.fromkeys(self._asked, fixed_rounds(self.rounds))
+        label, all_of_them = self._without_rule()
+        fixed = dict.fromkeys(self._asked, all_of_them)
         result: dict[str, Any] = {"seed": self.seed, "rule": self.rule, "file": self.out}
+        if self.samples is not None:
+            result["samples"] = self.samples
         learnt = {} if self.rule == "fixed" else self._rules(self.rule, result)
         watched = self._rules(self.shadow, result) if self.shadow else {}
         monitors = {
             name: RateMonitor(runs, revisions=name not in learnt or not learnt[name].looks)
             for name, runs in self._pilot.items()
+            if self.samples is None
         }
         if learnt:
             says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
@@ -133,12 +151,12 @@ class Generate:
             rules = {name: rule.rule for name, rule in learnt.items()}
             recorded = self._record(self.out, f"{self.rule}: {says}", rules, monitors)
         else:
-            recorded = self._record(self.out, f"fixed: {self.rounds}", fixed, monitors)
+            recorded = self._record(self.out, label, fixed, monitors)
         result["summary"] = summarise(recorded)
         print(summary_table(result["summary"]))
         if learnt:
-            full = self._record(fixed_file(self.out, self.rounds), f"fixed: {self.rounds}", fixed)
-            result["comparison"] = compare(recorded, full, self.rounds)
+            full = self._record(self._full_file, label, fixed)
+            result["comparison"] = compare(recorded, full, self._budget)
             print(comparison_table(result["comparison"]))
         if watched:
             result["shadow"] = self._shadow(watched, recorded)
@@ -148,6 +166,18 @@ class Generate:
             write_json(self.json, result)
         return 0
 
+    def _without_rule(self) -> "tuple[str, StoppingRule]":
+        """All rounds, or all samples, and what the file says of that."""
+        from msjax.stopping.baselines import fixed_rounds, self_consistency
+
+        if self.samples is None:
+            return f"fixed: {self.rounds}", fixed_rounds(self.rounds)
+        if self.samples < 1:
+            raise InputError(f"samples = {self.samples}: ask for at least 1 sample per question")
+        if self.samples > 1 and self.temperature == 0:
+            raise InputError("temperature = 0 makes all samples equal; give a higher --temperature")
+        return f"samples: {self.samples}", self_consistency(self.samples)
+
     @cached_property
     def _asked(self) -> "dict[str, Benchmark]":
         """The benchmarks by name."""
@@ -155,6 +185,18 @@ class Generate:
 
         found = [find_benchmark(name, self.template) for name in self.benchmarks]
         return {benchmark.name: benchmark for benchmark in found}
+
+    @property
+    def _budget(self) -> int:
+        """Most answers after the first."""
+        return self.rounds if self.samples is None else self.samples - 1
+
+    @property
+    def _full_file(self) -> Path:
+        """Where the comparison run with all rounds or samples is recorded."""
+        if self.samples is None:
+            return fixed_file(self.out, self.rounds)
+        return self.out.with_suffix(f".samples-{self.samples}{self.out.suffix}")
 
     @property
     def model_folder(self) -> Path:
@@ -182,9 +224,12 @@ class Generate:
                 return OpenAIEngine(
                     self.server,
                     str(self.model),
+                    api_key=os.environ.get("OPENAI_API_KEY") or "none",
                     concurrency=self.batch_size,
                     max_new_tokens=self.max_new_tokens,
                     temperature=self.temperature,
+                    top_p=self.top_p,
+                    timeout=self.timeout,
                 )
             from msjax.generation.flax_engine import FlaxEngine
             from msjax.models.sharding import device_mesh
@@ -194,6 +239,7 @@ class Generate:
                 batch_size=self.batch_size,
                 max_new_tokens=self.max_new_tokens,
                 temperature=self.temperature,
+                top_p=self.top_p,
                 mesh=None if self.mesh == (1, 1) else device_mesh(*self.mesh),
             )
 
@@ -201,17 +247,19 @@ class Generate:
             model=self.model_folder.name if self.server is None else str(self.model),
             start=self.start,
             count=self.questions,
-            rounds=self.rounds,
+            rounds=self._budget,
             seed=self.seed,
+            parallel=self.samples is not None,
             settings={
                 "rule": label,
-                "rounds": self.rounds,
+                "rounds": self.rounds if self.samples is None else None,
                 "seed": self.seed,
                 "template": self.template,
                 "score": None if self.score == "token_logprob" else self.score,
                 "reward_model": self.reward_model,
                 "engine": None if self.server is None else "server",
                 "temperature": self.temperature,
+                "top_p": self.top_p,
                 "max_new_tokens": self.max_new_tokens,
             },
         )
@@ -231,13 +279,20 @@ class Generate:
             raise InputError("--score reward needs --reward-server URL and --reward-model NAME")
         from msjax.generation.reward import RewardModel
 
-        return RewardModel(self.reward_server, self.reward_model)
+        return RewardModel(
+            self.reward_server,
+            self.reward_model,
+            api_key=os.environ.get("REWARD_API_KEY") or "none",
+            timeout=self.timeout,
+        )
 
     def _rules(self, name: str, result: dict[str, Any]) -> "dict[str, LiveRule]":
         """One rule per benchmark, from --posterior or from --pilot."""
         from msjax.generation.live import LiveRule, rule_from_pilot
         from msjax.stopping.markovscale import posterior_rounds
 
+        if name == "posterior" and self.samples is not None:
+            raise InputError("rule 'posterior' is for rounds; choose one for --samples")
         if name == "posterior" and self.posterior is not None:
             plans = self._round_plans()
             result["plans"] = {name: _plan_result(plan) for name, plan in plans.items()}
@@ -259,7 +314,7 @@ class Generate:
             rules[benchmark] = rule_from_pilot(
                 name,
                 pilot[benchmark],
-                rounds=self.rounds,
+                rounds=self._budget,
                 value=self.value,
                 price=self.price,
             )
@@ -292,7 +347,7 @@ class Generate:
         for name, rule in rules.items():
             full = of_benchmark(runs, name)
             cut = cut_by(rule.rule, full)
-            found.append(against_fixed(name, cut, full, self.rounds))
+            found.append(against_fixed(name, cut, full, self._budget))
             for run, whole in zip(cut, full, strict=True):
                 tokens = computed_tokens(run, run.revisions)
                 line = {

@@ -34,8 +34,8 @@ def summary_table(summaries: Sequence[RunSummary]) -> str:
         "benchmark",
         "questions",
         "first accuracy",
-        "last accuracy",
-        "rounds",
+        "returned accuracy",
+        "answers",
         "no answer",
         "prompt",
         "cached",
@@ -50,7 +50,7 @@ def summary_table(summaries: Sequence[RunSummary]) -> str:
                 str(s.questions),
                 interval(s.first_accuracy),
                 interval(s.accuracy),
-                f"{s.mean_rounds:.2f}",
+                f"{s.answers:.2f}",
                 f"{s.unanswered:.1%}",
                 f"{s.tokens.prompt:,}",
                 f"{s.tokens.cached:,}",
@@ -63,7 +63,7 @@ def summary_table(summaries: Sequence[RunSummary]) -> str:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """The rule against each fixed k; tokens are computed ones, per question; 90 % intervals."""
+    """The rule against fixed numbers of answers: computed tokens per question, 90 % intervals."""
     header = (
         "benchmark",
         "against",
@@ -79,7 +79,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
         [
             (
                 c.benchmark,
-                f"fixed {c.k}",
+                f"vote of {c.k + 1}" if c.parallel else f"fixed {c.k}",
                 f"{c.accuracy:.3f}",
                 f"{c.fixed_accuracy:.3f}",
                 interval(c.accuracy_gain, 3),

@@ -114,10 +114,10 @@ class Benchmark:
         Raises:
             InputError: the benchmark has fewer different questions than that.
         """
-        found = list(islice(self.stream(), start, start + count))
-        if len(found) < count:
+        found = list(islice(self.stream(), start + count))
+        if len(found) < start + count:
             raise InputError(
-                f"{self.name} has {start + len(found)} different questions, but questions "
+                f"{self.name} has {len(found)} different questions, but questions "
                 f"{start} to {start + count - 1} were asked for; lower --questions or --start"
             )
-        return found
+        return found[start:]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, TypedDict
 
 import jax
@@ -17,10 +17,12 @@ __all__ = [
     "Conversation",
     "Engine",
     "Message",
+    "Score",
     "Turn",
     "ask",
     "asked",
     "next_turn",
+    "scored",
 ]
 
 
@@ -36,6 +38,18 @@ def asked(question: str) -> list[Message]:
     return [{"role": "user", "content": question}]
 
 
+class Score(NamedTuple):
+    """A score of an answer, and its cost.
+
+    Attributes:
+        value: larger is better; NaN if there is none.
+        tokens: that a verifier computed for it.
+    """
+
+    value: float
+    tokens: int = 0
+
+
 @dataclass(frozen=True)
 class Completion:
     """One completion of one conversation.
@@ -48,6 +62,7 @@ class Completion:
             same tokens; NaN when unknown.
         finished: False when it was cut at the limit of new tokens.
         usage: tokens of the request.
+        score: by the turn's own `score`, if it has one.
     """
 
     text: str
@@ -55,6 +70,7 @@ class Completion:
     entropy: float
     finished: bool
     usage: Usage
+    score: Score = Score(float("nan"))
 
 
 REFUSED = Completion("", float("nan"), float("nan"), False, Usage(prompt=0, cached=0, completion=0))
@@ -68,11 +84,14 @@ class Turn(NamedTuple):
         messages: what is said, a user message last; appended to what was said before.
         key: typed key of all that is sampled in answer.
         afresh: whether what was said before is dropped instead.
+        score: scores the completion before the conversation gets it. It may wait for another
+            server: engines ask for many scores at a time.
     """
 
     messages: Sequence[Message]
     key: jax.Array
     afresh: bool = False
+    score: Callable[[Completion], Score] | None = None
 
 
 Conversation = Generator[Turn, Completion | None, None]
@@ -134,3 +153,10 @@ def next_turn(conversation: Conversation, completion: Completion | None = None) 
     if not turn.messages or turn.messages[-1]["role"] != "user":
         raise InputError("a turn must end with a user message; put one last in its messages")
     return turn
+
+
+def scored(turn: Turn, completion: Completion) -> Completion:
+    """The completion with the score that its turn asks for; `REFUSED` has none."""
+    if turn.score is None or completion is REFUSED:
+        return completion
+    return replace(completion, score=turn.score(completion))

@@ -42,22 +42,28 @@ def rule_from_pilot(
 
     Args:
         name: of the rule.
-        pilot: runs of one benchmark, each with all of `rounds` revisions.
-        rounds: most revisions.
+        pilot: runs of one benchmark, each with all of `rounds` revisions, or samples after the
+            first.
+        rounds: most revisions, or samples after the first.
         value: worth of a correct answer.
         price: price of one computed token in the same unit.
 
     Raises:
-        InputError: an unknown rule, one that needs what the pilot does not have, or a pilot of
-            other rounds.
+        InputError: an unknown rule, one that needs what the pilot does not have or what nobody
+            knows of a question beforehand, or a pilot of other rounds.
     """
     (pool,) = pools_of(pilot)
     (entry,) = entries(pool, (name,))
     if pool.samples != rounds + 1 or (pool.recorded != rounds + 1).any():
+        first = 0 if pool.parallel else 1
+        what, how = ("samples", "draws") if pool.parallel else ("rounds", "revises")
         raise InputError(
-            f"pilot of {pool.name} has {pool.recorded.min() - 1} to {pool.samples - 1} rounds, "
-            f"rounds is {rounds}; record a pilot that always revises {rounds} times"
+            f"pilot of {pool.name} has {pool.recorded.min() - first} to {pool.samples - first} "
+            f"{what}, {what} is {rounds + 1 - first}; record a pilot that always {how} "
+            f"{rounds + 1 - first} times"
         )
+    if entry.told is not None:
+        raise InputError(f"rule {name!r}: {entry.says}; it can only be replayed")
     known = Training(pool, np.ones(pool.questions, dtype=bool), value, price)
     parameters = jax.tree.map(lambda x: jnp.asarray(x)[entry.default], entry.parameters(known))
     says = f"{entry.says} ({entry.settings[entry.default]})"

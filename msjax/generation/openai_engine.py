@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 from pydantic import BaseModel, Field, ValidationError
 
 from msjax.errors import InputError, ServerError
-from msjax.generation.engine import REFUSED, Completion, Conversation, Message, next_turn
+from msjax.generation.engine import (
+    REFUSED,
+    Completion,
+    Conversation,
+    Message,
+    next_turn,
+    scored,
+)
 from msjax.generation.ledger import Usage
 from msjax.generation.server import FIRST_ANSWER, Server, openai
+from msjax.generation.waiting import beside, wait
 from msjax.models.decode import Sampling
 
 __all__ = ["OpenAIEngine", "ParallelSamples", "RequestCounts"]
 
-_T = TypeVar("_T")
 _TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum model length", re.IGNORECASE)
 
 
@@ -110,7 +117,7 @@ class OpenAIEngine:
         self.sampling = Sampling(temperature, top_p)
         self.requests = RequestCounts()
         self._server = Server(base_url, api_key=api_key, timeout=timeout, max_retries=max_retries)
-        _wait(self._check_model())
+        wait(self._check_model())
 
     def converse(self, conversations: Iterable[Conversation]) -> None:
         """Carries on all conversations until they are over; see `engine.Engine.converse`.
@@ -123,7 +130,7 @@ class OpenAIEngine:
                 refuses.
             ServerError: a request failed for good; those in flight are cancelled.
         """
-        _wait(self._converse(iter(conversations)))
+        wait(self._converse(iter(conversations)))
 
     async def _converse(self, waiting: Iterator[Conversation]) -> None:
         slots = asyncio.Semaphore(self.concurrency)
@@ -156,6 +163,8 @@ class OpenAIEngine:
                     said += turn.messages
                     if completion is not REFUSED:
                         completion = await self._ask(client, slots, said, _seed(turn.key))
+                        if turn.score is not None:
+                            completion = await beside(partial(scored, turn, completion))
                     said.append({"role": "assistant", "content": completion.text})
 
     def sample_until(
@@ -184,7 +193,7 @@ class OpenAIEngine:
         if not conversation or conversation[-1]["role"] != "user":
             raise InputError("conversation must end with a user message")
         before = self.requests.cancelled
-        seen, surplus = _wait(self._collect([conversation] * len(keys), keys, stop))
+        seen, surplus = wait(self._collect([conversation] * len(keys), keys, stop))
         return ParallelSamples(seen, surplus, self.requests.cancelled - before)
 
     async def _collect(
@@ -224,11 +233,11 @@ class OpenAIEngine:
             "messages": messages,
             "max_tokens": self.max_new_tokens,
             "temperature": self.sampling.temperature,
+            # What is not said is the server's to choose, and llama.cpp's is not to keep all.
+            "top_p": 1.0 if self.sampling.top_p is None else self.sampling.top_p,
             "seed": seed,
             "logprobs": True,
         }
-        if self.sampling.top_p is not None:
-            request["top_p"] = self.sampling.top_p
         async with slots:
             self.requests.sent += 1
             try:
@@ -300,16 +309,6 @@ class OpenAIEngine:
 def _seed(key: jax.Array) -> int:
     """31 bits: the widest seed that every server takes."""
     return int(jax.random.bits(key)) >> 1
-
-
-def _wait(work: Coroutine[Any, Any, _T]) -> _T:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    # In a notebook this thread already runs a loop, and a loop cannot be entered twice.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 class _Message(BaseModel):

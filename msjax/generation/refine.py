@@ -1,7 +1,8 @@
-"""The loop: ask, grade, let the rule decide, ask to revise, until rule or budget says stop."""
+"""The loop: ask, grade, let the rule decide, ask to revise or once more, until it says stop."""
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,16 @@ from msjax.records import Trajectory
 from msjax.stopping.protocol import Observation, StoppingRule
 
 
-def question_key(seed: int, benchmark: str, question_id: str) -> jax.Array:
+def question_key(seed: int, name: str) -> jax.Array:
     """The random key of one question: it depends on nothing else, so neither batch nor restart
-    changes what is sampled. Round r uses fold_in(key, r).
+    changes what is sampled. Round r, or sample r, uses fold_in(key, r).
+
+    Args:
+        seed: of all sampling.
+        name: "benchmark/question_id", and for samples "benchmark/question_id/parallel", so that
+            they are independent of the rounds.
     """
-    name = zlib.crc32(f"{benchmark}/{question_id}".encode())
-    return jax.random.fold_in(jax.random.key(seed), name)
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
 def refine(
@@ -35,6 +40,7 @@ def refine(
     settings: dict[str, str | int | float | None],
     finish: Callable[[Trajectory], None],
     score: Scorer = token_logprob,
+    parallel: bool = False,
 ) -> Conversation:
     """One question's conversation, for `Engine.converse`; its trajectory goes to `finish`.
 
@@ -44,12 +50,15 @@ def refine(
         rule: decides after every answer and never sees a label; best with a jitted `update`.
         model: name of the model, for the record.
         seed: of all sampling.
-        rounds: most refinement rounds (the budget).
+        rounds: most refinement rounds, or samples after the first (the budget).
         settings: recorded with the trajectory.
         finish: called once, when the question stops.
         score: scores each answer, for the rule and for the record.
+        parallel: whether the same is asked anew each time, for independent samples, instead of a
+            revision. A sample is begun when the rule has seen the one before.
     """
-    key = question_key(seed, question.benchmark, question.id)
+    name = f"{question.benchmark}/{question.id}{'/parallel' if parallel else ''}"
+    key = question_key(seed, name)
     completions: list[Completion] = []
     answers: list[str | None] = []
     correct: list[bool] = []
@@ -57,15 +66,17 @@ def refine(
     usages: list[Usage] = []
     state, messages = rule.init(), benchmark.conversation(question)
     for round_ in range(rounds + 1):
-        completion = yield Turn(messages, jax.random.fold_in(key, round_), benchmark.afresh)
+        turn_key = jax.random.fold_in(key, round_)
+        completion = yield Turn(
+            messages, turn_key, parallel or benchmark.afresh, partial(score, question)
+        )
         assert completion is not None
         answer = benchmark.read(completion, answers)
         completions.append(completion)
         answers.append(answer)
         correct.append(question.verify(answer))
-        found = score(question, completion)
-        scores.append(found.value)
-        usages.append(completion.usage.model_copy(update={"verifier": found.tokens}))
+        scores.append(completion.score.value)
+        usages.append(completion.usage.model_copy(update={"verifier": completion.score.tokens}))
         seen = Observation(
             jnp.int32(answer_ids(answers)[-1]),
             jnp.float32(scores[-1]),
@@ -74,13 +85,14 @@ def refine(
         state, decision = rule.update(state, seen)
         if decision.stop or round_ == rounds:
             break
-        messages = benchmark.revision(question, answer)
+        if not parallel:
+            messages = benchmark.revision(question, answer)
     finish(
         Trajectory(
             model=model,
             benchmark=question.benchmark,
             question_id=question.id,
-            protocol="sequential",
+            protocol="parallel" if parallel else "sequential",
             question=question.text,
             gold=question.gold,
             answers=tuple(answers),
@@ -90,7 +102,7 @@ def refine(
             completions=tuple(one.text for one in completions),
             stop_reason="rule" if decision.stop else "budget",
             censored=False,
-            key=f"{seed}/{question.benchmark}/{question.id}",
+            key=f"{seed}/{name}",
             settings=settings,
             returned=returned_round(answers, int(decision.answer_id)),
         )

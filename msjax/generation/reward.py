@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 
 from msjax.errors import ServerError
 from msjax.generation.benchmark import Question
-from msjax.generation.engine import Completion
-from msjax.generation.scores import Score
+from msjax.generation.engine import Completion, Score
 from msjax.generation.server import Server, openai
 
 __all__ = ["RewardModel"]

@@ -25,9 +25,10 @@ class RunPlan:
     Attributes:
         model: name of the model, as recorded.
         start, count: questions start .. start + count - 1 of each benchmark.
-        rounds: most refinement rounds per question.
+        rounds: most refinement rounds per question, or samples after the first.
         seed: of all sampling.
         settings: what every line of the file must have been recorded with.
+        parallel: whether answers are independent samples, not revisions.
     """
 
     model: str
@@ -36,6 +37,7 @@ class RunPlan:
     rounds: int
     seed: int
     settings: dict[str, str | int | float | None]
+    parallel: bool = False
 
 
 def record_run(
@@ -107,6 +109,7 @@ def record_run(
                                 settings=plan.settings,
                                 finish=finish,
                                 score=score,
+                                parallel=plan.parallel,
                             )
 
                 engine.converse(conversations())

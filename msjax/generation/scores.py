@@ -2,25 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 from msjax.errors import InputError
 from msjax.generation.benchmark import Question
-from msjax.generation.engine import Completion
+from msjax.generation.engine import Completion, Score
 
-__all__ = ["SCORES", "Score", "Scorer", "find_score"]
-
-
-class Score(NamedTuple):
-    """A score and its cost.
-
-    Attributes:
-        value: larger is better; NaN if there is none.
-        tokens: that a verifier computed for it.
-    """
-
-    value: float
-    tokens: int = 0
+__all__ = ["SCORES", "Scorer", "find_score"]
 
 
 Scorer = Callable[[Question, Completion], Score]

@@ -65,7 +65,7 @@ def plan_rounds(
             confidence is not in (0, 1).
 
     Reference: MarkovScale (arXiv 2602.01120), gate and optimal scaling, *interpretation*;
-        docs/theory.md A6 (argmax with unequal costs), C4, and docs/stopping.md.
+        docs/theory.md A6 (argmax with unequal costs) and docs/stopping.md.
     """
     if confidence is not None and not 0 < confidence < 1:
         raise InputError(f"confidence = {confidence}: 1 - delta must lie between 0 and 1")

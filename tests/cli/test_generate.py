@@ -31,6 +31,53 @@ def pilot(tmp_path) -> Path:
     return out
 
 
+def test_samples_instead_of_rounds(tmp_path, capsys) -> None:
+    out = tmp_path / "samples.jsonl"
+    options = ["--benchmarks", "arithmetic-hard", "--questions", "5", "--samples", "4"]
+    assert generate(out, *options, "--json", str(tmp_path / "s.json")) == 0
+    runs = read_runs(out)
+    assert [(run.protocol, len(run.answers)) for run in runs] == [("parallel", 4)] * 5
+    assert json.loads((tmp_path / "s.json").read_text())["samples"] == 4
+    before = out.read_bytes()
+    assert generate(out, *options) == 0 and out.read_bytes() == before
+    capsys.readouterr()
+    assert generate(out, *options[:-1], "3") == 2
+    assert "rule='samples: 4', but this run has rule='samples: 3'" in capsys.readouterr().err
+    for wrong in (["--samples", "0"], ["--samples", "4", "--rule", "posterior"]):
+        assert generate(tmp_path / "no.jsonl", *wrong) == 2
+        assert "samples" in capsys.readouterr().err
+    cold = ["generate", str(tmp_path / "no.jsonl"), "--temperature", "0", "--samples", "2"]
+    assert main(cold) == 2 and "all samples equal" in capsys.readouterr().err
+    assert main(["replay", str(out), "--rules", "self_consistency", "--orders", "5"]) == 0
+    assert "self_consistency" in capsys.readouterr().out
+
+
+def test_a_rule_for_samples_learns_from_samples(tmp_path, capsys) -> None:
+    common = ["--benchmarks", "arithmetic-hard", "--questions", "5"]
+    pilot, out = tmp_path / "pilot.jsonl", tmp_path / "samples.jsonl"
+    assert generate(pilot, *common, "--samples", "4") == 0
+    fresh = [*common, "--start", "5", "--samples", "4", "--pilot", str(pilot)]
+    assert generate(out, *fresh, "--rule", "esc", "--json", str(tmp_path / "r.json")) == 0
+    stopped, full = read_runs(out), read_runs(tmp_path / "samples.samples-4.jsonl")
+    for short, long in zip(stopped, full, strict=True):
+        assert short.protocol == long.protocol == "parallel" and len(long.answers) == 4
+        assert short.completions == long.completions[: len(short.completions)]
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert [one["k"] for one in result["comparison"]] == [0, 1, 3]
+    watched = tmp_path / "watched.jsonl"
+    assert generate(watched, *fresh, "--shadow", "vote_margin", "--score", "confidence") == 0
+    assert "vote_margin would have done this" in capsys.readouterr().out
+    for rule, complaint in {
+        "posterior": "is for rounds",
+        "belief_changes": "which is parallel",
+        "dsc": "can only be replayed",
+    }.items():
+        assert generate(tmp_path / "no.jsonl", *fresh, "--rule", rule) == 2
+        assert complaint in capsys.readouterr().err
+    assert generate(tmp_path / "no.jsonl", *fresh[:-3], "3", *fresh[-2:], "--rule", "esc") == 2
+    assert "has 4 to 4 samples, samples is 3" in capsys.readouterr().err
+
+
 def test_from_pilot_to_rule(pilot, tmp_path, capsys) -> None:
     summary = json.loads((tmp_path / "pilot.json").read_text())["summary"][0]
     runs = read_runs(pilot)

@@ -10,7 +10,7 @@ from msjax.generation.refine import question_key
 from msjax.generation.run import record_run
 from msjax.generation.tasks import BENCHMARKS
 from msjax.records import read_runs
-from msjax.stopping.baselines import fixed_rounds
+from msjax.stopping.baselines import fixed_rounds, self_consistency
 from msjax.stopping.protocol import Decision, StoppingRule
 
 RULES = dict.fromkeys(("arithmetic-easy", "arithmetic-hard"), fixed_rounds(2))
@@ -52,12 +52,30 @@ def test_neither_batches_nor_company_change_an_answer(tmp_path) -> None:
     assert later == [run for run in alone if run.question_id in ("00003", "00004")]
 
 
+def test_samples_ask_the_same_anew(tmp_path) -> None:
+    engine = ScriptedEngine()
+    rules = dict.fromkeys(RULES, self_consistency(3))
+    runs = record(tmp_path / "samples.jsonl", engine, rules, parallel=True)
+    rounds = record(tmp_path / "rounds.jsonl", ScriptedEngine())
+    assert engine.asked == len(runs) * 3
+    for spoken in engine.conversations:
+        turn = len(spoken) // 3  # the prompt, and the answer to it
+        assert spoken[: turn - 1] == spoken[turn : 2 * turn - 1] == spoken[2 * turn : -1]
+    for run, revised in zip(runs, rounds, strict=True):
+        assert run.protocol == "parallel" and run.key == f"{revised.key}/parallel"
+        counts = [run.answers.count(answer) for answer in run.answers]
+        assert counts[run.returned] == max(counts)
+    # They are drawn apart from the rounds, also the first of them.
+    assert [run.answers[0] for run in runs] != [run.answers[0] for run in rounds]
+
+
 def test_keys_differ_between_seeds_questions_and_benchmarks() -> None:
     keys = [
-        question_key(seed, name, number)
+        question_key(seed, f"{name}/{number}{kind}")
         for seed in (0, 1)
         for name in RULES
         for number in ("00000", "00001")
+        for kind in ("", "/parallel")
     ]
     assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys)
 
@@ -116,7 +134,8 @@ def test_the_budget_ends_what_the_rule_would_continue(tmp_path) -> None:
         ({"count": 0}, "questions = 0"),
         ({"start": -1}, "start = -1"),
         ({"rounds": -1}, "rounds = -1"),
-        ({"count": 100_000}, "different questions"),
+        ({"count": 100_000}, "arithmetic-easy has 100 different questions"),
+        ({"start": 5000}, "arithmetic-easy has 100 different questions, but questions 5000 to"),
     ],
 )
 def test_bad_plans_are_named(tmp_path, changes, message) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from scripted_engine import ScriptedEngine, plan
-from scripted_server import Reply
+from scripted_server import MODEL, Reply
 
 from msjax.cli import main
 from msjax.cli.tables import summary_table
@@ -70,6 +70,24 @@ def test_a_transient_fault_is_tried_again_and_others_are_named(serve, tmp_path) 
     server.stop()
     with pytest.raises(ServerError, match="no server answers"):
         scored(tmp_path / "down", reward_at(server))
+
+
+def test_a_command_asks_two_servers_each_with_its_own_key(serve, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "for the model")
+    monkeypatch.setenv("REWARD_API_KEY", "for the reward")
+    chat, reward = serve(), serve(lambda *_: pooled([0.5]))
+    out = str(tmp_path / "runs.jsonl")
+    options = ["--benchmarks", NAME, "--questions", "2", "--rounds", "1", "--top-p", "0.9"]
+    served = ["--server", chat.url, "--model", MODEL, "--score", "reward", "--reward-model", "rm"]
+    reward_at_ = ["--reward-server", reward.url.removesuffix("/v1")]
+    assert main(["generate", out, *options, *served, *reward_at_]) == 0
+    assert (chat.keys, reward.keys) == ({"for the model"}, {"for the reward"})
+    assert {request["top_p"] for request in chat.asked} == {0.9}
+    assert main(["generate", out, *options[:-1], "0.8", *served, *reward_at_]) == 2
+    monkeypatch.setenv("OPENAI_API_KEY", "")  # as good as none
+    assert main(["generate", out + "y", *options, *served, *reward_at_]) == 0
+    assert chat.keys == {"for the model", "none"}
+    assert main(["generate", out + "x", *options, *served, *reward_at_, "--timeout", "0"]) == 2
 
 
 @pytest.mark.parametrize(

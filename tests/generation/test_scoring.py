@@ -1,0 +1,59 @@
+"""Scores that take their time, such as a reward model's: asked for together, given up together."""
+
+import threading
+import time
+from pathlib import Path
+
+import jax
+import pytest
+from scripted_engine import talk
+from scripted_server import MODEL
+
+from msjax.errors import ServerError
+from msjax.generation.engine import Score, Turn, asked
+from msjax.generation.flax_engine import FlaxEngine
+from msjax.generation.openai_engine import OpenAIEngine
+
+FOLDER = Path(__file__).parents[1] / "data" / "tiny_llama" / "tied"
+CONVERSATIONS = 4
+
+
+@pytest.fixture(params=["local", "served"])
+def engine(request, serve):
+    if request.param == "served":
+        return OpenAIEngine(serve().url, MODEL)
+    return FlaxEngine.load(FOLDER, batch_size=CONVERSATIONS, max_new_tokens=4)
+
+
+def talks(score) -> list[list[Turn]]:
+    """Prompts of one length, so that all are answered at a time."""
+    keys = jax.random.split(jax.random.key(0), CONVERSATIONS)
+    return [[Turn(asked(f"{i} + {i}"), key, score=score)] for i, key in enumerate(keys)]
+
+
+def test_answers_are_scored_at_a_time(engine) -> None:
+    """Each score waits for all others: asked one after the other, none would ever come."""
+    meeting = threading.Barrier(CONVERSATIONS, timeout=60)
+
+    def score(completion) -> Score:
+        meeting.wait()
+        return Score(float(len(completion.text)), 7)
+
+    for (completion,) in talk(engine, talks(score)):
+        assert completion.score == Score(float(len(completion.text)), 7)
+
+
+def test_a_score_that_fails_ends_the_run_whatever_the_others_wait_for(engine) -> None:
+    never, asked_for = threading.Event(), threading.Barrier(CONVERSATIONS, timeout=60)
+
+    def score(completion) -> Score:
+        if asked_for.wait() == 0:
+            raise ServerError("the reward model is gone")
+        never.wait(60)
+        return Score(0.0)
+
+    start = time.monotonic()
+    with pytest.raises(ServerError, match="gone"):
+        talk(engine, talks(score))
+    assert time.monotonic() - start < 30
+    never.set()
