@@ -74,7 +74,7 @@ class Predictors:
     cost: float = 0.03
     """cost of a round or a sample in correct answers"""
     runs: Path | None = None
-    """recorded rounds, by `msjax generate --score confidence`"""
+    """recorded rounds, or samples, by `msjax generate --score confidence`"""
     features: Path | None = None
     """features of their questions, by `msjax predict features`"""
     json: Path | None = None
@@ -361,6 +361,7 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
     renamed = FeatureTable(
         table.source, tuple(f"mixed/{name}" for name in table.names), table.vectors
     )
+    kind, target = ("samples", "scores") if whole.parallel else ("rounds", "chain")
     names = question_names(whole)
     benchmark = np.array([i.rpartition("/")[0] for i in whole.question_ids])
     gathered: dict[str, defaultdict[str, dict[int, list[Judged]]]] = {
@@ -369,7 +370,7 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
     }
     epochs = []
     for seed in range(options.seeds):
-        predictor = learn([whole], "chain", renamed, seed)
+        predictor = learn([whole], target, renamed, seed)
         epochs.append(predictor.epochs)
         split = split_questions(names, seed)
         known = np.sort(np.concatenate([split.train, split.validation]))
@@ -397,12 +398,12 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
         each = {rule: np.array([values[i] for i in order]) for rule, values in means.items()}
         gains = {
             f"{told} - {free}": paired_mean_difference(each[told][:, 0], each[free][:, 0])
-            for told, free in _PAIRS["rounds"]
+            for told, free in _PAIRS[kind]
             if told in each
         }
         worth = {rule: tuple(map(float, x.mean(axis=0))) for rule, x in each.items()}
         studies.append(
-            Study(f"recorded rounds, {how}", options.seeds, len(order), epochs, worth, gains)
+            Study(f"recorded {kind}, {how}", options.seeds, len(order), epochs, worth, gains)
         )
     return studies
 

@@ -274,7 +274,7 @@ class TestTimeTraining:
         ]
 
     def _key(self, question: Question) -> Key[Array, ""]:
-        return question_key(self._schedule.seed, question.benchmark, question.id)
+        return question_key(self._schedule.seed, f"{question.benchmark}/{question.id}")
 
     def _sampler(self, weights: PyTree[Array], prompt: Prompt) -> Sampler:
         return Sampler(
