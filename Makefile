@@ -7,13 +7,14 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test lint notebooks reproduce clean
+.PHONY: help setup test lint notebooks docs reproduce clean
 
 help:
 	@echo "make reproduce            weights, pilot, posterior, rule, figures and report, in $(OUT)/"
 	@echo "  OUT=artifacts/recorded ARGS=--recorded   the same from recorded answers, without the model"
 	@echo "make test                 all tests; EXTRAS=dev,parity also those against torch"
 	@echo "make notebooks            executes the notebooks and keeps their outputs; EXTRAS=dev,notebooks"
+	@echo "make docs                 API reference, in build/api/"
 	@echo "make lint                 style and types"
 	@echo "make clean                remove the environment and $(OUT)/"
 
@@ -37,8 +38,11 @@ lint: $(READY)
 notebooks: $(READY)
 	$(BIN)/python notebooks/execute.py
 
+docs: $(READY)
+	$(BIN)/python docs/api.py build/api
+
 reproduce: $(READY)
 	$(BIN)/msjax reproduce --out $(OUT) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(OUT) build

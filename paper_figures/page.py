@@ -11,7 +11,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto
        color: #1a1a1a; }
 table { border-collapse: collapse; margin: .8em 0; font-size: 13px; }
 th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child, td.text { text-align: left; }
+th:first-child, td:first-child, .text { text-align: left; }
 img { max-width: 100%; }
 .warning { background: #fff3e0; border-left: 4px solid #d55e00; padding: .4em .8em;
            margin: .4em 0; }
@@ -31,17 +31,16 @@ def frame(title: str, body: Sequence[str]) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[int] = ()) -> str:
     """A table of escaped cells; `text` names the columns that hold sentences."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = []
-    for row in rows:
-        cells = [
-            f"<td{' class=text' if i in text else ''}>{escape(cell)}</td>"
-            for i, cell in enumerate(row)
-        ]
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(body) + "\n</tbody></table>"
-    )
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        kinds = (" class=text" if i in text else "" for i in range(len(cells)))
+        filled = (
+            f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True)
+        )
+        return f"<tr>{''.join(filled)}</tr>"
+
+    body = "\n".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', header)}</thead><tbody>\n{body}\n</tbody></table>"
 
 
 def image(png: bytes, caption: str) -> str:

@@ -20,7 +20,7 @@ _MADE_BY = {
     "calibration.json": "python -m benchmarks.calibration --json calibration.json",
     "fit.json": "msjax fit pilot.jsonl --json fit.json",
     "heterogeneity.json": "msjax sensitivity --p0 .5 --p-ic .3 --p-ci .1 --out FOLDER",
-    "pilot.jsonl": "msjax generate --out pilot.jsonl",
+    "pilot.jsonl": "msjax generate pilot.jsonl",
     "regret.json": "msjax sensitivity --p0 .5 --p-ic .3 --p-ci .1 --out FOLDER",
     "replay.json": "msjax replay pilot.jsonl --json replay.json",
     "verify.json": "msjax verify --json verify.json",

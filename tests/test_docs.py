@@ -1,5 +1,6 @@
 """What the documentation shows exists: links, commands with their options, formats, functions."""
 
+import ast
 import dataclasses
 import json
 import re
@@ -13,6 +14,7 @@ import pytest
 from msjax import cli
 from msjax.generation.prompts import Template
 from msjax.records import Trajectory
+from simulate.claims import CLAIMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "notebooks/README.md"]
@@ -65,10 +67,52 @@ def test_the_formats_that_are_shown_are_read() -> None:
     assert set(json.loads(line)) | {"returned"} <= named
 
 
-def test_every_function_that_the_theory_names_exists() -> None:
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_lead_to_a_heading(page) -> None:
+    links = re.findall(r"\]\(([^):#]*)#([^)]+)\)", page.read_text())
+    targets = ((page.parent / path if path else page, anchor) for path, anchor in links)
+    assert [anchor for target, anchor in targets if anchor not in headings(target)] == []
+
+
+def results() -> list[list[str]]:
+    """The rows of the theory's table: result, functions, claims."""
     text = (ROOT / "docs/theory.md").read_text()
     table = text[text.index("## Results, functions and claims") :]
-    for path in re.findall(r"`((?:simulate\.|inference\.|msjax\.)?\w+(?:\.\w+)*\.\w+)`", table):
-        full = path if path.startswith(("simulate.", "inference.", "msjax.")) else f"msjax.{path}"
-        module, name = full.rsplit(".", 1)
-        assert hasattr(import_module(module), name), path
+    rows = re.findall(r"^\| (?!result |---)(.*) \|$", table, re.MULTILINE)
+    return [[cell.strip() for cell in row.split("|")] for row in rows]
+
+
+def test_every_result_links_to_its_section() -> None:
+    for result, _, _ in results():
+        (found,) = re.findall(r"^\[([A-F]\d+) [^]]+\]\(#([a-f]\d+)-[^)]+\)$", result)
+        assert found[0].lower() == found[1], result
+
+
+def test_every_function_that_the_theory_names_is_defined_where_its_link_leads() -> None:
+    cells = [functions for _, functions, _ in results()]
+    links = [link for cell in cells for link in re.findall(r"\[`([\w.]+)`\]\(([^)]+)\)", cell)]
+    assert len(links) == sum(cell.count("`") for cell in cells) / 2
+    trees = {path: ast.parse((ROOT / "docs" / path).read_text()) for _, path in links}
+    for label, path in links:
+        full = label if label.startswith(("simulate.", "inference.")) else f"msjax.{label}"
+        home, name = full.rsplit(".", 1)
+        assert path == f"../{home.replace('.', '/')}.py", label
+        assert name in {getattr(node, "name", "") for node in trees[path].body}, label
+
+
+def test_the_theory_names_every_claim_that_is_verified_and_no_other() -> None:
+    named = []
+    for result, _, claims in results():
+        for claim, path in re.findall(r"\[([\w.]+)\]\(([^)]+)\)", claims):
+            assert claim.split(".")[0] == result[1:].split()[0], claim
+            module = import_module(path.removeprefix("../").removesuffix(".py").replace("/", "."))
+            assert claim in {known.id for known in module.CLAIMS}, claim
+            named.append(claim)
+    assert sorted(named) == sorted(claim.id for claim in CLAIMS)

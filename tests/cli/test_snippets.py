@@ -1,0 +1,127 @@
+"""What the documentation shows as code runs: in small, in the order in which a page shows it."""
+
+import ast
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from flax import nnx
+from scripted_server import MODEL
+
+from msjax.answers import answer_ids
+from msjax.cli import main
+from msjax.generation.live import ended
+from msjax.models import Decoder, DecoderConfig, smollm2
+from msjax.records import Trajectory
+from msjax.training import arithmetic
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TINY = ROOT / "tests/data/tiny_llama/tied"
+
+# What a command is given besides, so that it takes seconds.
+IN_SMALL = {
+    "generate": "--questions 2 --max-new-tokens 8",
+    "replay": "--orders 10 --no-choose --rules fixed",
+    "adapt": "--questions 4 --held-out 3 --samples 4 --budget 12 --retain 8 --block 4 --epochs 1 "
+    "--max-new-tokens 4 --questions-per-step 2",
+}
+# All figures, and an adapted model, take a minute even so.
+SLOW = ("msjax figures", "msjax adapt")
+
+
+def blocks(page: Path) -> Iterator[list[str]]:
+    """The commands of each indented block."""
+    text = page.read_text().replace("\\\n", " ")
+    for block in re.findall(r"(?:^ {4}\S.*\n)+", text, re.MULTILINE):
+        found = [" ".join(shlex.split(line, comments=True)) for line in block.splitlines()]
+        if found[0].startswith(("msjax ", "make ", "python -m ")):
+            yield found
+
+
+BLOCKS = [
+    pytest.param(
+        block,
+        id=f"{page.stem}: {block[0]}",
+        marks=[pytest.mark.slow] if block[0].startswith(SLOW) else [],
+    )
+    for page in PAGES
+    for block in blocks(page)
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The files that the documentation speaks of, and small models in the place of large ones."""
+    recorded = (files("msjax") / "recorded/pilot.jsonl").read_text()
+    (tmp_path / "runs.jsonl").write_text(recorded)
+    hard = [line for line in recorded.splitlines() if '"arithmetic-hard"' in line]
+    (tmp_path / "pilot.jsonl").write_text("".join(map(first_round, hard)))
+    shutil.copytree(files("paper_figures") / "saved", tmp_path / "artifacts")
+    (tmp_path / "artifacts/pilot.jsonl").write_text(recorded)
+    questions = [{"question": f"{n} + {n}?", "answer": f"#### {2 * n}"} for n in range(2)]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(smollm2, "default_folder", lambda: TINY)
+    config = DecoderConfig.from_dict(arithmetic._CONFIG)
+    monkeypatch.setattr(arithmetic, "train_tiny", lambda **_: Decoder(config, rngs=nnx.Rngs(0)))
+    return tmp_path
+
+
+def first_round(line: str) -> str:
+    """A run as it would be with one round: fewer models can then be told apart, and are fitted."""
+    run = Trajectory.model_validate_json(line)
+    settings = run.settings | {"rule": "fixed: 1", "rounds": 1}
+    cut = ended(run, 1, answer_ids(run.answers)[1], by_rule=True)
+    return cut.model_copy(update={"settings": settings}).model_dump_json() + "\n"
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_commands_run(block, folder, serve, capsys, request) -> None:
+    meant = {
+        "http://localhost:8000/v1": serve().url,
+        "NAME": MODEL,
+        "FOLDER": str(TINY),
+    }
+    for command in block:
+        program, *words = shlex.split(command)
+        if program == "make":
+            done = subprocess.run(["make", "-n", "-C", ROOT, *words], capture_output=True)
+            assert done.returncode == 0
+        elif program == "python":  # -m benchmarks.NAME: minutes to hours
+            source = ast.parse((ROOT / f"{words[1].replace('.', '/')}.py").read_text())
+            options = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
+            fields = (node.target for node in ast.walk(source) if isinstance(node, ast.AnnAssign))
+            assert options <= {field.id for field in fields if isinstance(field, ast.Name)}
+        else:
+            if "--optscale" in words:
+                meant["FOLDER"] = str(request.getfixturevalue("real_data") / "optscale")
+            if "new.npz" in words:  # features of questions yet to come
+                shutil.copyfile("features.npz", "new.npz")
+            if words[0] == "generate":
+                Path(words[1]).unlink(missing_ok=True)
+            small = IN_SMALL.get(words[0], "").split()
+            assert main([*(meant.get(word, word) for word in words), *small]) == 0
+            assert capsys.readouterr().out
+
+
+PYTHON = [
+    pytest.param(code, id=f"{page.stem}: {code.splitlines()[0]}")
+    for page in PAGES
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+]
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_runs(code, folder, serve) -> None:
+    if "jax.distributed" in code:
+        # Two processes run it in tests/simulate/test_paths.py.
+        code = code.replace("jax.distributed.initialize()", "").replace("2**30", "2**20")
+    code = code.replace("http://127.0.0.1:8000/v1", serve().url).replace("Qwen3-8B", MODEL)
+    exec(compile(code, "example", "exec"), {})

@@ -1,0 +1,31 @@
+"""HTML pages in a real browser: nothing on its console, nothing asked of a network."""
+
+import jax
+import pytest
+from browser import needs_chromium, opened
+from test_card import runs
+from test_claims_report import RESULTS
+
+from inference.card import make_cards
+from paper_figures import card, claims_report
+
+pytestmark = [pytest.mark.browser, needs_chromium]
+
+
+def test_a_bad_page_is_noticed(tmp_path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text("<img src='http://127.0.0.1:9/x.png'><script>console.error('x')</script>")
+    console, asked = opened(bad, tmp_path)
+    assert len(console) == 1 and asked == ["http://127.0.0.1:9/x.png"]
+
+
+def test_the_card_opens_without_errors_or_requests(tmp_path) -> None:
+    patterns = ["0111"] * 20 + ["1011"] * 12 + ["0000"] * 8
+    path = card.write(make_cards(runs(patterns), jax.random.key(0)), "", tmp_path / "card.html")
+    assert opened(path, tmp_path) == ([], [])
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_the_claims_open_without_errors_or_requests(tmp_path) -> None:
+    path = claims_report.write(RESULTS, 0, 10_000, tmp_path / "claims.html")
+    assert opened(path, tmp_path) == ([], [])
