@@ -76,9 +76,9 @@ def simulated_runs(questions: int, rounds: int) -> np.ndarray:
 
 def worst_ess(draws: dict[str, np.ndarray]) -> float:
     """Bulk ESS of the worst parameter, from draws [chain, draw]."""
-    import arviz
+    from arviz_stats.base import array_stats
 
-    return min(float(arviz.ess(values, method="bulk")) for values in draws.values())
+    return min(float(array_stats.ess(values, method="bulk")) for values in draws.values())
 
 
 def of_msjax(name: str, runs: np.ndarray) -> Sampler:

@@ -14,24 +14,21 @@ Reference: docs/theory.md F3; Vehtari, Gelman & Gabry (2017), Practical Bayesian
 Buerkner, Gabry & Vehtari (2020), Approximate leave-future-out cross-validation.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import arviz
 import jax
 import numpy as np
 import scipy.special
 from jaxtyping import Float, Int8, PRNGKeyArray
 
 from inference.counts import BenchmarkCounts, first_rounds
+from inference.diagnostics import HIGH_PARETO_K, pareto_smoothed
 from inference.fit import Fit, NotConvergedError, fit
 from inference.models import CANDIDATES
 from inference.models.model import Draws, Model
 from inference.sample import log_likelihoods, tabulate
 
-HIGH_PARETO_K = 0.7
-"""Pareto shape beyond which an importance-sampling estimate is not to be trusted."""
 INDISTINGUISHABLE = 2.0
 """Standard errors within which two leave-one-out scores count as equal."""
 
@@ -141,12 +138,9 @@ def leave_one_out(
     """Log-probability of each question's run given all the others, and its Pareto shape."""
     table = tabulate(fit.model, fit.runs)
     values = log_likelihoods(fit.model, table, fit.sample.flat).T
-    with warnings.catch_warnings():
-        # ArviZ warns of high Pareto shapes, which are returned and reported here.
-        warnings.simplefilter("ignore")
-        weights, shapes = arviz.psislw(-values)
-    elpd = scipy.special.logsumexp(values + np.asarray(weights), axis=1)
-    return elpd[table.row], np.asarray(shapes)[table.row]
+    weights, shapes = pareto_smoothed(-values)
+    elpd = scipy.special.logsumexp(values + weights, axis=1)
+    return elpd[table.row], shapes[table.row]
 
 
 def leave_future_out(early: Fit, count: BenchmarkCounts) -> Float[np.ndarray, " question"]:

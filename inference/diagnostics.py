@@ -1,13 +1,18 @@
-"""Did the sampler work? R-hat, bulk and tail ESS, divergences."""
+"""May draws be used? R-hat, bulk and tail ESS, divergences; Pareto shapes of importance weights."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.special
+from jaxtyping import Float
 
 from inference.sample import Sample
 
 MAX_R_HAT = 1.01
 MIN_ESS = 400
+HIGH_PARETO_K = 0.7
+"""Pareto shape beyond which an importance-sampling estimate is not to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,40 @@ class Diagnostics:
 def diagnose(sample: Sample) -> Diagnostics:
     """Diagnostics of a sample, which is refused or trusted by `Diagnostics.failures`."""
     # Slow to import, and what needs no sampler needs not this.
-    import arviz
+    from arviz_stats.base import array_stats
 
+    draws = sample.draws.items()
+    tail = {"method": "tail", "prob": (0.05, 0.95)}
     return Diagnostics(
-        r_hat={name: float(arviz.rhat(x)) for name, x in sample.draws.items()},
-        bulk_ess={name: float(arviz.ess(x, method="bulk")) for name, x in sample.draws.items()},
-        tail_ess={name: float(arviz.ess(x, method="tail")) for name, x in sample.draws.items()},
+        r_hat={name: float(array_stats.rhat(x)) for name, x in draws},
+        bulk_ess={name: float(array_stats.ess(x, method="bulk")) for name, x in draws},
+        tail_ess={name: float(array_stats.ess(x, **tail)) for name, x in draws},
         divergences=int(np.sum(sample.stats.get("diverging", 0))),
     )
+
+
+def pareto_smoothed(
+    log_weight: Float[np.ndarray, "sample draw"],
+) -> tuple[Float[np.ndarray, "sample draw"], Float[np.ndarray, " sample"]]:
+    """Logarithms of importance weights, smoothed so that the weights sum to 1, and Pareto shapes.
+
+    The shape is -inf where the largest weights are equal, so that no few draws decide, and inf
+    where none can be fitted.
+
+    Reference: Vehtari et al. (2024), Pareto smoothed importance sampling.
+    """
+    from arviz_stats.base import array_stats
+
+    # The tail is fitted to weights, not to their logarithms, and must not overflow.
+    below = log_weight - log_weight.max(axis=1, keepdims=True)
+    smoothed = below - scipy.special.logsumexp(below, axis=1, keepdims=True)
+    shape = np.full(len(below), -np.inf)
+    for i, row in enumerate(below):
+        # ArviZ refuses a tail of equal weights, and divides by nought where one weight is all.
+        with suppress(ValueError), np.errstate(all="ignore"):
+            found, fitted = array_stats.psislw(-row)
+            if np.isfinite(found).all() and np.isfinite(fitted):
+                smoothed[i], shape[i] = found, fitted
+            else:
+                shape[i] = np.inf
+    return smoothed, shape

@@ -11,13 +11,11 @@ Reference: docs/theory.md F7; Raiffa & Schlaifer (1961), Applied statistical dec
 Vehtari et al. (2024), Pareto smoothed importance sampling.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
 
-import arviz
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +26,7 @@ from jaxtyping import Array, Float, Int8, PRNGKeyArray
 from numpyro import handlers
 from numpyro.infer.util import initialize_model
 
-from inference.compare import HIGH_PARETO_K
+from inference.diagnostics import HIGH_PARETO_K, pareto_smoothed
 from inference.fit import Fit
 from inference.models.model import MISSING, Draws, Model, Parameters
 from inference.push_forward import INTERVAL, bounds, round_tokens
@@ -333,11 +331,8 @@ def _smoothed(
     log_weight: Float[np.ndarray, "future draw"],
 ) -> tuple[Float[np.ndarray, "future draw"], float]:
     """Pareto smoothed weights that sum to 1, and the shape exceeded in a tenth of the futures."""
-    with warnings.catch_warnings():
-        # ArviZ warns of high Pareto shapes, which are returned and reported here.
-        warnings.simplefilter("ignore")
-        log_smoothed, shapes = arviz.psislw(log_weight)
-    return np.exp(np.asarray(log_smoothed)), float(np.quantile(shapes, 0.9))
+    log_smoothed, shapes = pareto_smoothed(log_weight)
+    return np.exp(log_smoothed), float(np.quantile(shapes, 0.9))
 
 
 def _sobol(random: np.random.Generator, dimension: int, log2: int) -> np.ndarray:

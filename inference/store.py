@@ -1,4 +1,4 @@
-"""Posteriors on disk: netCDF files that ArviZ opens as InferenceData.
+"""Posteriors on disk: netCDF files with the groups that ArviZ expects.
 
 Groups: `posterior` holds the parameters of each benchmark's model [chain, draw, benchmark], NaN for
 parameters that its model does not have; `sample_stats` what the sampler reported (NaN for draws

@@ -7,7 +7,7 @@ import pytest
 
 from msjax.cli import main
 
-HEAVY = ("jax", "flax", "numpyro", "transformers", "matplotlib", "arviz", "scipy", "numpy")
+HEAVY = ("jax", "flax", "numpyro", "transformers", "matplotlib", "arviz_stats", "scipy", "numpy")
 
 
 def test_help_imports_nothing_heavy() -> None:
