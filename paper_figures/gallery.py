@@ -27,8 +27,9 @@ class Artefact:
 
     Attributes:
         name, says: the figure.
-        status: "drawn", or "skipped" for want of a source.
-        reason: which source is missing and how to make it; None where drawn.
+        status: "drawn", "skipped" for want of a source, or "refused" for one that cannot be used,
+            such as one of another version.
+        reason: which source it is and how to make it; None where drawn.
         files: SHA-256 by name of the file.
         sources: SHA-256 and seed, by name, of what was read.
         differences: numbers that stand for the same thing as published ones.
@@ -49,12 +50,9 @@ def draw_all(
     folder: Path,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Artefact]:
-    """Draw every entry into `folder`; those whose source is missing are skipped by name.
+    """Draw every entry into `folder` for which there is a source that can be used.
 
     Writes `differences.csv` too, if a published number stands beside another.
-
-    Raises:
-        InputError: a source that is there cannot be used, such as one of another version.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = []
@@ -75,15 +73,17 @@ def _draw(entry: Entry, sources: Sources, folder: Path) -> Artefact:
     stem = folder / entry.name
     try:
         differences = tuple(entry.make(sources, stem) or ())
-    except MissingSourceError as error:
-        return Artefact(entry.name, entry.says, "skipped", str(error), {}, {}, ())
+    except InputError as error:
+        status = "skipped" if isinstance(error, MissingSourceError) else "refused"
+        return Artefact(entry.name, entry.says, status, str(error), {}, {}, ())
     except (KeyError, TypeError) as error:
         if not sources.used:
             raise
-        raise InputError(
-            f"figure {entry.name}: {', '.join(sources.used)} lacks what this version of msjax "
-            f"writes ({error}); make it again"
-        ) from error
+        reason = (
+            f"{', '.join(sources.used)} lacks what this version of msjax writes ({error}); "
+            "make it again"
+        )
+        return Artefact(entry.name, entry.says, "refused", reason, {}, dict(sources.used), ())
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (stem.with_suffix(suffix) for suffix in _SUFFIXES)

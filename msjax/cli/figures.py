@@ -12,8 +12,8 @@ import tyro
 class Figures:
     """Draw figures and tables as PDF and PNG, with the numbers behind each as CSV.
 
-    Nothing is computed anew but closed forms. Results that are missing skip their figures by name.
-    A second run writes the same bytes.
+    Nothing is computed anew but closed forms. Results that are missing, or cannot be used, skip
+    their figures by name. A second run writes the same bytes.
 
     Example: msjax figures markovscale_rounds optpo_error --out figures
     """
@@ -31,7 +31,7 @@ class Figures:
     """Also write every artefact (files, sources, status, differences) to this file, as JSON."""
 
     def run(self) -> int:
-        """Draw and list; 1 if a figure was skipped, else 0."""
+        """Draw and list; 2 if a result cannot be used, 1 if one is missing, else 0."""
         from tqdm import tqdm
 
         from msjax.cli.output import write_json
@@ -54,15 +54,19 @@ class Figures:
             found = draw_all(entries, Sources(self.results, self.optscale), self.out, show)
         for artefact in found:
             print(f"{artefact.name:<22}{artefact.reason or artefact.says}")
-        skipped = [artefact.name for artefact in found if artefact.status == "skipped"]
+        names = {
+            status: [x.name for x in found if x.status == status]
+            for status in ("drawn", "skipped", "refused")
+        }
         differences = [d for artefact in found for d in artefact.differences]
         if differences:
             agree = sum(d.agrees for d in differences)
             print(f"{agree} of {len(differences)} published numbers agree: differences.csv")
         manifest = write_manifest(found, self.out, shlex.join(["msjax", *sys.argv[1:]]))
-        print(f"{len(found) - len(skipped)} drawn in {self.out}, {manifest.name} beside them")
-        if skipped:
-            print(f"skipped: {', '.join(skipped)}", file=sys.stderr)
+        print(f"{len(names['drawn'])} drawn in {self.out}, {manifest.name} beside them")
+        for status in ("skipped", "refused"):
+            if names[status]:
+                print(f"{status}: {', '.join(names[status])}", file=sys.stderr)
         if self.json is not None:
             listed = [
                 vars(x)
@@ -70,4 +74,4 @@ class Figures:
                 for x in found
             ]
             write_json(self.json, {"artefacts": listed, "not_reproducible": NOT_REPRODUCIBLE})
-        return 1 if skipped else 0
+        return 2 if names["refused"] else 1 if names["skipped"] else 0

@@ -126,13 +126,15 @@ def test_missing_source_skips_by_name_and_goes_on(tmp_path):
         Sources(optscale=tmp_path).optscale()
 
 
-def test_results_of_another_version_are_refused(tmp_path):
-    (tmp_path / "audit.json").write_text('[{"rule": "asc"}]')
-    with pytest.raises(InputError, match="auditor_table.*audit.json"):
-        gallery.draw_all(select(["auditor_table"]), Sources(tmp_path), tmp_path)
-    (tmp_path / "audit.json").write_text("[{")
-    with pytest.raises(InputError, match="not JSON"):
-        gallery.draw_all(select(["auditor_table"]), Sources(tmp_path), tmp_path)
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [('[{"rule": "asc"}]', "audit.json lacks what this version"), ("[{", "audit.json: not JSON")],
+)
+def test_results_that_cannot_be_used_are_refused_and_the_others_drawn(tmp_path, text, reason):
+    (tmp_path / "audit.json").write_text(text)
+    found = gallery.draw_all(select(["auditor_table", "optpo_margin"]), Sources(tmp_path), tmp_path)
+    assert [x.status for x in found] == ["refused", "drawn"]
+    assert reason in found[0].reason and not found[0].files
 
 
 def test_unknown_name_gives_near_ones():
