@@ -24,7 +24,7 @@ from inference.models.chains import Pooled
 from inference.models.model import Draws
 from inference.push_forward import MIN_ROUNDS, Estimate, estimate, round_tokens
 from inference.sample import host_generator, sample_posterior
-from msjax.errors import require
+from msjax.errors import require, require_value_and_cost
 from msjax.evaluation import FOLDS
 from msjax.stopping.markovscale import plan_rounds
 
@@ -175,8 +175,7 @@ def decide(
     Reference: docs/theory.md F10.
     """
     require("margin", margin, lambda x: (x >= 0) & (x < 1), "give a probability in [0, 1)")
-    require("value", value, lambda x: np.isfinite(x) & (x > 0), "a right answer is worth > 0")
-    require("price", price, lambda x: np.isfinite(x) & (x >= 0), "a token costs 0 or more")
+    require_value_and_cost(value, price=price)
     chain_key, check_key, draw_key = jax.random.split(key, 3)
     random = host_generator(draw_key)
     # Exact and independent draws, which need no diagnostics.

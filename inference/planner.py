@@ -31,7 +31,7 @@ from inference.fit import Fit
 from inference.models.model import MISSING, Draws, Model, Parameters
 from inference.push_forward import INTERVAL, bounds, round_tokens
 from inference.sample import host_generator, joint, log_likelihoods, tabulate
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_value_and_cost
 
 Target = Literal["limit", "upper", "accuracy"]
 FUTURES = 200
@@ -374,12 +374,7 @@ def _check(
         if not len(numbers):
             raise InputError(f"{field} is empty; give at least one number")
         require(field, numbers, lambda n: n >= 1, "a design needs at least one")
-    require(
-        "value", value, lambda x: np.isfinite(x) & (x > 0), "a right answer must be worth something"
-    )
-    require(
-        "price", price, lambda x: np.isfinite(x) & (x >= 0), "give a finite price per token, >= 0"
-    )
+    require_value_and_cost(value, price=price)
 
 
 def _outlook(fit: Fit, draws: Draws, target: Target, value: float, price: float) -> _Outlook:

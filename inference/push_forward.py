@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from inference.fit import Fit
 from inference.models.model import ChainMixture, Chains, Curves
 from msjax.chain import TwoStateChain
-from msjax.errors import InputError
+from msjax.errors import InputError, require_value_and_cost
 from msjax.population import Population
 
 INTERVAL = 0.90
@@ -109,10 +109,7 @@ def quantities(fit: Fit, *, value: float, price: float) -> Quantities:
 
     Reference: docs/theory.md A6, B2, B3, F4.
     """
-    if not (np.isfinite(value) and value > 0):
-        raise InputError(f"value is {value}; a correct answer must be worth something, > 0")
-    if not (np.isfinite(price) and price >= 0):
-        raise InputError(f"price is {price}; give a finite price per token, >= 0")
+    require_value_and_cost(value, price=price)
     costs = price * round_tokens(fit.count.tokens_per_round)
     curves = fit.model.curves(fit.draws, len(costs))
     after = bounds(curves, curves.accuracy)

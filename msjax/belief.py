@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from msjax.chain import TwoStateChain, accuracy_curve
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_probability, require_value_and_cost
 
 __all__ = [
     "ContinuationValues",
@@ -65,7 +65,7 @@ def predict(chain: TwoStateChain, belief: Real[ArrayLike, "..."]) -> Float[Array
 
     Reference: docs/theory.md C1.
     """
-    _require_probability("belief", belief)
+    require_probability("belief", belief)
     return _predict(*_together(chain, belief))
 
 
@@ -90,7 +90,7 @@ def continue_threshold(
 
     Reference: docs/theory.md C1.
     """
-    _require_value_and_cost(value, cost)
+    require_value_and_cost(value, cost=cost)
     p_ic, p_ci, worth, price = _together(chain, value, cost)
     gap = p_ic + p_ci
     return jnp.where(gap > 0, (p_ic - price / worth) / jnp.where(gap > 0, gap, 1), -jnp.inf)
@@ -121,8 +121,8 @@ def worth_continuing(
 
     Reference: docs/theory.md C1.
     """
-    _require_probability("belief", belief)
-    _require_value_and_cost(value, cost)
+    require_probability("belief", belief)
+    require_value_and_cost(value, cost=cost)
     p_ic, p_ci, b, worth, price = _together(chain, belief, value, cost)
     repaired, broken, paid = (1 - b) * p_ic, b * p_ci, price / worth
     noise = 4 * jnp.finfo(b.dtype).eps * (p_ic + broken + paid)
@@ -149,7 +149,7 @@ def update_on_score(
 
     Reference: docs/theory.md C2.
     """
-    _require_probability("belief", belief)
+    require_probability("belief", belief)
     require(
         "log_likelihood_ratio",
         log_likelihood_ratio,
@@ -183,8 +183,8 @@ def change_probability(
 
     Reference: docs/theory.md C2.
     """
-    _require_probability("belief", belief)
-    _require_probability("keep_wrong", keep_wrong)
+    require_probability("belief", belief)
+    require_probability("keep_wrong", keep_wrong)
     now_right, now_wrong = _change_law(True, *_together(chain, belief, keep_wrong))
     return now_right + now_wrong
 
@@ -215,8 +215,8 @@ def update_on_change(
 
     Reference: docs/theory.md C2.
     """
-    _require_probability("belief", belief)
-    _require_probability("keep_wrong", keep_wrong)
+    require_probability("belief", belief)
+    require_probability("keep_wrong", keep_wrong)
     _require_boolean(changed)
     return _update_on_change(*jnp.broadcast_arrays(changed, *_together(chain, belief, keep_wrong)))
 
@@ -314,7 +314,7 @@ def optimal_continuation(
     """
     if chain.shape != ():
         raise InputError(f"chain has shape {chain.shape}; give one chain, or use jax.vmap")
-    _require_value_and_cost(value, cost)
+    require_value_and_cost(value, cost=cost)
     require("horizon", horizon, lambda x: x >= 0, "give a number of rounds >= 0")
     require("grid_size", grid_size, lambda x: x >= 2, "give a number of beliefs >= 2")
     worth, price = jnp.asarray(value, chain.dtype), jnp.asarray(cost, chain.dtype)
@@ -357,15 +357,6 @@ def look_ahead_differs(
     best = optimal_continuation(chain, value, cost, horizon, keep_wrong, grid_size)
     myopic = worth_continuing(chain, best.beliefs, value, cost)
     return best.continues & ~myopic[None]
-
-
-def _require_probability(name: str, value: Real[ArrayLike, "..."]) -> None:
-    require(name, value, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
-
-
-def _require_value_and_cost(value: Real[ArrayLike, "..."], cost: Real[ArrayLike, "..."]) -> None:
-    require("value", value, lambda x: (x > 0) & np.isfinite(x), "give a finite value > 0")
-    require("cost", cost, lambda x: (x >= 0) & np.isfinite(x), "give a finite cost >= 0")
 
 
 def _require_boolean(changed: Bool[ArrayLike, "..."]) -> None:
@@ -468,7 +459,7 @@ def _filter(
 ) -> tuple[Float[Array, "... rounds_plus_1"], Float[Array, "... rounds"]]:
     """Beliefs, and the probability of each observation given those before it."""
     _require_boolean(changed)
-    _require_probability("keep_wrong", keep_wrong)
+    require_probability("keep_wrong", keep_wrong)
     if jnp.ndim(changed) == 0:
         raise InputError("changed is a scalar; give one boolean per revision, along the last axis")
     shapes = (chain.shape, jnp.shape(keep_wrong), jnp.shape(changed)[:-1])

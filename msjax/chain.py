@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_probability, require_value_and_cost
 
 __all__ = [
     "UNBOUNDED",
@@ -94,7 +94,7 @@ class TwoStateChain:
     def __init__(self, p0: ArrayLike, p_ic: ArrayLike, p_ci: ArrayLike) -> None:
         given = {"p0": p0, "p_ic": p_ic, "p_ci": p_ci}
         for name, value in given.items():
-            require(name, value, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
+            require_probability(name, value)
         shapes = {name: jnp.shape(value) for name, value in given.items()}
         try:
             shape = np.broadcast_shapes(*shapes.values())
@@ -338,8 +338,7 @@ def optimal_rounds(
     Reference: docs/theory.md A6; MarkovScale arXiv 2602.01120 (optimal scaling,
     *interpretation*).
     """
-    require("value", value, lambda x: (x > 0) & np.isfinite(x), "give a finite value > 0")
-    require("cost", cost, lambda x: (x >= 0) & np.isfinite(x), "give a finite cost >= 0")
+    require_value_and_cost(value, cost=cost)
     gap, first_gain, condition, worth, price = jnp.broadcast_arrays(
         _gap(chain),
         _resolved_first_gain(chain),
@@ -373,8 +372,7 @@ def optimal_rounds_with_costs(
 
     Reference: docs/theory.md A6.
     """
-    require("value", value, lambda x: (x > 0) & np.isfinite(x), "give a finite value > 0")
-    require("costs", costs, lambda x: (x >= 0) & np.isfinite(x), "give finite costs >= 0")
+    require_value_and_cost(value, costs=costs)
     if jnp.ndim(costs) != 1:
         raise InputError(f"costs has shape {jnp.shape(costs)}; give one cost per round, a vector")
     per_round = jnp.asarray(costs, chain.dtype)

@@ -1,4 +1,4 @@
-"""The exceptions that mean: what was given, or what a server answers, cannot be used."""
+"""Exceptions that mean that what was given, or a server's answer, cannot be used; and checks."""
 
 from __future__ import annotations
 
@@ -42,3 +42,19 @@ def require(
     index = tuple(int(i) for i in np.argwhere(~good)[0])
     label = f"{name}[{', '.join(map(str, index))}]" if index else name
     raise InputError(f"{label} is {array[index]}; {remedy}")
+
+
+def require_probability(name: str, value: Any) -> None:
+    """Raise `InputError` unless `value`, an array or a number, lies in [0, 1]."""
+    require(name, value, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
+
+
+def require_value_and_cost(value: Any, **cost: Any) -> None:
+    """Raise `InputError` unless `value`, that of a correct answer, is above 0 and finite, and a
+    cost (`cost=`, `costs=`, `price=`) not below 0 and finite.
+    """
+    remedy = "a correct answer must be worth something: give a finite value > 0"
+    require("value", value, lambda x: (x > 0) & (x < float("inf")), remedy)
+    for name, x in cost.items():
+        remedy = f"give a finite {name} >= 0"
+        require(name, x, lambda x: (x >= 0) & (x < float("inf")), remedy)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from msjax.comparison import Interval
-from msjax.errors import InputError
+from msjax.errors import InputError, require_value_and_cost
 from msjax.pools import Pool, Streams, streams
 from msjax.replay import Outcome, Replayed, outcome, replay
 from msjax.stopping.entry import Entry, Training
@@ -131,10 +131,7 @@ def evaluate(
             f"pool {pool.name}: {pool.questions} questions; at least {FOLDS} are needed, as "
             "settings are chosen on other questions than those reported"
         )
-    if not (np.isfinite(value) and value > 0):
-        raise InputError(f"value = {value}: the worth of a correct answer must be positive")
-    if not (np.isfinite(price) and price >= 0):
-        raise InputError(f"price = {price}: the price of a token must be 0 or more")
+    require_value_and_cost(value, price=price)
     stream_key, fold_key, resample_key = jax.random.split(key, 3)
     met = streams(pool, stream_key, orders)
     fold = np.asarray(jax.random.permutation(fold_key, np.arange(pool.questions) % FOLDS))

@@ -16,7 +16,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from msjax.chain import TwoStateChain, accuracy_curve
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_probability
 
 __all__ = [
     "MAX_CHAINS",
@@ -77,8 +77,8 @@ def majority_accuracy_of_chains(
 
     Reference: docs/theory.md A9; self-consistency, arXiv 2203.11171.
     """
-    _require_probability("accuracy", accuracy)
-    _require_probability("agreement", agreement)
+    require_probability("accuracy", accuracy)
+    require_probability("agreement", agreement)
     _require_chains(chains)
     return _plurality(accuracy, agreement, chains, capacity=_padded(chains))
 
@@ -109,7 +109,7 @@ def verifier_accuracy_of_chains(
 
     Reference: docs/theory.md A9.
     """
-    _require_probability("accuracy", accuracy)
+    require_probability("accuracy", accuracy)
     require("discriminability", discriminability, lambda x: x >= 0, "give a distance d' >= 0")
     _require_chains(chains)
     return _highest_score(accuracy, discriminability, chains)
@@ -214,10 +214,6 @@ def best_split(
 
 
 _accuracy_curve = jax.jit(accuracy_curve, static_argnums=1)
-
-
-def _require_probability(name: str, value: ArrayLike) -> None:
-    require(name, value, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
 
 
 def _require_chains(chains: int) -> None:

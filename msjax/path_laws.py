@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Real, UInt32
 
 from msjax.chain import TwoStateChain, accuracy_after, marginal_gain
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_probability
 
 __all__ = [
     "Majority",
@@ -119,7 +119,7 @@ def sojourn_pmf(leave: Real[ArrayLike, "..."], m: Int[ArrayLike, "..."]) -> Floa
 
     Reference: docs/theory.md A7.
     """
-    require("leave", leave, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
+    require_probability("leave", leave)
     # Leaving is the first success of a chain that starts in the state and leaves it for good.
     return first_correct_pmf(TwoStateChain(0.0, leave, 0.0), _whole("m", m, 1))
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_probability
 from msjax.rounding import smallest_integer
 
 __all__ = [
@@ -295,7 +295,7 @@ def wald_two_class(p_right: Real[ArrayLike, "..."], margin: Int[ArrayLike, "..."
 
     Reference: docs/theory.md E5; Wald, Sequential Analysis (1947).
     """
-    require("p_right", p_right, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
+    require_probability("p_right", p_right)
     if not jnp.issubdtype(jnp.result_type(margin), jnp.integer):
         raise InputError(f"margin is {margin}; give a lead in votes as an integer")
     require("margin", margin, lambda x: x >= 1, "give a lead >= 1")

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, Real
 
 from msjax.chain import (
@@ -22,7 +21,7 @@ from msjax.chain import (
     eigenvalue,
     optimal_rounds,
 )
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_value_and_cost
 from msjax.path_laws import correct_count_mean
 
 __all__ = [
@@ -107,7 +106,7 @@ def gradients(
     Reference: docs/theory.md B4.
     """
     _require_rounds(rounds)
-    _require_prices(value, cost)
+    require_value_and_cost(value, cost=cost)
     return _gradients(chain, rounds, value, cost)
 
 
@@ -183,7 +182,7 @@ def regret(
 
     Reference: docs/theory.md B4.
     """
-    _require_prices(value, cost)
+    require_value_and_cost(value, cost=cost)
     return _regret(chain, believed, value, cost)
 
 
@@ -256,7 +255,7 @@ def noise_regret(
     _require_one(chain)
     require("scale", scale, lambda x: x >= 0, "give a standard deviation >= 0")
     _require_draws(draws)
-    _require_prices(value, cost)
+    require_value_and_cost(value, cost=cost)
     believed = _noisy(key, chain, jnp.asarray(scale, chain.dtype), draws)
     return _mean_regret(chain, believed, value, cost)
 
@@ -301,7 +300,7 @@ def pilot_regret(
     )
     _require_rounds(rounds)
     _require_draws(draws)
-    _require_prices(value, cost)
+    require_value_and_cost(value, cost=cost)
     believed = _estimates(key, chain, jnp.asarray(questions, chain.dtype), rounds, draws)
     return _mean_regret(chain, believed, value, cost)
 
@@ -454,8 +453,3 @@ def _require_rounds(rounds: int) -> None:
 
 def _require_draws(draws: int) -> None:
     require("draws", draws, lambda x: x >= 2, "give a number of draws >= 2")
-
-
-def _require_prices(value: ArrayLike, cost: ArrayLike) -> None:
-    require("value", value, lambda x: (x > 0) & np.isfinite(x), "give a finite value > 0")
-    require("cost", cost, lambda x: (x >= 0) & np.isfinite(x), "give a finite cost >= 0")

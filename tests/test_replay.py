@@ -201,6 +201,6 @@ def test_bad_input():
         small = make_pool(questions=4)
         evaluate(small, entries(small, ("esc",)), jax.random.key(0))
     for name, given in (("value", 0.0), ("price", -1.0)):
-        with pytest.raises(InputError, match=f"{name} = {given}"):
+        with pytest.raises(InputError, match=f"{name} is {given}"):
             evaluate(pool, offered, jax.random.key(0), **{name: given})
     assert len(set(rule_names())) == len(rule_names())

@@ -15,7 +15,7 @@ from jax.scipy.stats import beta as beta_law
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from msjax.chain import TwoStateChain
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_value_and_cost
 from msjax.score_fits import BetaScores
 from msjax.stopping.protocol import Decision, Observation, StoppingRule
 
@@ -256,8 +256,7 @@ def _costs(
     tokens_per_round: Float[Array | np.ndarray, " rounds"], value: float, price: ArrayLike
 ) -> tuple[Float[Array, " rounds"], Float[Array, " rounds"]]:
     """Tokens and costs of rounds 1..K, checked."""
-    require("value", value, lambda x: np.isfinite(x) & (x > 0), "a correct answer is worth > 0")
-    require("price", price, lambda x: np.isfinite(x) & (x >= 0), "the price of a token is >= 0")
+    require_value_and_cost(value, price=price)
     require(
         "tokens_per_round",
         tokens_per_round,

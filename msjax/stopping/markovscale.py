@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from msjax.chain import TwoStateChain, accuracy_curve, stationary_accuracy
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_probability, require_value_and_cost
 from msjax.stopping.protocol import Decision, Observation, StoppingRule, restopped
 
 
@@ -69,10 +69,7 @@ def plan_rounds(
     """
     if confidence is not None and not 0 < confidence < 1:
         raise InputError(f"confidence = {confidence}: 1 - delta must lie between 0 and 1")
-    if not (np.isfinite(value) and value > 0):
-        raise InputError(f"value = {value}: the worth of a correct answer must be positive")
-    if not (np.isfinite(price) and price >= 0):
-        raise InputError(f"price = {price}: the price of a token must be 0 or more")
+    require_value_and_cost(value, price=price)
     tokens = np.asarray(tokens_per_round, dtype=np.float32)
     if not (np.isfinite(tokens).all() and (tokens >= 0).all()):
         raise InputError(f"tokens_per_round = {tokens.tolist()}: must be finite and not negative")
@@ -152,10 +149,9 @@ def question_rounds(
 
     Reference: MarkovScale (arXiv 2602.01120), *interpretation*; docs/theory.md C5.
     """
-    require("prior_mean", prior_mean, lambda x: (x >= 0) & (x <= 1), "a probability in [0, 1]")
+    require_probability("prior_mean", prior_mean)
     require("prior_strength", prior_strength, lambda x: x > 0, "give a number of scores > 0")
-    require("value", value, lambda x: np.isfinite(x) & (x > 0), "a correct answer is worth > 0")
-    require("price", price, lambda x: np.isfinite(x) & (x >= 0), "the price of a token is >= 0")
+    require_value_and_cost(value, price=price)
     tokens = jnp.asarray(tokens_per_round, jnp.float32)
     spent = jnp.concatenate([jnp.zeros(1), jnp.cumsum(tokens)]) * price
     horizon = len(tokens)
