@@ -19,11 +19,11 @@ from msjax.errors import InputError, require, require_value_and_cost
 from msjax.score_fits import BetaScores
 from msjax.stopping.protocol import Decision, Observation, StoppingRule
 
-__all__ = ["ScoreLaws", "SignalLaw", "belief_programme", "belief_rule"]
+__all__ = ["NOISE", "ScoreLaws", "SignalLaw", "belief_programme", "belief_rule", "round_costs"]
 
 _SCORE_MARGIN = 1e-3
 """Scores are brought so far inside (0, 1), where Beta densities are finite."""
-_NOISE = 1e-6
+NOISE = 1e-6
 """Gains below so many values of a correct answer are rounding."""
 
 
@@ -94,10 +94,10 @@ def belief_rule(
 
     Reference: docs/theory.md C1, C2, C4.
     """
-    tokens, cost = _costs(tokens_per_round, value, price)
+    cost = round_costs(tokens_per_round, value, price)
     _check(signals)
     chain = jax.tree.map(jnp.atleast_1d, chain)
-    horizon = len(tokens)
+    horizon = len(cost)
     spent = jnp.concatenate([jnp.zeros(1), jnp.cumsum(cost)])
     ahead = jnp.arange(1, horizon + 1)
     gap = chain.p_ic + chain.p_ci
@@ -121,7 +121,7 @@ def belief_rule(
         k = jnp.minimum(state.answers, horizon)
         to_come = jnp.minimum(k + ahead, horizon)
         gain = value * (later - now) - (spent[to_come] - spent[k])
-        pays = (gain > _NOISE * value) & (k + ahead <= horizon)
+        pays = (gain > NOISE * value) & (k + ahead <= horizon)
         after = _Seen(state.answers + 1, seen.answer_id, belief, log_weight)
         return after, Decision(~pays.any(), seen.answer_id, now)
 
@@ -159,9 +159,9 @@ def belief_programme(
         raise InputError(f"chain has shape {chain.shape}; the yardstick knows one chain")
     require("grid_size", grid_size, lambda x: x >= 2, "give a number of beliefs >= 2")
     require("score_levels", score_levels, lambda x: x >= 2, "give a number of levels >= 2")
-    tokens, cost = _costs(tokens_per_round, value, price)
+    cost = round_costs(tokens_per_round, value, price)
     _check(signals)
-    horizon = len(tokens)
+    horizon = len(cost)
     beliefs = jnp.linspace(0, 1, grid_size)
     operators = _operators(chain, signals, score_levels)
     wrong, right = (
@@ -174,7 +174,7 @@ def belief_programme(
 
     def back(best: Array, cost: Array) -> tuple[Array, Array]:
         continued = (likelihood * jnp.interp(after, beliefs, best)).sum(axis=0) - cost
-        return jnp.maximum(value * beliefs, continued), continued > value * beliefs + _NOISE * value
+        return jnp.maximum(value * beliefs, continued), continued > value * beliefs + NOISE * value
 
     _, continues = jax.lax.scan(back, value * beliefs, cost, reverse=True)
     one = jax.tree.map(jnp.atleast_1d, chain)
@@ -252,10 +252,10 @@ def _level_probabilities(scores: ScoreLaws, levels: int) -> tuple[Array, Array]:
     return jnp.diff(within[0]), jnp.diff(within[1])
 
 
-def _costs(
+def round_costs(
     tokens_per_round: Float[Array | np.ndarray, " rounds"], value: float, price: ArrayLike
-) -> tuple[Float[Array, " rounds"], Float[Array, " rounds"]]:
-    """Tokens and costs of rounds 1..K, checked."""
+) -> Float[Array, " rounds"]:
+    """Costs of rounds 1..K; raises `InputError` unless value, price and tokens are in range."""
     require_value_and_cost(value, price=price)
     require(
         "tokens_per_round",
@@ -266,7 +266,7 @@ def _costs(
     tokens = jnp.asarray(tokens_per_round, float)
     if tokens.ndim != 1 or not len(tokens):
         raise InputError(f"tokens_per_round has shape {tokens.shape}; give rounds 1..K, K >= 1")
-    return tokens, tokens * jnp.asarray(price, float)
+    return tokens * jnp.asarray(price, float)
 
 
 def _check(signals: SignalLaw) -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from msjax.answer_posterior import AnswerLaw
 from msjax.chain import TwoStateChain, accuracy_curve
 from msjax.pools import Pool
 from msjax.score_fits import BetaScores, fit_beta, score_statistics
@@ -31,6 +32,7 @@ from msjax.stopping.markovscale import (
     without_gate,
     without_optimal_rounds,
 )
+from msjax.stopping.most_probable import belief_answers, most_probable
 from msjax.stopping.protocol import StoppingRule
 
 __all__ = ["programme", "round_rules"]
@@ -121,6 +123,19 @@ def round_rules(budget: int) -> tuple[Entry, ...]:
         # Costs are in units of value, so that the worth of an answer may be traced.
         return belief_rule(TwoStateChain(p0, p_ic, p_ci), cost / value, signals, price=1.0)
 
+    def answer_law(train: Training) -> AnswerLaw:
+        mean = jax.tree.map(lambda x: x.mean(dtype=jnp.float32), _chain_draws(train))
+        keep_wrong = jnp.float32(_keep_wrong_draws(train).mean())
+        return AnswerLaw(mean, keep_wrong, jnp.float32(_wrong_answers(train)))
+
+    def law_and_rounds(train: Training) -> Any:
+        law = jax.tree.map(lambda x: jnp.broadcast_to(x, len(rounds)), answer_law(train))
+        return law, jnp.array(rounds)
+
+    def law_and_costs(train: Training) -> Any:
+        cost = jnp.asarray(_tokens(train) * train.price / train.value, jnp.float32)
+        return jax.tree.map(lambda x: x[None], (answer_law(train), cost))
+
     def mean_rates(train: Training) -> Any:
         mean = jax.tree.map(lambda x: x.mean(keepdims=True), _chain_draws(train))
         cost = jnp.asarray(_tokens(train) * train.price / train.value, jnp.float32)
@@ -179,6 +194,15 @@ def round_rules(budget: int) -> tuple[Entry, ...]:
             0,
             ANSWERS,
         ),
+        Entry(
+            "most_probable",
+            "a fixed number of rounds, the answer most probably right given the order of all",
+            lambda p, _: at_most(most_probable(p[0], budget), p[1] + 1),
+            tuple(f"{k} rounds" for k in rounds),
+            law_and_rounds,
+            len(rounds) - 1,
+            ANSWERS,
+        ),
         *follow.values(),
         Entry(
             "risk_averse",
@@ -222,6 +246,15 @@ def round_rules(budget: int) -> tuple[Entry, ...]:
             lambda p, _: believe(p, p[3]),
             signal_names,
             signals,
+            0,
+            ANSWERS,
+        ),
+        Entry(
+            "belief_answers",
+            "belief in every answer from the order of all, returning the most probable one",
+            lambda p, _: belief_answers(p[0], p[1], price=1.0),
+            ("estimates",),
+            law_and_costs,
             0,
             ANSWERS,
         ),
@@ -286,6 +319,33 @@ def _keep_wrong_draws(train: Training) -> Float[np.ndarray, " draw"]:
     wrong = there & ~before & ~after
     random = np.random.default_rng(1)
     return random.beta(1 + (wrong & kept).sum(), 1 + (wrong & ~kept).sum(), DRAWS)
+
+
+def _wrong_answers(train: Training) -> float:
+    """How many wrong answers a question effectively has: posterior mean over 2 to 100, prior 1 / m.
+
+    Of m equally likely wrong answers, of which s were given before, a fresh wrong one repeats one
+    of those with probability s / m; the one before it, if wrong, counts neither in s nor in m.
+    """
+    pool = train.pool
+    there = pool.real & train.chosen[:, None]
+    wrong, answers = there & ~pool.correct, pool.answers
+    m = np.arange(2, 101)
+    log_weight = -np.log(m)
+    given = np.zeros(len(answers), int)
+    for k in range(answers.shape[1]):
+        earlier = wrong[:, :k] & (answers[:, :k] == answers[:, k, None])
+        if k:
+            replaced = wrong[:, k] & wrong[:, k - 1] & (answers[:, k] != answers[:, k - 1])
+            fresh = replaced | (wrong[:, k] & pool.correct[:, k - 1])
+            left = m - replaced[fresh, None]
+            chance = np.minimum((given - replaced)[fresh, None] / left, 1)
+            seen = earlier.any(axis=1)[fresh, None]
+            with np.errstate(divide="ignore"):
+                log_weight = log_weight + np.log(np.where(seen, chance, 1 - chance)).sum(axis=0)
+        given += wrong[:, k] & ~earlier.any(axis=1)
+    weight = np.exp(log_weight - log_weight.max())
+    return float(weight @ m / weight.sum())
 
 
 def _score_laws(train: Training) -> ScoreLaws:

@@ -1,7 +1,7 @@
-"""Claims on beliefs without labels, and on when to revise: C1 and C2.
+"""Claims on beliefs without labels, and on when to revise: C1, C2 and C3.
 
-Simulated runs hide whether they are right and show only whether each revision changed the answer.
-Runs in the same hidden state that have shown the same are alike, and are thinned at once.
+Simulated runs hide whether they are right and show only whether each revision changed the answer,
+or which earlier answer it gave again. Runs that are alike are thinned at once.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from msjax import belief as theory
+from msjax.answer_posterior import AnswerLaw, answer_posterior
 from msjax.chain import TwoStateChain
 from simulate.claims.benchmarks import QuestionCounts, thin
 from simulate.claims.chain import SETTINGS as CHAINS
@@ -22,7 +23,7 @@ from simulate.claims.evidence import Evidence, join, of_counts, of_means
 from simulate.claims.sampling import generator
 from simulate.enumeration import all_paths, exact_curve, path_law
 
-__all__ = ["CLAIMS", "hidden_runs", "revisions", "scored_answers"]
+__all__ = ["CLAIMS", "hidden_runs", "named_answers", "revisions", "scored_answers"]
 
 Values = Float[np.ndarray, "..."]
 RunCounts = list[Int[np.ndarray, "2 _"]]
@@ -42,6 +43,9 @@ SeeingSetting = tuple[float, float, float, float, float, float]
 
 ScoreSetting = tuple[float, tuple[float, ...], tuple[float, ...]]
 """(belief, law of the score of right answers, law of that of wrong answers)."""
+
+NamedSetting = tuple[float, float, float, float, int]
+"""(belief before anything is seen, p_ic, p_ci, keep_wrong, wrong answers)."""
 
 REVISIONS = 3
 """Revisions of which the changes are seen, and as many may be made.
@@ -98,6 +102,15 @@ SEEING: tuple[SeeingSetting, ...] = (
     (0.3, 1.0, 1.0, 0.5, 1.0, 0.1),  # alternating
     (0.0, 0.3, 0.2, 1.0, 1.0, 0.04),  # certain
 )
+NAMED: tuple[NamedSetting, ...] = (
+    (0.4, 0.3, 0.2, 0.6, 3),
+    (0.8, 0.1, 0.3, 0.9, 3),  # revising hurts: the first answer is the best
+    (0.3, 0.5, 0.05, 0.2, 5),
+    (0.2, 0.7, 0.8, 0.3, 4),  # r = -.5
+    (0.5, 0.2, 0.0, 0.5, 3),  # right answers stay
+    (0.6, 0.0, 0.4, 0.5, 3),  # wrong answers are never repaired
+    (1.0, 0.3, 0.2, 0.5, 3),  # right at first
+)
 SCORES: tuple[ScoreSetting, ...] = (
     (0.3, (0.1, 0.2, 0.3, 0.4), (0.4, 0.3, 0.2, 0.1)),
     (0.95, (0.05, 0.05, 0.1, 0.8), (0.1, 0.2, 0.3, 0.4)),
@@ -137,6 +150,19 @@ def hidden_runs(
         wrong = np.concatenate([wrong - repaired - replaced, replaced + broken])
         right = np.concatenate([right - broken, repaired])
         counts.append(np.stack([wrong, right]))
+    return counts
+
+
+def named_answers(
+    key: Key[Array, ""], laboratory: Laboratory, setting: NamedSetting
+) -> Int[np.ndarray, " sequences"]:
+    """How often every sequence of answers came, the last varying fastest; 0 is the right one."""
+    rng = generator(key)
+    start, move = _naming(setting)
+    counts = rng.multinomial(laboratory.n_ensemble, start)
+    for _ in range(REVISIONS):
+        last = np.arange(len(counts)) % len(start)
+        counts = rng.multinomial(counts, move[last]).reshape(-1)
     return counts
 
 
@@ -425,6 +451,72 @@ def _simulated_change_probabilities(
     return of_counts(np.array(changed), lab.n_ensemble, predicted)
 
 
+def _naming(
+    setting: NamedSetting,
+) -> tuple[Float[np.ndarray, " name"], Float[np.ndarray, "name name"]]:
+    """Law of the first answer, and of each given the one before; answer 0 is the right one."""
+    belief, p_ic, p_ci, keep_wrong, m = setting
+    start = np.array([belief, *[(1 - belief) / m] * m])
+    move = np.full((m + 1, m + 1), (1 - p_ic) * (1 - keep_wrong) / (m - 1))
+    np.fill_diagonal(move, (1 - p_ic) * keep_wrong)
+    move[0], move[:, 0] = p_ci / m, p_ic
+    move[0, 0] = 1 - p_ci
+    return start, move
+
+
+def _orders() -> Int[np.ndarray, "orders answers"]:
+    """Every way in which answers can repeat each other, numbered by first appearance."""
+    found = [[0]]
+    for _ in range(REVISIONS):
+        found = [[*order, number] for order in found for number in range(max(order) + 2)]
+    return np.array(found)
+
+
+def _by_order(
+    setting: NamedSetting, weight: Float[np.ndarray, " sequences"] | Int[np.ndarray, " sequences"]
+) -> Values:
+    """Weight of every order of answers [order, j] in which answer number j is the right one.
+
+    The last column is the weight of the order.
+    """
+    orders = {tuple(order): row for row, order in enumerate(_orders().tolist())}
+    found = np.zeros((len(orders), REVISIONS + 2))
+    names = np.ndindex(*[setting[-1] + 1] * (REVISIONS + 1))
+    for sequence, w in zip(names, weight.tolist(), strict=True):
+        number: dict[int, int] = {}
+        row = orders[tuple(number.setdefault(name, len(number)) for name in sequence)]
+        found[row, -1] += w
+        if 0 in number:
+            found[row, number[0]] += w
+    return found
+
+
+def _named_posteriors(setting: NamedSetting) -> ArrayLike:
+    """P(answer number j is right) for every order of answers, one after the other."""
+    belief, p_ic, p_ci, keep_wrong, m = setting
+    law = AnswerLaw(_chain(p_ic, p_ci, belief), keep_wrong, m)
+    of_each = jax.jit(jax.vmap(answer_posterior, in_axes=(None, 0)))
+    return np.asarray(of_each(law, _orders())).reshape(-1)
+
+
+def _exact_named_posteriors(setting: NamedSetting) -> Values:
+    start, move = _naming(setting)
+    law = start
+    for _ in range(REVISIONS):
+        law = (law.reshape(-1, len(start))[..., None] * move).reshape(-1)
+    *right, total = _by_order(setting, law).T
+    return (np.array(right) / total).T.reshape(-1)
+
+
+def _simulated_named_posteriors(
+    lab: Laboratory, setting: NamedSetting, predicted: Values
+) -> Evidence:
+    found = _by_order(setting, lab.run(named_answers, setting)).astype(int)
+    trials = np.broadcast_to(found[:, -1:], found[:, :-1].shape).reshape(-1)
+    seen = trials > 0
+    return of_counts(found[:, :-1].reshape(-1)[seen], trials[seen], predicted[seen])
+
+
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "C1.predict",
@@ -494,6 +586,16 @@ CLAIMS: tuple[Claim, ...] = (
         _change_probabilities,
         _exact_change_probabilities,
         _simulated_change_probabilities,
+        compiled=False,
+    ),
+    Claim(
+        "C3.answers",
+        "P(answer j is right) is the share of runs with the same order of answers in which it is",
+        "docs/theory.md C3",
+        NAMED,
+        _named_posteriors,
+        _exact_named_posteriors,
+        _simulated_named_posteriors,
         compiled=False,
     ),
 )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from msjax import belief as theory
+from msjax.answer_posterior import answer_posterior
 from simulate.claims import beliefs as claims
 from simulate.claims.beliefs import HIDDEN, SEEING, hidden_runs
 
@@ -13,7 +14,7 @@ from simulate.claims.beliefs import HIDDEN, SEEING, hidden_runs
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_every_claim_stands(verdicts, precision):
     results = verdicts(claims.CLAIMS, precision=precision)
-    assert len(results) == 7
+    assert len(results) == 8
     assert [r.id for r in results.values() if not r.ok] == []
 
 
@@ -89,13 +90,18 @@ MUTANTS = {
         lambda chain, b, rho: b * chain.p_ci + (1 - b) * chain.p_ic,
         ["C2.change_probability"],
     ),
+    "answers never come back": (
+        "answer_posterior",
+        lambda law, answers: answer_posterior(law._replace(wrong_answers=1e6), answers),
+        ["C3.answers"],
+    ),
 }
 
 
 @pytest.mark.parametrize("mistake", MUTANTS)
 def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, verdicts, mistake):
     name, mutant, caught_by = MUTANTS[mistake]
-    monkeypatch.setattr(theory, name, mutant)
+    monkeypatch.setattr(theory if name in ORIGINAL else claims, name, mutant)
     results = verdicts(claims.CLAIMS, ids=caught_by)
     assert [r.id for r in results.values() if r.monte_carlo_ok or r.exact_ok] == []
 
