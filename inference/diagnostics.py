@@ -63,8 +63,8 @@ def pareto_smoothed(
 ) -> tuple[Float[np.ndarray, "sample draw"], Float[np.ndarray, " sample"]]:
     """Logarithms of importance weights, smoothed so that the weights sum to 1, and Pareto shapes.
 
-    The shape is -inf where the largest weights are equal, so that no few draws decide, and inf
-    where none can be fitted.
+    The shape is 0 where the largest weights are equal, so that no few draws decide, and inf where
+    none can be fitted.
 
     Reference: Vehtari et al. (2024), Pareto smoothed importance sampling.
     """
@@ -73,13 +73,14 @@ def pareto_smoothed(
     # The tail is fitted to weights, not to their logarithms, and must not overflow.
     below = log_weight - log_weight.max(axis=1, keepdims=True)
     smoothed = below - scipy.special.logsumexp(below, axis=1, keepdims=True)
-    shape = np.full(len(below), -np.inf)
+    shape = np.full(len(below), np.inf)
     for i, row in enumerate(below):
-        # ArviZ refuses a tail of equal weights, and divides by nought where one weight is all.
+        if np.sum(row == 0) >= np.floor(min(3 * np.sqrt(row.size), row.size / 5)):
+            shape[i] = 0  # the whole tail, which is so long
+            continue
+        # ArviZ refuses fewer draws than it needs, and divides by nought where one weight is all.
         with suppress(ValueError), np.errstate(all="ignore"):
             found, fitted = array_stats.psislw(-row)
             if np.isfinite(found).all() and np.isfinite(fitted):
                 smoothed[i], shape[i] = found, fitted
-            else:
-                shape[i] = np.inf
     return smoothed, shape

@@ -72,8 +72,8 @@ class Design:
         limit_error: the same for "do many rounds help?"; None for a model without a limit.
         evsi: expected value of sample information: how much more a question answered later is worth
             when its number of rounds is chosen after the recording (unit of value).
-        pareto_k: Pareto shape of the weights exceeded in a tenth of the futures; None where
-            updating is exact.
+        pareto_k: Pareto shape of the weights exceeded in a tenth of the futures, inf where none can
+            be fitted; None where updating is exact.
         ess: median effective number of draws then; None likewise.
     """
 
@@ -332,7 +332,7 @@ def _smoothed(
 ) -> tuple[Float[np.ndarray, "future draw"], float]:
     """Pareto smoothed weights that sum to 1, and the shape exceeded in a tenth of the futures."""
     log_smoothed, shapes = pareto_smoothed(log_weight)
-    return np.exp(log_smoothed), float(np.quantile(shapes, 0.9))
+    return np.exp(log_smoothed), float(np.quantile(shapes, 0.9, method="higher"))
 
 
 def _sobol(random: np.random.Generator, dimension: int, log2: int) -> np.ndarray:

@@ -148,10 +148,12 @@ def parallel_alternative(
     if not pairs or not samples.answered:
         return None
     mine, other = np.array(pairs).T
-    cost = np.where(samples.real, samples.computed, 0)[other].sum() / samples.recorded[other].sum()
-    spent = float(choice.spent[mine].mean())
     most = int(samples.recorded[other].min())
-    n = int(np.clip(spent // cost if cost else most, 1, most))
+    asked = np.arange(1, most + 1)
+    prompts = np.cumsum(samples.computed_of_places[other, :most], axis=1)
+    answers = np.where(samples.real, samples.computed - samples.computed_of_places, 0)[other]
+    cost = prompts + asked * (answers.sum(axis=1) / samples.recorded[other])[:, None]
+    n = max(int((cost.mean(axis=0) <= choice.spent[mine].mean()).sum()), 1)
     (entry,) = entries(samples, ("self_consistency",))
     met = streams(samples, key, _ORDERS)
     found = outcome(samples, met, replay(entry.make, met, np.array([n])))

@@ -31,7 +31,7 @@ class Comparison:
             given most often (of equals the earliest), not rounds, of which it returns the last.
         questions: n.
         accuracy, fixed_accuracy: share right of the answers returned.
-        tokens, fixed_tokens: mean computed tokens per question (uncached prompt + completion).
+        tokens, fixed_tokens: mean computed tokens per question.
         accuracy_gain: accuracy - fixed_accuracy, paired.
         tokens_saved: fixed_tokens - tokens, paired, in tokens per question.
     """
@@ -140,7 +140,7 @@ def against_fixed(
         if other.revisions < k:
             raise InputError(
                 f"question {run.question_id} of {run.benchmark} was revised {other.revisions} "
-                f"times, fewer than k = {k}; lower k or record more rounds"
+                f"times, fewer than k = {k}; lower k or record more rounds or samples"
             )
         pairs.append((run, other))
     right = np.array([run.right for run, _ in pairs])

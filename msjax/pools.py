@@ -21,6 +21,7 @@ from msjax.records import Trajectory
 
 __all__ = [
     "CATEGORIES",
+    "OF_THE_PLACE",
     "Pool",
     "Streams",
     "by_first_appearance",
@@ -29,8 +30,12 @@ __all__ = [
     "streams",
 ]
 
-CATEGORIES = ("prompt", "cached", "completion")
-"""What tokens are accounted as: uncached prompt, prompt read from the KV cache, completion."""
+CATEGORIES = ("prompt", "cached", "completion", "verifier")
+"""What tokens are accounted as: uncached prompt, prompt read from the KV cache, completion, and
+what another model read to score the answer."""
+OF_THE_PLACE = ("prompt", "cached")
+"""Categories that belong to the place at which an answer is asked for, not to the answer: the first
+sample of a question computes the prompt, whichever sample it is, and the others read it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Pool:
             answer and for what was not recorded.
         correct: whether the answer is right.
         scores: verifier scores; NaN where there is none.
-        tokens: tokens of every answer by category; the first two of `CATEGORIES` may be absent.
+        tokens: tokens of every answer by category; of `CATEGORIES` any may be absent.
         recorded: number of answers of every question.
         unit: what `tokens` counts, if not tokens.
 
@@ -105,9 +110,16 @@ class Pool:
 
     @property
     def computed(self) -> Float[np.ndarray, "question sample"]:
-        """Tokens that had to be processed: uncached prompt and completion."""
-        zero = np.zeros(self.answers.shape)
-        return self.tokens.get("prompt", zero) + self.tokens.get("completion", zero)
+        """Tokens that had to be processed, all but the cached, in the order recorded."""
+        return self._sum(name for name in self.tokens if name != "cached")
+
+    @property
+    def computed_of_places(self) -> Float[np.ndarray, "question place"]:
+        """The part of `computed` that stays where it is when samples come in another order."""
+        return self._sum(name for name in self.tokens if name in OF_THE_PLACE and name != "cached")
+
+    def _sum(self, names: Iterable[str]) -> Float[np.ndarray, "question sample"]:
+        return sum((self.tokens[name] for name in names), start=np.zeros(self.answers.shape))
 
     @property
     def difficulty(self) -> Float[np.ndarray, " question"]:
@@ -148,7 +160,7 @@ def pools_of(runs: Iterable[Trajectory]) -> tuple[Pool, ...]:
                 raise InputError(
                     f"question_id {run.question_id!r} of {run.benchmark!r}: was stopped by "
                     f"{'its label' if run.censored else 'a rule'}, so a rule that would have gone "
-                    "on cannot be replayed; record runs with all their rounds"
+                    "on cannot be replayed; record runs with all their rounds or samples"
                 )
     return tuple(
         _pool(f"{benchmark} ({model})" if several else benchmark, list(group.values()))
@@ -161,6 +173,7 @@ def _pool(name: str, runs: Sequence[Trajectory]) -> Pool:
         "prompt": [[u.prompt - u.cached for u in run.tokens] for run in runs],
         "cached": [[u.cached for u in run.tokens] for run in runs],
         "completion": [[u.completion for u in run.tokens] for run in runs],
+        "verifier": [[u.verifier for u in run.tokens] for run in runs],
     }
     return Pool(
         name=name,
@@ -225,7 +238,8 @@ def streams(pool: Pool, key: PRNGKeyArray, orders: int) -> Streams:
     return _streams(
         jnp.asarray(pool.answers, jnp.int32),
         jnp.asarray(pool.scores, jnp.float32),
-        jnp.asarray(pool.computed, jnp.float32),
+        jnp.asarray(pool.computed_of_places, jnp.float32),
+        jnp.asarray(pool.computed - pool.computed_of_places, jnp.float32),
         jnp.asarray(pool.correct),
         jnp.asarray(pool.recorded, jnp.int32),
         key,
@@ -238,7 +252,8 @@ def streams(pool: Pool, key: PRNGKeyArray, orders: int) -> Streams:
 def _streams(
     answers: Array,
     scores: Array,
-    tokens: Array,
+    of_place: Array,
+    of_sample: Array,
     correct: Array,
     recorded: Array,
     key: PRNGKeyArray,
@@ -249,7 +264,13 @@ def _streams(
     places = jnp.arange(answers.shape[1])
 
     def one(
-        key: PRNGKeyArray, answers: Array, scores: Array, tokens: Array, correct: Array, n: Array
+        key: PRNGKeyArray,
+        answers: Array,
+        scores: Array,
+        of_place: Array,
+        of_sample: Array,
+        correct: Array,
+        n: Array,
     ) -> tuple[Array, ...]:
         if shuffle:
             # What was not recorded stays behind what was.
@@ -264,11 +285,11 @@ def _streams(
         renumbered = jnp.where(now >= 0, number[earliest], -1).astype(jnp.int32)
         shown = jnp.where(new, number, len(places))
         right = jnp.zeros(len(places), bool).at[shown].set(correct[sample], mode="drop")
-        return sample, renumbered, scores[sample], tokens[sample], right
+        return sample, renumbered, scores[sample], of_place + of_sample[sample], right
 
     def in_order(key: PRNGKeyArray) -> tuple[Array, ...]:
         keys = jax.random.split(key, len(answers))
-        return jax.vmap(one)(keys, answers, scores, tokens, correct, recorded)
+        return jax.vmap(one)(keys, answers, scores, of_place, of_sample, correct, recorded)
 
     sample, numbered, s, used, right = jax.lax.map(in_order, jax.random.split(key, orders))
     return Streams(sample, numbered, s, used, right, recorded)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from msjax.pools import Pool, Streams
+from msjax.pools import OF_THE_PLACE, Pool, Streams
 from msjax.stopping.protocol import Observation, StoppingRule
 
 __all__ = ["Grid", "Outcome", "Replayed", "outcome", "replay"]
@@ -71,7 +71,7 @@ class Outcome(NamedTuple):
 
     @property
     def computed(self) -> Float[np.ndarray, "parameter question"]:
-        """Uncached prompt and completion."""
+        """All tokens but the cached."""
         return sum(
             (x for name, x in self.tokens.items() if name != "cached"),
             start=np.zeros(self.accuracy.shape),
@@ -139,7 +139,8 @@ def outcome(pool: Pool, streams: Streams, found: Replayed) -> Outcome:
     last = (found.asked - 1)[..., None]
     tokens = {}
     for name, values in pool.tokens.items():
-        spent = np.cumsum(np.take_along_axis(values[None], sample, axis=2), axis=2, dtype=float)
+        each = values[None] if name in OF_THE_PLACE else np.take_along_axis(values[None], sample, 2)
+        spent = np.broadcast_to(np.cumsum(each, axis=2, dtype=float), sample.shape)
         used = [np.take_along_axis(spent, one, axis=2)[..., 0].mean(axis=0) for one in last]
         tokens[name] = np.stack(used)
     return Outcome(

@@ -19,7 +19,7 @@ class RunSummary:
         questions: how many.
         first_accuracy: share right of the first answers.
         accuracy: share right of the answers returned.
-        answers: per question, rounds or samples.
+        answers: per question, the first included.
         unanswered: share of all answers in which no number was found.
         tokens: account of the whole run, in tokens.
     """

@@ -223,6 +223,19 @@ def test_parallel_alternative_by_hand():
     assert parallel_alternative(pool, card.choice, other, KEY) is None
 
 
+def test_samples_at_equal_tokens_pay_for_the_prompt_once():
+    rounds = runs(["0111"] * 24 + ["1111"] * 16)
+    first, later = (Usage(prompt=150, cached=cached, completion=20) for cached in (0, 149))
+    samples = [
+        run.model_copy(update={"tokens": (first, later, later)})
+        for run in runs(["110"] * 40, protocol="parallel")
+    ]
+    (card,) = make_cards([*rounds, *samples], KEY)
+    # 200 tokens: 170 for the first sample and 21 for the second.
+    assert card.choice.tokens == pytest.approx(200)
+    assert (card.parallel.samples, card.parallel.tokens) == (2, pytest.approx(191))
+
+
 def test_answers_that_are_all_right_show_no_repairs():
     card = one_card(["1111"] * 40)
     assert card.choice.setting == "0 rounds" and card.decision.judged.helps < 0.2

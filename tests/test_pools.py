@@ -12,6 +12,7 @@ from msjax.generation.ledger import Usage
 from msjax.optscale_files import boxed_answer, read_optscale
 from msjax.pools import Pool, pools_of, streams
 from msjax.records import Trajectory
+from msjax.replay import Replayed, outcome
 
 
 def run(answers, gold="7", **changes):
@@ -73,6 +74,23 @@ def test_orders_of_a_parallel_pool_are_uniform_and_consistent():
             for text, number in known.items():
                 assert bool(met.right[order, q, number]) == (text == "7")
             assert met.tokens[order, q].tolist() == pool.computed[q, place].tolist()
+
+
+def test_the_first_sample_pays_for_the_prompt_whichever_it_is():
+    tokens = tuple(
+        Usage(prompt=100, cached=99 * (k > 0), completion=10 + k, verifier=k) for k in range(4)
+    )
+    (pool,) = pools_of([run(["3", "7", "7", "3"], protocol="parallel", tokens=tokens)])
+    assert pool.computed.tolist() == [[110, 13, 15, 17]]
+    met = streams(pool, jax.random.key(0), 50)
+    sample = np.asarray(met.sample)
+    assert len(np.unique(sample[:, 0, 0])) == 4
+    expected = 10 + 2 * sample + np.where(np.arange(4) == 0, 100, 1)
+    np.testing.assert_array_equal(met.tokens, expected)
+    asked = np.full((1, 50, 1), 2)
+    spent = outcome(pool, met, Replayed(asked, asked > 0, asked < 0, asked * np.nan))
+    assert spent.computed.item() == pytest.approx(expected[:, 0, :2].sum(axis=1).mean())
+    assert spent.tokens["prompt"].item() == 101 and spent.tokens["cached"].item() == 99
 
 
 def test_what_was_not_recorded_stays_behind():

@@ -29,7 +29,8 @@ class Generate:
     --rule other than fixed the same questions are also run for all rounds, and the two are
     compared. With --shadow all questions are run for all rounds, and it is logged what that rule
     would have done. Where a --pilot is given its rates are followed as answers come in; if they
-    drift, that is said and the remaining questions are asked for all rounds.
+    drift, that is said and the remaining questions are asked for all rounds. With --samples the
+    same holds of samples in place of rounds, but for the rates.
 
     Example: msjax generate pilot.jsonl --questions 50 --rounds 3
     Example: msjax generate samples.jsonl --questions 50 --samples 16
@@ -51,7 +52,7 @@ class Generate:
     """First question of each benchmark; start a fresh set where the pilot ended."""
 
     rounds: int = 3
-    """Refinement rounds after the first answer (with --rule posterior: at most)."""
+    """Refinement rounds after the first answer (with a --rule: at most); not with --samples."""
 
     samples: int | None = None
     """Record this many independent samples of each question instead of rounds of revision; what is
@@ -59,8 +60,8 @@ class Generate:
     tokens."""
 
     rule: str = "fixed"
-    """fixed: always --rounds revisions. posterior: gate and N* from --posterior. Any other rule of
-    `msjax replay` for rounds, or for --samples, learns from --pilot."""
+    """fixed: always --rounds revisions, or --samples. posterior: gate and N* from --posterior. Any
+    other rule of `msjax replay` for rounds, or for --samples, learns from --pilot."""
 
     shadow: str | None = None
     """Rule that only watches, and learns from --pilot."""
@@ -141,8 +142,7 @@ class Generate:
         watched = self._rules(self.shadow, result) if self.shadow else {}
         monitors = {
             name: RateMonitor(runs, revisions=name not in learnt or not learnt[name].looks)
-            for name, runs in self._pilot.items()
-            if self.samples is None
+            for name, runs in ({} if self.samples else self._pilot).items()
         }
         if learnt:
             says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
@@ -155,7 +155,7 @@ class Generate:
         result["summary"] = summarise(recorded)
         print(summary_table(result["summary"]))
         if learnt:
-            full = self._record(self._full_file, label, fixed)
+            full = self._record(full_file(self.out, label), label, fixed)
             result["comparison"] = compare(recorded, full, self._budget)
             print(comparison_table(result["comparison"]))
         if watched:
@@ -190,13 +190,6 @@ class Generate:
     def _budget(self) -> int:
         """Most answers after the first."""
         return self.rounds if self.samples is None else self.samples - 1
-
-    @property
-    def _full_file(self) -> Path:
-        """Where the comparison run with all rounds or samples is recorded."""
-        if self.samples is None:
-            return fixed_file(self.out, self.rounds)
-        return self.out.with_suffix(f".samples-{self.samples}{self.out.suffix}")
 
     @property
     def model_folder(self) -> Path:
@@ -259,7 +252,7 @@ class Generate:
                 "reward_model": self.reward_model,
                 "engine": None if self.server is None else "server",
                 "temperature": self.temperature,
-                "top_p": self.top_p,
+                "top_p": None if self.top_p == 1 else self.top_p,
                 "max_new_tokens": self.max_new_tokens,
             },
         )
@@ -327,8 +320,15 @@ class Generate:
 
         found: dict[str, list[Trajectory]] = {}
         for run in read_runs(self.pilot) if self.pilot is not None else ():
-            if run.benchmark in self._asked:
-                found.setdefault(run.benchmark, []).append(run)
+            if run.benchmark not in self._asked:
+                continue
+            if (run.protocol == "parallel") != (self.samples is not None):
+                held, wanted = ("rounds", "samples") if self.samples else ("samples", "rounds")
+                raise InputError(
+                    f"{self.pilot} holds {held} of {run.benchmark} (protocol {run.protocol!r}), "
+                    f"and {wanted} are asked for; give a pilot of {wanted}"
+                )
+            found.setdefault(run.benchmark, []).append(run)
         return found
 
     def _shadow(
@@ -414,9 +414,9 @@ def _warn(benchmark: str, model: str, identified: bool, contradicted: bool) -> N
         )
 
 
-def fixed_file(out: Path, rounds: int) -> Path:
-    """Where the comparison run with a fixed number of rounds is recorded."""
-    return out.with_suffix(f".fixed-{rounds}{out.suffix}")
+def full_file(out: Path, label: str) -> Path:
+    """Where the run with all rounds, label "fixed: 3", or samples, "samples: 8", is recorded."""
+    return out.with_suffix(f".{label.replace(': ', '-')}{out.suffix}")
 
 
 def _drift(monitors: "Mapping[str, RateMonitor]") -> dict[str, Any]:

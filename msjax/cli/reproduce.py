@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from msjax.cli.fit import Fit
-from msjax.cli.generate import Generate, fixed_file
+from msjax.cli.generate import Generate, full_file
 from msjax.cli.output import write_json
 from msjax.cli.report import Report
 from msjax.cli.verify import Verify
@@ -99,7 +99,7 @@ class Reproduce:
         from importlib.resources import as_file, files
 
         self.out.mkdir(parents=True, exist_ok=True)
-        for path in (pilot.out, fresh.out, fixed_file(fresh.out, fresh.rounds)):
+        for path in (pilot.out, fresh.out, full_file(fresh.out, f"fixed: {fresh.rounds}")):
             with as_file(files("msjax") / "recorded" / path.name) as source:
                 shutil.copyfile(source, path)
 

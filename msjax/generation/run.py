@@ -76,6 +76,8 @@ def record_run(
         if name not in benchmarks:
             raise InputError(f"benchmark {name!r} is unknown; known are {', '.join(benchmarks)}")
         wanted[name] = benchmarks[name].questions(plan.start, plan.count)
+    if plan.parallel and watch:
+        raise InputError("watch: samples are no revisions, so their rates cannot be followed")
     monitors = watch or {}
     with resume(path, model=plan.model, settings=plan.settings) as writer:
         for run in writer.finished:

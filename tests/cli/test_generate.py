@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from msjax.cli import main
-from msjax.cli.generate import fixed_file
+from msjax.cli.generate import full_file
 from msjax.records import read_runs
 
 MODEL = Path(__file__).parents[1] / "data" / "tiny_llama" / "tied"
@@ -76,6 +76,11 @@ def test_a_rule_for_samples_learns_from_samples(tmp_path, capsys) -> None:
         assert complaint in capsys.readouterr().err
     assert generate(tmp_path / "no.jsonl", *fresh[:-3], "3", *fresh[-2:], "--rule", "esc") == 2
     assert "has 4 to 4 samples, samples is 3" in capsys.readouterr().err
+    rounds = [*common, "--rounds", "3", "--pilot", str(pilot)]
+    for given in (rounds, [*rounds, "--rule", "esc"]):
+        assert generate(tmp_path / "no.jsonl", *given) == 2
+        assert "holds samples of arithmetic-hard" in capsys.readouterr().err
+    assert not (tmp_path / "no.jsonl").exists()
 
 
 def test_from_pilot_to_rule(pilot, tmp_path, capsys) -> None:
@@ -107,7 +112,7 @@ def test_from_pilot_to_rule(pilot, tmp_path, capsys) -> None:
     assert "the pilot does not identify" in printed  # nothing this model says is right
     result = json.loads((tmp_path / "r.json").read_text())
     stop = result["plans"]["arithmetic-hard"]["optimal_rounds"]
-    stopped, full = read_runs(fresh), read_runs(fixed_file(fresh, 2))
+    stopped, full = read_runs(fresh), read_runs(full_file(fresh, "fixed: 2"))
     for short, long in zip(stopped, full, strict=True):
         assert short.revisions == stop
         assert short.completions == long.completions[: stop + 1]

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import betabinom
@@ -14,8 +15,12 @@ from msjax.generation.ledger import Usage
 from msjax.generation.live import cut_by, rule_from_pilot
 from msjax.generation.run import record_run
 from msjax.generation.scores import find_score
+from msjax.pools import pools_of, streams
 from msjax.records import Trajectory
+from msjax.replay import replay
 from msjax.stopping.baselines import answer_by, fixed_rounds, until_repeated
+from msjax.stopping.catalogue import entries
+from msjax.stopping.entry import Training
 
 NAME = "arithmetic-easy"
 
@@ -54,6 +59,42 @@ def simulated(random, questions, p0, p_ic, p_ci, rounds=2):
             states.append(states[-1] ^ (random.random() < rates[2 if states[-1] else 1]))
         runs.append(run_of(states, i))
     return runs
+
+
+def test_every_rule_that_may_run_live_has_its_default_setting():
+    random = np.random.default_rng(0)
+    rounds = simulated(random, 40, 0.4, 0.4, 0.1)
+    scored = [
+        run.model_copy(update={"scores": tuple(random.beta(4 + 2 * x, 3) for x in run.correct)})
+        for run in rounds
+    ]
+    samples = [run.model_copy(update={"protocol": "parallel"}) for run in scored]
+    for pilot in (scored, samples):
+        (pool,) = pools_of(pilot)
+        for entry in entries(pool):
+            if entry.told is None:
+                live = rule_from_pilot(entry.name, pilot, rounds=2, value=1.0, price=1e-4)
+                found = evaluate_default(entry, pool)
+                met = [len(run.answers) for run in cut_by(live.rule, pilot)]
+                assert met == found, entry.name
+
+
+def evaluate_default(entry, pool):
+    """Answers that the rule asks for of every question in replay, at its default setting."""
+    known = Training(pool, np.ones(pool.questions, bool), 1.0, 1e-4)
+    met = streams(pool, jax.random.key(0), 1)._replace(
+        **{name: np.asarray(x)[None] for name, x in as_recorded(pool).items()}
+    )
+    return replay(entry.make, met, entry.parameters(known)).asked[entry.default, 0].tolist()
+
+
+def as_recorded(pool):
+    return {
+        "answers": pool.answers,
+        "scores": pool.scores,
+        "tokens": pool.computed.astype(np.float32),
+        "sample": np.broadcast_to(np.arange(pool.samples), pool.answers.shape),
+    }
 
 
 @pytest.mark.parametrize("rule", [until_repeated(3), answer_by(fixed_rounds(2), "vote", 3)])
