@@ -10,7 +10,7 @@ import scipy.stats
 from inference.fit import Fit, fit
 from inference.models import find_model
 from inference.models.chains import Pooled
-from inference.planner import Plan, plan
+from inference.planner import Plan, _smoothed, plan
 from inference.sample import Sample, sample_prior
 from msjax.errors import InputError
 from simulate.claims.evidence import FALSE_ALARM
@@ -178,3 +178,11 @@ def test_bad_designs_are_refused(pilot, wrong, message):
     options = {"questions": (10,), "rounds": (3,)} | wrong
     with pytest.raises(InputError, match=message):
         plan(pilot, jax.random.key(1), **options)
+
+
+@pytest.mark.filterwarnings("error")
+def test_shapes_that_cannot_be_fitted_are_not_averaged_with_others():
+    equal, alone = np.zeros(4000), np.where(np.arange(4000) == 7, 0.0, -2000.0)
+    assert _smoothed(np.stack([equal] * 20))[1] == 0
+    assert _smoothed(np.stack([equal] * 19 + [alone]))[1] == 0
+    assert _smoothed(np.stack([equal] * 17 + [alone] * 3))[1] == np.inf
