@@ -22,7 +22,7 @@ from msjax.stopping.catalogue import entries
 from msjax.stopping.entry import Entry, Training
 from msjax.summary import proportion
 
-RULES = ("fixed", "posterior", "until_repeated", "belief_changes")
+RULES = ("fixed", "posterior", "until_repeated", "belief_answers")
 """Rules that a pilot is asked about; those that need answers are left out where none are known."""
 _ORDERS = 100
 

@@ -69,6 +69,7 @@ class Batch:
     def __init__(self, engine: FlaxEngine, conversations: Iterable[Conversation]):
         self._engine = engine
         self._waiting: Iterator[Conversation] | None = iter(conversations)
+        self._under_way: set[Conversation] = set()
         self._rows: list[_Dialogue | None] = []
         self._held: list[list[int]] = []  # tokens in the cache, row by row
         self._cache: KVCache | None = None
@@ -80,8 +81,8 @@ class Batch:
                 self._compute_prompts()
                 self._draw()
         finally:
-            for _, dialogue in self._live():
-                dialogue.conversation.close()
+            for conversation in self._under_way:
+                conversation.close()
 
     def _live(self) -> list[tuple[int, _Dialogue]]:
         return [(row, one) for row, one in enumerate(self._rows) if one is not None]
@@ -113,6 +114,7 @@ class Batch:
             if conversation is None:
                 self._waiting = None
                 break
+            self._under_way.add(conversation)
             dialogue = self._carry_on(conversation, next_turn(conversation), None)
             if dialogue is not None:
                 return dialogue
@@ -137,6 +139,7 @@ class Batch:
                 return _Dialogue(conversation, turn, transcript, limit)
             past, refused = None, True
             turn = next_turn(conversation, REFUSED)
+        self._under_way.discard(conversation)
         return None
 
     def _make_room(self, rows: int, capacity: int) -> None:
@@ -248,17 +251,18 @@ class Batch:
         )
         self._cache = done.cache
         tokens, counts, logprobs, entropies, ended = jax.device_get(done[:5])
-        answered = {}
+        answered, scores = {}, {}
         for row, one in live:
             one.drawn += tokens[row, : counts[row]].tolist()
             one.logprob += float(logprobs[row])
             one.entropy += float(entropies[row])
             self._held[row] = one.ids[:-1]
             if ended[row] or len(one.drawn) == one.limit:
-                answered[row] = one, *self._answer(one, bool(ended[row]))
-        scores = all_of([partial(scored, one.turn, said) for one, _, said in answered.values()])
-        for (row, (one, transcript, _)), said in zip(answered.items(), scores, strict=True):
-            self._rows[row] = self._hand_over(one, transcript, said)
+                transcript, said = self._answer(one, bool(ended[row]))
+                answered[row] = one, transcript
+                scores[row] = partial(scored, one.turn, said)
+        for row, said in all_of(scores):
+            self._rows[row] = self._hand_over(*answered[row], said)
 
     def _answer(self, one: _Dialogue, ended: bool) -> tuple[Transcript, Completion]:
         """What was said, the completion included."""

@@ -85,7 +85,7 @@ class Turn(NamedTuple):
         key: typed key of all that is sampled in answer.
         afresh: whether what was said before is dropped instead.
         score: scores the completion before the conversation gets it. It may wait for another
-            server: engines ask for many scores at a time.
+            server: engines call it from several threads at a time.
     """
 
     messages: Sequence[Message]
@@ -113,10 +113,11 @@ class Engine(Protocol):
         """Carries on all conversations until they are over.
 
         They are begun in the order given, as soon as there is room, and advance independently: one
-        that is over makes room at once. What is sampled depends on a turn's key and on what was
-        said, on nothing else (beyond float rounding). A turn that is longer than the model's
-        context is answered by `REFUSED`, as are all later ones of that conversation until it
-        begins afresh. If an exception ends this, the conversations under way are closed.
+        that is over makes room at once. Each completion is given its turn's `score` before it is
+        sent (see `scored`). What is sampled depends on a turn's key and on what was said, on
+        nothing else (beyond float rounding). A turn that is longer than the model's context is
+        answered by `REFUSED`, as are all later ones of that conversation until it begins afresh. If
+        an exception ends this, the conversations under way are closed.
 
         Raises:
             InputError: a turn that does not end with a user message.

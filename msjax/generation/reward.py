@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, FiniteFloat
 
 from msjax.errors import ServerError
 from msjax.generation.benchmark import Question
@@ -75,7 +75,7 @@ class RewardModel:
 
 
 class _Pooled(BaseModel):
-    data: list[float] | list[list[float]] = Field(min_length=1)
+    data: list[FiniteFloat] | list[list[FiniteFloat]] = Field(min_length=1)
 
 
 class _Usage(BaseModel):

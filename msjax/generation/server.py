@@ -25,6 +25,7 @@ FIRST_ANSWER = 10.0
 """Seconds a server may take to accept a connection or to list its models."""
 SHOWN = 300
 """Characters of an answer that error messages show."""
+_KEY = "api_key (of commands: OPENAI_API_KEY or REWARD_API_KEY in the environment)"
 
 
 class Server:
@@ -36,7 +37,7 @@ class Server:
 
     Args:
         base_url: of the server's API.
-        api_key: for servers that ask for one.
+        api_key: for servers that ask for one; white space around it is dropped.
         timeout: seconds an answer may take, once its request is sent.
         max_retries: most further tries of one request.
 
@@ -47,6 +48,9 @@ class Server:
     def __init__(self, base_url: str, *, api_key: str, timeout: float, max_retries: int):
         if not base_url.startswith(("http://", "https://")):
             raise InputError(f"base_url is {base_url!r}; it must begin with http:// or https://")
+        api_key = api_key.strip() or "none"
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise InputError(f"{_KEY} is not printable ASCII; give the key as it was issued")
         if max_retries < 0:
             raise InputError(f"max_retries is {max_retries}; it must be at least 0")
         if not timeout > 0:
@@ -102,7 +106,7 @@ class Server:
                 )
             return InputError(
                 f"{self.base_url} refused a request for model {model!r}: {words}; correct "
-                "base_url, which as a rule ends in /v1, the model or the api_key"
+                f"base_url, which as a rule ends in /v1, the model or the {_KEY}"
             )
         return ServerError(
             f"no server answers at {self.base_url} ({error.__cause__ or error}); start it there "

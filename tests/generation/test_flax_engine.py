@@ -276,6 +276,21 @@ def test_an_interruption_closes_what_is_under_way(sampler) -> None:
     assert sorted(closed) == ["one", "two"]
 
 
+def test_a_newcomer_that_fails_closes_those_begun_before_it(sampler) -> None:
+    closed = []
+
+    def begins(name, messages):
+        try:
+            yield Turn(messages, keys(0)[0])
+        finally:
+            closed.append(name)
+
+    conversations = [begins("one", asked("one")), begins("two", asked("two")), begins("bad", [])]
+    with pytest.raises(InputError):
+        sampler.converse(conversations)
+    assert sorted(closed) == ["bad", "one", "two"]
+
+
 @pytest.mark.parametrize("messages", [[], [{"role": "assistant", "content": "two"}]])
 def test_turns_end_with_a_user_message(sampler, messages) -> None:
     with pytest.raises(InputError, match="a turn must end with a user message"):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -188,7 +189,7 @@ def test_retries_end(serve, fault) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_refused_request_is_not_tried_again(serve, status) -> None:
     server = serve(lambda *_: Reply({"error": {"message": "no such thing"}}, status))
-    with pytest.raises(InputError, match="refused .* 'small-model': .*no such thing"):
+    with pytest.raises(InputError, match="refused .* 'small-model': .*such thing.* OPENAI_API_KEY"):
         one_turn(engine_at(server, max_retries=3))
     assert len(server.asked) == 1
 
@@ -329,7 +330,8 @@ def test_one_failed_request_cancels_the_others_of_its_round(serve) -> None:
     assert eventually(lambda: server.given_up == len(server.asked) - 1)
 
 
-def test_an_interruption_cancels_what_is_in_flight(serve) -> None:
+@pytest.mark.parametrize("notebook", [False, True], ids=["command", "notebook"])
+def test_an_interruption_cancels_what_is_in_flight(serve, notebook) -> None:
     def script(number, _) -> None:
         if number == 2:
             # As Ctrl-C does, it has to wake the thread that waits.
@@ -337,11 +339,22 @@ def test_an_interruption_cancels_what_is_in_flight(serve) -> None:
 
     server = serve(script)
     engine = engine_at(server)
+
+    def asks() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            ask(engine, [asked(str(i)) for i in range(3)], keys(0, 3))
+
+    async def cell() -> None:
+        asks()
+
     # Ignored where the tests themselves run in the background of a shell.
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            ask(engine, [asked(str(i)) for i in range(3)], keys(0, 3))
+        if notebook:  # asyncio.run would hear the interruption instead
+            with closing(asyncio.new_event_loop()) as loop:
+                loop.run_until_complete(cell())
+        else:
+            asks()
     finally:
         signal.signal(signal.SIGINT, heard)
     assert engine.requests.cancelled == 3
@@ -427,6 +440,17 @@ def test_turns_end_with_a_user_message(serve) -> None:
         ask(engine, [asked("one"), spoken], keys(0, 2))
     with pytest.raises(InputError, match="conversation must end with a user message"):
         engine.sample_until(spoken, keys(0, 1), lambda seen: True)
+
+
+def test_a_key_is_stripped_and_never_shown(serve) -> None:
+    server = serve()
+    one_turn(engine_at(server, api_key=" sk-secret\n"))
+    one_turn(engine_at(server, api_key="\n"))
+    assert server.keys == {"sk-secret", "none"}
+    for key in ("s\u00e9cret", "sk\nsecret"):
+        with pytest.raises(InputError, match="OPENAI_API_KEY .*printable ASCII") as caught:
+            engine_at(server, api_key=key)
+        assert "cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,10 @@ def test_what_is_scored_is_question_and_completion_and_it_is_paid_for(serve, tmp
     assert header.split()[-1] == "verifier" and line.split()[-1] == "615"
 
 
-@pytest.mark.parametrize("data", [[0.1, 0.2, 0.3], [[0.1, 0.2, 0.7]], [], "AAAA"])
+@pytest.mark.parametrize(
+    "data",
+    [[0.1, 0.2, 0.3], [[0.1, 0.2, 0.7]], [], "AAAA", [float("inf")], [[0.1, float("-inf")]]],
+)
 def test_what_is_no_score_is_refused(serve, tmp_path, data) -> None:
     with pytest.raises(ServerError, match="neither one reward|not OpenAI's protocol"):
         scored(tmp_path, reward_at(serve(lambda *_: pooled(data))))

@@ -1,5 +1,6 @@
 """Scores that take their time, such as a reward model's: asked for together, given up together."""
 
+import asyncio
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from msjax.errors import ServerError
 from msjax.generation.engine import Score, Turn, asked
 from msjax.generation.flax_engine import FlaxEngine
 from msjax.generation.openai_engine import OpenAIEngine
+from msjax.generation.waiting import beside
 
 FOLDER = Path(__file__).parents[1] / "data" / "tiny_llama" / "tied"
 CONVERSATIONS = 4
@@ -22,6 +24,10 @@ CONVERSATIONS = 4
 def engine(request, serve):
     if request.param == "served":
         return OpenAIEngine(serve().url, MODEL)
+    return local()
+
+
+def local() -> FlaxEngine:
     return FlaxEngine.load(FOLDER, batch_size=CONVERSATIONS, max_new_tokens=4)
 
 
@@ -57,3 +63,60 @@ def test_a_score_that_fails_ends_the_run_whatever_the_others_wait_for(engine) ->
         talk(engine, talks(score))
     assert time.monotonic() - start < 30
     never.set()
+
+
+def test_what_others_had_scored_when_one_fails_is_handed_over(engine) -> None:
+    together = threading.Barrier(CONVERSATIONS, timeout=60)
+    heard = []
+
+    def fails(completion) -> Score:
+        together.wait()
+        time.sleep(0.3)  # the others return meanwhile
+        raise ServerError("the reward model is gone")
+
+    def succeeds(completion) -> Score:
+        together.wait()
+        return Score(1.0)
+
+    def one(turn):
+        heard.append((yield turn))
+
+    (first,), *others = talks(succeeds)
+    with pytest.raises(ServerError, match="gone"):
+        engine.converse(
+            one(turn) for turn in (first._replace(score=fails), *(t for (t,) in others))
+        )
+    assert [completion.score for completion in heard] == [Score(1.0)] * (CONVERSATIONS - 1)
+
+
+def test_a_score_that_raises_stop_iteration_ends_the_run(engine) -> None:
+    """No coroutine may raise it, so that it would be waited for without end."""
+
+    def score(*_) -> Score:
+        return next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(asyncio.wait_for(beside(score), 10))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        talk(engine, talks(score))
+
+
+def test_the_local_engine_needs_no_event_loop_and_no_thread_for_one_score() -> None:
+    threads = []
+
+    def score(completion) -> Score:
+        threads.append(threading.current_thread())
+        return Score(0.0)
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        engine = local()
+        talk(engine, talks(score))
+        assert asyncio.get_event_loop() is loop
+        threads.clear()
+        talk(engine, talks(score)[:1])
+        assert threads == [threading.main_thread()]
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
