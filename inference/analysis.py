@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from inference.checks import Check, check_chain
 from inference.compare import Comparison, compare
@@ -119,6 +119,21 @@ class Analysis:
         return [check for check in self.checks if check.contradicted]
 
 
+def split_key(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """Keys of the fit of a benchmark and of its criticism, from the benchmark's own."""
+    fit_key, rest = jax.random.split(key)
+    return fit_key, rest
+
+
+def check_benchmark(count: BenchmarkCounts, key: PRNGKeyArray) -> tuple[Check, ...]:
+    """`check_chain` with the key it has in `analyse`: all commands find the same p-values."""
+    return check_chain(count, _criticism_keys(split_key(key)[1])[0])
+
+
+def _criticism_keys(key: PRNGKeyArray) -> Key[Array, "3"]:
+    return jax.random.split(key, 3)
+
+
 def analyse(
     count: BenchmarkCounts,
     key: PRNGKeyArray,
@@ -137,7 +152,7 @@ def analyse(
         InputError: unknown model, or value or price out of range.
         NotConvergedError: see `inference.fit.fit` and `inference.compare.compare`.
     """
-    fit_key, rest = jax.random.split(key)
+    fit_key, rest = split_key(key)
     if model == AUTO:
         comparison = compare(count, fit_key, progress=progress)
         return criticise(comparison.chosen, rest, comparison, value=value, price=price)
@@ -159,7 +174,7 @@ def criticise(
     price: float,
 ) -> Analysis:
     """What follows from a fit, and what speaks against it."""
-    check_key, predictive_key, prior_key = jax.random.split(key, 3)
+    check_key, predictive_key, prior_key = _criticism_keys(key)
     found = quantities(fit, value=value, price=price)
     prior = sample_prior(fit.model, prior_key, _PRIOR_DRAWS)
     return Analysis(

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from inference.analysis import check_benchmark
 from inference.counts import count_runs
 from inference.decision import FEWEST, SIZES, Decision, decide
 from inference.push_forward import Estimate
@@ -121,7 +122,15 @@ def _card(
     except InputError as error:
         why_not = str(error)
     right = None if pool is None else _returned(pool)
-    decision = decide(count, right, decide_key, margin=margin, value=value, price=price)
+    decision = decide(
+        count,
+        right,
+        check_benchmark(count, key),
+        decide_key,
+        margin=margin,
+        value=value,
+        price=price,
+    )
     if not count.rounds:
         why_not = "no round of revision was recorded"
     elif decision.verdict == "too small":

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
-from inference.checks import Check, check_chain
+from inference.checks import Check
 from inference.counts import BenchmarkCounts
 from inference.models.chains import Pooled
 from inference.models.model import Draws
@@ -151,6 +151,7 @@ class Decision:
 def decide(
     count: BenchmarkCounts,
     right: Bool[np.ndarray, "question answer"] | None,
+    checks: tuple[Check, ...],
     key: PRNGKeyArray,
     *,
     margin: float = 0.02,
@@ -164,6 +165,7 @@ def decide(
         right: whether the answer that would be returned after 0, 1, ... rounds is right; None where
             runs were cut short, so that this is not known. The chain takes its place then, unless
             the label cut them.
+        checks: what was found of one chain, see `inference.checks.check_chain`.
         key: JAX key.
         margin: changes of the accuracy up to this are neutral (probability).
         value: worth of a correct answer, > 0.
@@ -176,13 +178,12 @@ def decide(
     """
     require("margin", margin, lambda x: (x >= 0) & (x < 1), "give a probability in [0, 1)")
     require_value_and_cost(value, price=price)
-    chain_key, check_key, draw_key = jax.random.split(key, 3)
+    chain_key, draw_key = jax.random.split(key)
     random = host_generator(draw_key)
     # Exact and independent draws, which need no diagnostics.
     draws = sample_posterior(Pooled(), count.observable, chain_key).flat
     identified = Pooled().identified(count.observable)
     accuracy = Pooled().curves(draws, count.rounds).mean_accuracy
-    checks = check_chain(count, check_key)
     tokens = round_tokens(count.tokens_per_round)
     by: Literal["paired answers", "chain"] | None = None
     changes: tuple[Change, ...] = ()

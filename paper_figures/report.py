@@ -22,6 +22,8 @@ class Results:
         self.folder = folder
         self.provenance = self._json("provenance.json")
         self.verify = self._json("verify.json")
+        if not self.verify:
+            raise InputError(f"{folder / 'verify.json'}: no claims; run `msjax reproduce` again")
         self.fit = self._json("fit.json")
         self.rule = self._json("rule.json")
         self.pilot = read_runs(folder / "pilot.jsonl")
@@ -45,12 +47,25 @@ def write(folder: Path) -> Path:
         InputError: see `Results`.
     """
     results = Results(folder)
-    figures = folder / "figures"
+    try:
+        body = _body(results)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder}: a result lacks what this version of msjax writes ({error!r}); run "
+            "`msjax reproduce` again"
+        ) from error
+    path = folder / "report.html"
+    path.write_text(page.frame("msjax report", body), encoding="utf-8")
+    return path
+
+
+def _body(results: Results) -> list[str]:
+    figures = results.folder / "figures"
     rounds_figure = accuracy_per_round.draw(
         results.pilot, results.fit, figures / "accuracy_per_round"
     )
     tokens_figure = accuracy_tokens.draw(results.stopped, results.full, figures / "accuracy_tokens")
-    body = [
+    return [
         "<h1>Does revising help, and when to stop?</h1>",
         _provenance(results.provenance),
         "<h2>1. What the pilot says</h2>",
@@ -75,9 +90,6 @@ def write(folder: Path) -> Path:
         "<h2>4. The closed forms against simulation</h2>",
         _claims(results.verify),
     ]
-    path = folder / "report.html"
-    path.write_text(page.frame("msjax report", body), encoding="utf-8")
-    return path
 
 
 def _interval(found: dict[str, float] | None, digits: int = 3, centre: str = "median") -> str:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from inference.analysis import analyse, check_benchmark
 from inference.card import make_cards, statements
+from inference.counts import count_runs
 from inference.decision import changes_of, held_out_cells, pair_cells, questions_needed
 from inference.rule_choice import choose_rule, parallel_alternative
 from msjax.cli import main
@@ -234,6 +236,16 @@ def test_samples_at_equal_tokens_pay_for_the_prompt_once():
     # 200 tokens: 170 for the first sample and 21 for the second.
     assert card.choice.tokens == pytest.approx(200)
     assert (card.parallel.samples, card.parallel.tokens) == (2, pytest.approx(191))
+
+
+def test_every_command_finds_the_same_p_values():
+    random = np.random.default_rng(2)
+    rounds = runs(["".join(random.choice(["0", "1"], 4)) for _ in range(30)])
+    (card,), (count,) = make_cards(rounds, KEY), count_runs(rounds)
+    key = jax.random.fold_in(KEY, 0)
+    checks = check_benchmark(count, key)
+    assert card.decision.checks == checks
+    assert analyse(count, key, model="pooled", value=1.0, price=0.0).checks == checks
 
 
 def test_answers_that_are_all_right_show_no_repairs():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tyro
+
+from msjax.cli.output import OutputFile
 
 if TYPE_CHECKING:
     from msjax.stopping.audit import Audit as Finding
@@ -56,7 +57,7 @@ class Audit:
     """p_right as the rule assumes it (optpo, optpo_posterior); by default the true one."""
     assumed_wrong: float | None = None
     """Probability of one wrong answer as the rule assumes it; by default the true mean."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Also write the findings to this file: an object, or a list of them for all."""
 
     def run(self) -> int:
@@ -205,8 +206,10 @@ def _verdict(found: dict[str, Any]) -> str:
     claimed = found["claimed_error"]
     if claimed is None:
         return "none"
-    return f"error {claimed:.3g}, " + (
-        "kept at every horizon" if found["anytime_valid"] else "not anytime-valid"
+    votes, declares = list(found["null"].items())[-1]
+    return (
+        f"error {claimed:.3g}: {'kept' if found['anytime_valid'] else 'NOT kept'} at a coin toss "
+        f"(declares with {declares:.3g} by {votes} votes)"
     )
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import tyro
 
+from msjax.cli.output import OutputFile, Seed
+
 
 @dataclass(frozen=True)
 class Check:
@@ -18,22 +20,22 @@ class Check:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """JSON Lines files written by `msjax generate`; pooled by benchmark name."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write the results here as JSON."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the replicates behind the p-values."""
 
     def run(self) -> int:
         """Check and print; 1 when some benchmark contradicts one homogeneous chain, else 0."""
         import jax
 
-        from inference.checks import check_chain
+        from inference.analysis import check_benchmark
         from inference.counts import read_counts
         from msjax.cli.output import write_json
 
         key = jax.random.key(self.seed)
         found = {
-            count.benchmark: check_chain(count, jax.random.fold_in(key, b))
+            count.benchmark: check_benchmark(count, jax.random.fold_in(key, b))
             for b, count in enumerate(read_counts(self.runs))
         }
         print(f"seed {self.seed}")

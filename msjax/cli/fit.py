@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from msjax.cli.output import prepare_sampling
+from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,13 +43,13 @@ class Fit:
     verifier: tuple[int, int, int, int] | None = None
     """For --model noisy, how the verifier did on answers with known labels: true positives, false
     negatives, true negatives, false positives."""
-    out: Path | None = None
+    out: OutputFile | None = None
     """Write the posterior here (netCDF, opens in ArviZ); stopping rules read it."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write everything that is printed here as JSON."""
-    figures: Path | None = None
+    figures: OutputFolder | None = None
     """Draw the bounds of all benchmarks, curves and predictive checks of each, in this folder."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all random draws."""
     value: float = 1.0
     """Worth of a correct answer, in any unit."""
@@ -90,7 +90,7 @@ class Fit:
         import jax
         from tqdm import tqdm
 
-        from inference.analysis import analyse, criticise
+        from inference.analysis import analyse, criticise, split_key
 
         key = jax.random.key(self.seed)
         if self.model == "partial_pooling":
@@ -100,7 +100,7 @@ class Fit:
             return [
                 criticise(
                     together.fit_of(name),
-                    jax.random.fold_in(key, b),
+                    split_key(jax.random.fold_in(key, b))[1],
                     value=self.value,
                     price=self.price,
                 )

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from msjax.errors import InputError
+
+from msjax.cli.output import OutputFile, Seed
 
 if TYPE_CHECKING:
     from simulate.claims.verify import ClaimResult
@@ -25,7 +30,7 @@ class Verify:
     chains: int = 1_000_000
     """Paths simulated per setting, at least 10,000; ensembles have a thousand times as many."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Random seed; printed, so that a run can be repeated."""
 
     section: str | None = None
@@ -41,12 +46,13 @@ class Verify:
     """Spread paths over this many devices (CPU threads, on a CPU); does not change any number."""
 
     sabotage: float | None = None
-    """Multiply each closed form by 1 + SABOTAGE and report which claims the check catches."""
+    """Multiply each closed form by 1 + SABOTAGE and report which claims the check catches; the exit
+    status is then 1 if any is caught, as for closed forms that are wrong."""
 
-    report: Path | None = None
+    report: OutputFile | None = None
     """Also write a report with a plot of all residuals: a .html or .md file."""
 
-    json: Path | None = None
+    json: OutputFile | None = None
     """Also write the results to this file, as a JSON list of claims."""
 
     def run(self) -> int:
@@ -63,6 +69,8 @@ class Verify:
         from simulate.claims.claim import Laboratory
         from simulate.claims.verify import gather, judge, select
 
+        if self.sabotage is not None and not math.isfinite(self.sabotage):
+            raise InputError(f"--sabotage is {self.sabotage}; give a finite number such as 0.001")
         if self.report is not None:
             claims_report.check_path(self.report)
         claims = select(CLAIMS, self.section, self.claim)
@@ -111,8 +119,6 @@ def _use_devices(devices: int) -> None:
     Raises:
         InputError: fewer than one, or more than this process has or can make.
     """
-    from msjax.errors import InputError
-
     if devices < 1:
         raise InputError(f"devices is {devices}; give a number >= 1")
     import jax

@@ -11,7 +11,7 @@ __all__ = ["SCORES", "Scorer", "find_score"]
 
 
 Scorer = Callable[[Question, Completion], Score]
-"""Scores a completion."""
+"""Scores a completion; may be called from several threads at a time."""
 
 
 def token_logprob(_: Question, completion: Completion) -> Score:

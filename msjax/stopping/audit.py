@@ -20,6 +20,7 @@ from msjax.stopping.protocol import Decision, Observation, StoppingRule
 __all__ = ["Audit", "StopLaw", "audit", "stop_law"]
 
 _STATE_LIMIT = 300_000
+_MOST_VOTES = 4096
 _SMALLEST_BATCH = 256
 _COLUMNS = 16
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -147,7 +148,12 @@ def audit(
 
     Reference: docs/stopping.md.
     """
-    require("budget", budget, lambda x: x >= 1, "give the most votes as a number >= 1")
+    require(
+        "budget",
+        budget,
+        lambda x: (x >= 1) & (x <= _MOST_VOTES),
+        f"give the most votes as a number from 1 to {_MOST_VOTES:,}",
+    )
     rule = rule_of(budget)
     if not horizons:
         raise InputError("horizons is empty; give numbers of votes")

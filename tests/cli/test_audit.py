@@ -30,7 +30,7 @@ def test_report_and_json(short_horizons, tmp_path, capsys):
     assert found["anytime_valid"] is False and found["null"]["8"] > found["claimed_error"]
     assert 0 < found["error"] < 0.3 and 4 < found["expected_votes"] < found["p95_votes"] == 9
     assert f"wrong answer            {found['error']:.4f}" in printed
-    assert "no vote margin" in printed and "not anytime-valid" in printed
+    assert "no vote margin" in printed and "error 0.05: NOT kept at a coin toss" in printed
 
 
 def test_options_reach_the_rule(short_horizons, tmp_path, capsys):

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def test_answers_of_another_source_do_not_mix_into_a_folder(folder, provenance, 
 def test_a_folder_without_results_is_named(folder, tmp_path, capsys) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "provenance.json: no such file" in capsys.readouterr().err
+    broken = tmp_path / "broken"
+    for name, text, says in (("rule.json", "{}", "'plans'"), ("verify.json", "[]", "no claims")):
+        shutil.copytree(folder, broken, dirs_exist_ok=True)
+        (broken / name).write_text(text)
+        assert main(["report", str(broken)]) == 2
+        assert says in capsys.readouterr().err
 
 
 @pytest.mark.browser

@@ -6,6 +6,7 @@ import pytest
 import tyro
 
 from msjax import chain as theory
+from msjax.cli import main
 from msjax.cli.verify import Verify
 from msjax.errors import InputError
 
@@ -52,6 +53,7 @@ def test_sabotage_reports_what_is_caught(tmp_path, capsys):
     ]
     assert "2 of 2 closed forms that are off by 0.0001 were caught" in capsys.readouterr().out
     assert Verify(sabotage=0.0, **options).run() == 0
+    assert main(["verify", "--sabotage", "nan"]) == 2
 
 
 def test_a_report_beside_the_table(tmp_path):

@@ -164,6 +164,7 @@ def test_the_rule_run_on_thirty_thousand_questions() -> None:
     ("arguments", "message"),
     [
         ({"budget": 0}, "budget is 0"),
+        ({"budget": 10**6}, "from 1 to 4,096"),
         ({"rates": ()}, "rates is empty"),
         ({"rates": (0.7, 0.4)}, "the sum of rates is 1.1"),
         ({"rates": (1.2,)}, r"rates\[0\] is 1.2"),
