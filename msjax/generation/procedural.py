@@ -5,6 +5,7 @@ a pilot takes the first ones and a fresh set starts where the pilot ended.
 """
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
@@ -41,7 +42,10 @@ class _Stream:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self) -> Iterator[Question]:
-        import reasoning_gym
+        with warnings.catch_warnings():
+            # Of its dependency cellpylib, wherever that is compiled for the first time.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            import reasoning_gym
 
         seen: set[str] = set()
         barren = 0
