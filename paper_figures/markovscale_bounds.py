@@ -11,7 +11,7 @@ from paper_figures.sources import MODEL_RUNS, Sources
 
 __all__ = ["make"]
 
-_METHODS = ("fixed", "vote", "until_repeated", "posterior", "belief_changes")
+_METHODS = ("fixed", "vote", "until_repeated", "posterior", "belief_answers")
 _BOUNDS = {"upper": "^", "neutral": "o", "lower": "v"}
 _COLOURS = {"upper": "#009e73", "neutral": style.MODEL, "lower": "#cc79a7"}
 
