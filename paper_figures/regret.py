@@ -39,7 +39,8 @@ def draw(
     with style.panels(len(chains) + 1, 3.4, share_y=False) as (figure, axes):
         for axis, (name, found) in zip(axes, chains.items(), strict=False):
             mesh = _heat_map(axis, name, found, acceptable, worst)
-        figure.colorbar(mesh, ax=axes[len(chains) - 1], label="regret (% of value)")
+        bar = figure.colorbar(mesh, ax=axes[len(chains) - 1])
+        bar.ax.set_title("regret\n(% of value)", fontsize=8)
         axes[0].set_ylabel("error in $p_{ci}$ (believed less true)")
         _pilots(axes[-1], chains, acceptable)
         rows = [row for name, found in chains.items() for row in _rows(name, found)]
