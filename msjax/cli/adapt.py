@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from msjax.cli.output import OutputFile, OutputFolder, Seed
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Adapt:
     """Train a model on its own votes: sample, take the consensus as label, reward agreement.
 
-    Rollouts of a question are sampled until OptPO's rule is content with the votes; the first
-    --retain of them are learnt from. Held-out questions are answered before and after. The folder
+    Rollouts of a question are sampled until OptPO's rule is content with the votes, and the first of
+    them (see --retain) are learnt from. Held-out questions are answered before and after. The folder
     gets log.jsonl, checkpoints/, summary.json and model/, which `msjax generate --model` loads. The
     same command resumes an interrupted run, with the same result to the bit. The exit status is 1
     if a guard stopped the run; model/ then holds the last good weights.
@@ -29,7 +30,9 @@ class Adapt:
     Example: msjax adapt adapted --tiny
     """
 
-    out: Annotated[Path, tyro.conf.Positional]
+    resumes = True
+
+    out: Annotated[OutputFolder, tyro.conf.Positional]
     """Folder to write (or to resume)."""
 
     tiny: bool = False
@@ -133,10 +136,10 @@ class Adapt:
     checkpoint_every: int = 5
     """Steps between checkpoints."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything that is random."""
 
-    json: Path | None = None
+    json: OutputFile | None = None
     """Also write the summary to this file, as JSON."""
 
     def run(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from msjax.cli.output import OutputFile, Seed
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,18 +26,21 @@ if TYPE_CHECKING:
 class Generate:
     """Ask questions, let the model revise its answers, record every trajectory.
 
-    Lines are written as questions finish; the same command resumes an interrupted run. With a
-    --rule other than fixed the same questions are also run for all rounds, and the two are
-    compared. With --shadow all questions are run for all rounds, and it is logged what that rule
-    would have done. Where a --pilot is given its rates are followed as answers come in; if they
-    drift, that is said and the remaining questions are asked for all rounds. With --samples the
-    same holds of samples in place of rounds, but for the rates.
+    Lines are written as questions finish; the same command resumes an interrupted run. If --rule is
+    not fixed, the same questions are also run for all rounds, and the two are compared. With a
+    rule to --shadow, all questions are run for all rounds, and it is logged what it would have
+    done. Where a --pilot is given its rates are followed as answers come in; if they drift, that is
+    said and the remaining questions are asked for all rounds. With --samples the same holds of
+    samples in place of rounds, but for the rates.
 
     Example: msjax generate pilot.jsonl --questions 50 --rounds 3
+
     Example: msjax generate samples.jsonl --questions 50 --samples 16
     """
 
-    out: Annotated[Path, tyro.conf.Positional]
+    resumes = True
+
+    out: Annotated[OutputFile, tyro.conf.Positional]
     """JSON Lines file to write (or to resume)."""
 
     benchmarks: tuple[str, ...] = ("arithmetic-easy", "arithmetic-medium", "arithmetic-hard")
@@ -116,10 +120,10 @@ class Generate:
     batch_size: int = 40
     """Conversations decoded together, or requests in flight; changes speed, not results."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all sampling; each question's key also depends on its name, on nothing else."""
 
-    json: Path | None = None
+    json: OutputFile | None = None
     """Also write the summary (and comparison) to this file, as JSON."""
 
     def run(self) -> int:
@@ -131,6 +135,7 @@ class Generate:
         from msjax.summary import summarise
 
         keep_compiled()
+        self._check()
         if self.shadow is not None and self.rule != "fixed":
             raise InputError(f"--shadow watches runs of --rule fixed, not of {self.rule}")
         label, all_of_them = self._without_rule()
@@ -165,6 +170,22 @@ class Generate:
         if self.json is not None:
             write_json(self.json, result)
         return 0
+
+    def _check(self) -> None:
+        """Raises InputError for options that the engine and rules would refuse much later."""
+        from msjax.errors import require, require_value_and_cost
+        from msjax.models.decode import Sampling
+        from msjax.stopping.catalogue import rule_names
+
+        for option, rule in (("rule", self.rule), ("shadow", self.shadow)):
+            if rule is not None and rule not in rule_names():
+                raise InputError(f"--{option} is {rule!r}; choose from {', '.join(rule_names())}")
+        for name in ("batch_size", "max_new_tokens"):
+            require(name, getattr(self, name), lambda x: x >= 1, "give at least 1")
+        require("timeout", self.timeout, lambda x: x > 0, "give a number of seconds > 0")
+        Sampling(self.temperature, self.top_p)
+        require_value_and_cost(self.value, price=self.price)
+        _ = self._scorer
 
     def _without_rule(self) -> "tuple[str, StoppingRule]":
         """All rounds, or all samples, and what the file says of that."""
@@ -257,9 +278,11 @@ class Generate:
             },
         )
         print(f"{out}: {label}, seed {self.seed}")
-        return record_run(out, plan, rules, load_engine, watch, self._asked, self._scorer())
+        return record_run(out, plan, rules, load_engine, watch, self._asked, self._scorer)
 
+    @cached_property
     def _scorer(self) -> "Scorer":
+        """What scores the answers."""
         from msjax.generation.scores import find_score
 
         if self.score != "reward":
