@@ -62,13 +62,16 @@ class Audit:
 
     def run(self) -> int:
         """Audit, print, write; 0 when done."""
+        import numpy as np
         from tqdm import tqdm
 
         from msjax.cli.output import write_json
-        from msjax.errors import InputError, require
+        from msjax.errors import InputError, require_probability
 
-        in_range = "give a probability in [0, 1]"
-        require("--p-right", self.p_right, lambda x: (x >= 0) & (x <= 1), in_range)
+        require_probability("--p-right", self.p_right)
+        require_probability("--p-wrong", np.array(self.p_wrong or 0))
+        if (total := sum(self._rates)) > 1 + 1e-9:
+            raise InputError(f"--p-right and --p-wrong sum to {total:g}; at most 1 is possible")
         rules = _rules(self._rates)
         if self.rule != "all" and self.rule not in rules:
             raise InputError(f"RULE is {self.rule!r}; choose from all, {', '.join(rules)}")

@@ -42,7 +42,7 @@ class Laboratory:
 
     def __init__(self, key: Key[Array, ""], n_chains: int = 1_000_000) -> None:
         if n_chains < MIN_CHAINS:
-            raise InputError(f"n_chains is {n_chains}; give at least {MIN_CHAINS}")
+            raise InputError(f"chains is {n_chains}; give at least {MIN_CHAINS:,}")
         self.n_chains = n_chains
         self.n_ensemble = 1000 * n_chains
         self._key = key

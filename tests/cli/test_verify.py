@@ -68,7 +68,7 @@ def test_a_report_beside_the_table(tmp_path):
     ("options", "message"),
     [
         ({"claim": ("A4.rates",)}, "did you mean A4.rate"),
-        ({"chains": 100}, "n_chains is 100"),
+        ({"chains": 100}, "chains is 100"),
         ({"devices": 0}, "devices is 0"),
         ({"devices": 1000}, "devices is 1000, but there are"),
         ({"section": "A1", "claim": ("A2.regime",)}, "no claim"),

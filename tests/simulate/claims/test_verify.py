@@ -72,5 +72,5 @@ def test_bernstein_bound_covers_the_tail_it_bounds():
 
 
 def test_too_few_chains_are_refused():
-    with pytest.raises(InputError, match="n_chains is 10; give at least"):
+    with pytest.raises(InputError, match="chains is 10; give at least"):
         Laboratory(jax.random.key(0), 10)
