@@ -69,7 +69,7 @@ def test_all_rules_in_one_table(short_horizons, tmp_path, capsys, monkeypatch):
         (["asc", "--margin", "3"], "--margin is given, but asc has none; it takes --threshold"),
         (["asc", "--threshold", "1.5"], "threshold is 1.5"),
         (["asc", "--p-right", "1.5"], "--p-right is 1.5"),
-        (["asc", "--p-wrong", ".7"], "--p-right and --p-wrong sum to 1.2"),
+        (["asc", "--p-wrong", ".7"], "--p-right and --p-wrong sum to 1.3"),
         (["all", "--threshold", ".9"], "--threshold means different things"),
         (["vote_margin", "--budget", "0"], "budget is 0"),
     ],
