@@ -75,7 +75,8 @@ def refine(
         completions.append(completion)
         answers.append(answer)
         correct.append(question.verify(answer))
-        scores.append(completion.score.value)
+        value = completion.score.value
+        scores.append(value if np.isfinite(value) else np.nan)
         usages.append(completion.usage.model_copy(update={"verifier": completion.score.tokens}))
         seen = Observation(
             jnp.int32(answer_ids(answers)[-1]),

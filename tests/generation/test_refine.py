@@ -6,6 +6,7 @@ import pytest
 from scripted_engine import ScriptedEngine, plan
 
 from msjax.errors import InputError
+from msjax.generation.engine import Score
 from msjax.generation.refine import question_key
 from msjax.generation.run import record_run
 from msjax.generation.tasks import BENCHMARKS
@@ -165,3 +166,22 @@ def test_a_stream_of_questions_is_fixed_and_has_no_repeats() -> None:
             assert question.verify(question.gold)
             assert not question.verify(None)
             assert not question.verify(question.gold + "1")
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+def test_a_score_that_is_no_number_is_none_to_the_rule_and_in_the_record(tmp_path, value) -> None:
+    seen = []
+
+    def update(state, observation):
+        seen.append(float(observation.score))
+        return rule.update(state, observation)
+
+    rule = fixed_rounds(0)
+    watched = {"arithmetic-easy": StoppingRule(rule.init, update)}
+    path = tmp_path / "runs.jsonl"
+    with jax.disable_jit():
+        (run,) = record_run(
+            path, plan(count=1), watched, ScriptedEngine, score=lambda _, __: Score(value)
+        )
+    assert run.scores == (None,) and read_runs(path) == [run]
+    assert len(seen) == 1 and seen[0] != seen[0]
