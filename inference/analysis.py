@@ -83,9 +83,9 @@ class Analysis:
             )
         if fit.count.censored:
             found.append(
-                f"CENSORED: {fit.count.censored} runs were stopped by looking at the label; what "
-                "revising breaks cannot be estimated, nor any limit or bound, and p_ic is that of "
-                "the questions still wrong, which get harder"
+                f"CENSORED: {fit.count.censored} of {fit.count.questions} runs were stopped by "
+                "looking at the label; what revising breaks cannot be estimated, nor any limit or "
+                "bound, and p_ic is that of the questions still wrong, which get harder"
             )
         found.extend(
             f"NOT IDENTIFIED: {parameter}, as the runs do not show it; its posterior is its prior"
@@ -100,8 +100,8 @@ class Analysis:
         chosen = self.comparison and self.comparison.candidates[0]
         if chosen and chosen.high_pareto_k:
             found.append(
-                f"LEAVE-ONE-OUT: {chosen.high_pareto_k} questions have a Pareto shape above 0.7, "
-                "so the comparison of models is not reliable"
+                f"LEAVE-ONE-OUT: the Pareto shape is above 0.7 in {chosen.high_pareto_k} of "
+                f"{fit.count.questions} questions, so the comparison of models is not reliable"
             )
         unchecked = [check.name for check in self.checks if check.contradicted is None]
         if unchecked:

@@ -52,7 +52,7 @@ class Card:
         """Which runs the card is about."""
         count = self.decision.count
         return (
-            f"{count.benchmark} ({self.model}): {count.questions} questions, "
+            f"{count.benchmark} ({self.model}): {_counted(count.questions, 'question')}, "
             f"up to {_rounds(count.rounds)}"
         )
 
@@ -134,7 +134,7 @@ def _card(
     if not count.rounds:
         why_not = "no round of revision was recorded"
     elif decision.verdict == "too small":
-        why_not = f"{count.questions} questions say nothing; record at least {FEWEST}"
+        why_not = f"too few questions ({count.questions}); record at least {FEWEST}"
     choice = None
     if pool is not None and why_not is None:
         choice = choose_rule(pool, choose_key, value=value, price=price)
@@ -169,7 +169,7 @@ def _verdict(card: Card) -> str:
         return f"nothing can be said of what revising does: {_unidentified(card)}"
     given = "" if decision.by == "paired answers" else " (by the chain, as runs were cut short)"
     return (
-        f"after {_rounds(judged.rounds)}{_others(decision)} the accuracy differs by "
+        f"after {_judged_rounds(decision)} the accuracy differs by "
         f"{_estimate(judged.change, '+')} from that of the first answer, and is "
         f"{_estimate(judged.accuracy)}{given}; helps with probability {judged.helps:.2f}, neutral "
         f"{judged.neutral:.2f}, hurts {judged.hurts:.2f} (neutral: at most "
@@ -177,14 +177,14 @@ def _verdict(card: Card) -> str:
     )
 
 
-def _others(decision: Decision) -> str:
-    """Which folds were judged after another number of rounds."""
+def _judged_rounds(decision: Decision) -> str:
+    """After how many rounds most folds were judged, and which after another number."""
     assert decision.judged is not None
-    others = Counter(k for k in decision.fold_rounds if k != decision.judged.rounds)
-    if not others:
-        return ""
-    named = ", ".join(f"{k} in {times}" for k, times in sorted(others.items()))
-    return f" ({named} of {FOLDS} folds)"
+    best = decision.judged.rounds
+    folds = Counter(decision.fold_rounds or [best])
+    usual = max(folds, key=lambda k: (folds[k], k == best))
+    others = ", ".join(f"{k} in {times}" for k, times in sorted(folds.items()) if k != usual)
+    return _rounds(usual) + (f" ({others} of {folds.total()} folds)" if others else "")
 
 
 def _unidentified(card: Card) -> str:
@@ -248,7 +248,7 @@ def _parallel(card: Card) -> str:
     return (
         f"the majority of {found.samples} independent answers ({found.tokens:,.0f} tokens) has "
         f"accuracy {found.accuracy:.2f}, {_interval(found.difference, '+')} against the rule, "
-        f"{found.questions} questions"
+        f"{_counted(found.questions, 'question')}"
     )
 
 
@@ -272,7 +272,7 @@ def _beyond(card: Card) -> str:
 
 def _assumptions(card: Card) -> str:
     decision = card.decision
-    failed = ", ".join(f"{check.name} (p = {check.p_value:.2g})" for check in decision.failed)
+    failed = ", ".join(f"{check.name} (p = {check.p_value:.3g})" for check in decision.failed)
     unchecked = ", ".join(check.name for check in decision.checks if check.contradicted is None)
     found = (
         f"one chain is contradicted: {failed}; the verdict does not rest on it"
@@ -306,7 +306,11 @@ def _collect(card: Card) -> str:
 
 
 def _rounds(k: int) -> str:
-    return f"{k} round" if k == 1 else f"{k} rounds"
+    return _counted(k, "round")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _estimate(found: Estimate, sign: str = "") -> str:

@@ -129,7 +129,7 @@ def _check_order_0(count: BenchmarkCounts, random: np.random.Generator, replicat
         start = "rounds are not independent: the present answer predicts the next"
     else:
         start = "no sign that rounds depend on each other: revising may be mere resampling"
-    sentence = f"{start}: right {after}; p = {p_value:.2g}, level {LEVEL:.2g}"
+    sentence = f"{start}: right {after}; p = {p_value:.3g}, level {LEVEL:.3g}"
     return Check(name, null, float(statistic), p_value, False, sentence)
 
 
@@ -368,7 +368,7 @@ def _verdict(
         start = f"a homogeneous chain is contradicted: {_EFFECTS[name]}"
     else:
         start = f'not contradicted (no sign that "{_EFFECTS[name]}", which proves nothing)'
-    sentence = f"{start}: {_evidence(count, name, states)}; p = {p_value:.2g}, level {level:.2g}"
+    sentence = f"{start}: {_evidence(count, name, states)}; p = {p_value:.3g}, level {level:.3g}"
     return Check(name, _CHAIN, statistic, p_value, contradicted, sentence)
 
 

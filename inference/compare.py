@@ -198,7 +198,8 @@ def _rank(
         chosen = best
         reason = f"{chosen} is best by leave-one-out"
         if close - set(future):
-            reason += "; there are too few rounds to score how it predicts later ones"
+            unscored = ", ".join(sorted(close - set(future)))
+            reason += f"; later rounds do not decide: half of them say too little for {unscored}"
     scored = [
         Candidate(
             c.model,

@@ -228,11 +228,11 @@ def held_out_cells(
 
     The second value holds these numbers. Each, at least 1, has the greatest expected gain of
     accuracy less `cost` on the other four of five folds, so that looking for the best makes none
-    look better than it is.
+    look better than it is. Fewer than five questions are a fold each.
     """
     fold = random.permutation(np.arange(len(right)) % FOLDS)
     total, chosen = np.zeros(4, dtype=np.int64), []
-    for number in range(FOLDS):
+    for number in range(min(FOLDS, len(right))):
         others = pair_cells(right[fold != number])
         gain = (others[:, 2] - others[:, 1]) / (others.sum(axis=1) + 4 * _PRIOR)
         chosen.append(_best(gain, cost))

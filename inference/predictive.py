@@ -192,6 +192,6 @@ def _check(
     verdict = "the model does not produce it" if surprising else "as the model predicts"
     sentence = (
         f"{_TITLES[name]}: {verdict}; {outside} of {int(known.sum())} outside the central 90 %, "
-        f"p = {p_value:.2g}, level {level:.2g}"
+        f"p = {p_value:.3g}, level {level:.3g}"
     )
     return PredictiveCheck(name, observed, low, median, high, p_value, surprising, sentence)

@@ -124,12 +124,17 @@ def evaluate(
     recorded: the majority of all samples, or the last of all rounds.
 
     Raises:
-        InputError: fewer than 5 questions, value not positive, or price negative.
+        InputError: fewer than 5 questions, rounds of which there are none, value not positive, or
+            price negative.
     """
     if pool.questions < FOLDS:
         raise InputError(
-            f"pool {pool.name}: {pool.questions} questions; at least {FOLDS} are needed, as "
+            f"pool {pool.name}: too few questions ({pool.questions}); give at least {FOLDS}, as "
             "settings are chosen on other questions than those reported"
+        )
+    if not pool.parallel and pool.samples < 2:
+        raise InputError(
+            f"pool {pool.name}: no round of revision was recorded; record runs with some"
         )
     require_value_and_cost(value, price=price)
     stream_key, fold_key, resample_key = jax.random.split(key, 3)

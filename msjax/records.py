@@ -6,6 +6,8 @@ most the questions still in flight, and a torn last line is repaired when the ru
 
 import fcntl
 import os
+import reprlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,6 @@ from typing import Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Field,
     FiniteFloat,
     NonNegativeInt,
     ValidationError,
@@ -50,7 +51,7 @@ class Trajectory(BaseModel):
     protocol: Literal["sequential", "prefix", "parallel"]
     question: str
     gold: str
-    answers: tuple[str | None, ...] = Field(min_length=1)
+    answers: tuple[str | None, ...]
     correct: tuple[bool, ...]
     scores: tuple[FiniteFloat | None, ...]
     tokens: tuple[Usage, ...]
@@ -64,12 +65,14 @@ class Trajectory(BaseModel):
     @model_validator(mode="after")
     def _one_entry_per_round(self) -> "Trajectory":
         rounds = len(self.answers)
+        if not rounds:
+            raise ValueError("answers is empty")
         for name in ("correct", "scores", "tokens", "completions"):
             found = len(getattr(self, name))
             if found != rounds:
                 raise ValueError(f"{name} has {found} entries but answers has {rounds}")
         if self.returned is not None and self.returned >= rounds:
-            raise ValueError(f"returned is {self.returned} but answers has {rounds}")
+            raise ValueError(f"returned is {self.returned} but answers has 0 to {rounds - 1}")
         return self
 
     @property
@@ -85,15 +88,23 @@ class Trajectory(BaseModel):
 
 def _parse_line(path: Path, number: int, line: bytes) -> Trajectory:
     try:
-        return Trajectory.model_validate_json(line)
+        return Trajectory.model_validate_json(line.removeprefix(BOM_UTF8))
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the line"
-        found = repr(first.get("input"))
-        raise InputError(
-            f"{path}, line {number}: {field}: {first['msg']} (found {found[:80]}); "
-            "mend or remove this line"
-        ) from None
+        field = ".".join(map(str, first["loc"]))
+        found, says = reprlib.repr(first["input"]), first["msg"]
+        match first["type"]:
+            case "missing":
+                what = f"{field} is missing"
+            case "extra_forbidden":
+                what = f"unknown field {field} (found {found})"
+            case "value_error":
+                what = (field and f"{field}: ") + str(first["ctx"]["error"])
+            case "json_invalid":
+                what = says.partition(" at line ")[0]
+            case _:
+                what = f"{field} is {found}; it {says.removeprefix('Input ')}"
+        raise InputError(f"{path}, line {number}: {what}; mend or remove this line") from None
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -103,14 +114,21 @@ def _lines(path: Path) -> list[bytes]:
         raise InputError(f"{path}: no such file; record a run with `msjax generate`") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return content.splitlines(keepends=True)
+    lines = content.splitlines(keepends=True)
+    first = lines[0].removeprefix(BOM_UTF8).strip() if lines else b""
+    if first and (not first.startswith(b"{") or (first == b"{" and len(lines) > 1)):
+        raise InputError(
+            f"{path}: is no file of recorded runs (JSON Lines, one run per line), perhaps a result "
+            "of another command; give one that `msjax generate` wrote"
+        )
+    return lines
 
 
 def read_runs(path: Path) -> list[Trajectory]:
     """All trajectories of a JSON Lines file, in file order.
 
-    Raises InputError when the file is absent, empty or torn, when a line does not follow the
-    schema (unknown and missing fields included), or when a question occurs twice.
+    Raises InputError when the file is absent, empty, torn or of another kind, when a line does not
+    follow the schema (unknown and missing fields included), or when a question occurs twice.
     """
     lines = _lines(path)
     if lines and not lines[-1].endswith(b"\n"):
@@ -190,7 +208,7 @@ def _lock(path: Path, descriptor: int) -> None:
 
 def check_settings(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Raises InputError, with both values, where a file was recorded with other settings."""
-    for name in expected.keys() | found.keys():
+    for name in expected | found:
         if expected.get(name) != found.get(name):
             raise InputError(
                 f"{path}: recorded with {name}={found.get(name)!r}, but this run has "

@@ -163,7 +163,10 @@ def test_too_small_a_pilot_says_so():
     card = one_card(["0111"] * 4)
     assert card.decision.verdict == "too small" and card.choice is None
     assert card.decision.more is not None
-    assert "at least 20" in dict(statements(card))["use"]
+    assert "too few questions (4); record at least 20" in dict(statements(card))["use"]
+    card = one_card(["1011"])
+    assert "1 question, up to 3 rounds" in card.title and len(card.decision.fold_rounds) == 1
+    assert "folds" not in dict(statements(card))["verdict"]
 
 
 def test_runs_stopped_by_the_label_identify_nothing():

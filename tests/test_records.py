@@ -85,6 +85,11 @@ def test_a_run_with_other_settings_is_not_continued(path) -> None:
     ):
         pass
     with (
+        pytest.raises(InputError, match="rule='fixed: 1', but"),  # of all that differ, the first
+        resume(path, model="scripted", settings=dict.fromkeys(SETTINGS)),
+    ):
+        pass
+    with (
         pytest.raises(InputError, match="model='scripted', but this run has model='other'"),
         resume(path, model="other", settings=SETTINGS),
     ):
@@ -95,14 +100,22 @@ def test_a_run_with_other_settings_is_not_continued(path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": "red"}, "line 2: colour: Extra inputs"),
-        ({"correct": [True]}, "correct has 1 entries but answers has 2"),
-        ({"correct": [0, 1]}, r"line 2: correct.0: .*boolean"),
-        ({"answers": [], "correct": [], "scores": [], "tokens": [], "completions": []}, "answers"),
-        ({"protocol": "circular"}, "line 2: protocol"),
-        ({"version": 2}, "line 2: version"),
+        ({"colour": "red"}, r"line 2: unknown field colour \(found 'red'\); mend"),
+        ({"correct": [True]}, "line 2: correct has 1 entries but answers has 2; mend"),
+        ({"correct": [0, 1]}, "line 2: correct.0 is 0; it should be a valid boolean"),
+        (
+            {"answers": [], "correct": [], "scores": [], "tokens": [], "completions": []},
+            "answers is empty",
+        ),
+        ({"returned": 2}, "line 2: returned is 2 but answers has 0 to 1; mend"),
+        ({"protocol": "circular"}, "line 2: protocol is 'circular'; it should be 'sequential'"),
+        ({"version": 2}, "line 2: version is 2; it should be 1"),
         ({"tokens": [{"prompt": 1, "cached": 2, "completion": 0}] * 2}, "cached tokens"),
-        ({"tokens": [{"prompt": -1, "cached": 0, "completion": 0}] * 2}, r"tokens.0.prompt"),
+        ({"tokens": [{"prompt": -1, "cached": 0, "completion": 0}] * 2}, "tokens.0.prompt is -1"),
+        (
+            {"tokens": [{"prompt": 10**30, "cached": 0, "completion": 0}] * 2},
+            "equal to 1000000000000",
+        ),
         ({"question_id": "00000"}, "'00000' of 'sums' occurs 2 times"),
     ],
 )
@@ -119,7 +132,7 @@ def test_a_missing_field_is_named(path) -> None:
     fields = json.loads(lines[0])
     del fields["gold"]
     path.write_text(json.dumps(fields) + "\n")
-    with pytest.raises(InputError, match="line 1: gold: Field required"):
+    with pytest.raises(InputError, match="line 1: gold is missing; mend"):
         read_runs(path)
 
 
@@ -129,12 +142,37 @@ def test_scores_that_are_not_numbers_are_refused(path) -> None:
         read_runs(path)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "empty"), (b"hello\n", "line 1")])
+OTHER = "is no file of recorded runs"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"hello\n", OTHER),
+        (b'{\n  "seed": 0\n}\n', OTHER),
+        (b"\x89HDF\r\n\x1a\n\0", OTHER),
+        ('{"version": 1}'.encode("utf-16"), OTHER),
+        (b'{"version": 1,\n', "line 1: Invalid JSON: EOF while parsing a value; mend"),
+    ],
+)
 def test_files_that_hold_no_runs(tmp_path, content, message) -> None:
     file = tmp_path / "runs.jsonl"
     file.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_runs(file)
+    if message is OTHER:
+        with pytest.raises(InputError, match=OTHER), resume(file, model="", settings={}):
+            pass
+        assert file.read_bytes() == content
+
+
+def test_a_byte_order_mark_is_read_over(path) -> None:
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_runs(path)) == 3
+    with resume(path, model="scripted", settings=SETTINGS) as writer:
+        writer.write(trajectory(3))
+    assert len(read_runs(path)) == 4
 
 
 def test_an_absent_file(tmp_path) -> None:

@@ -200,6 +200,11 @@ def test_bad_input():
     with pytest.raises(InputError, match="at least 5"):
         small = make_pool(questions=4)
         evaluate(small, entries(small, ("esc",)), jax.random.key(0))
+    with pytest.raises(InputError, match="pool made: no round of revision was recorded"):
+        only = {name: getattr(pool, name)[:, :1] for name in ("answers", "correct", "scores")}
+        ones = np.ones(QUESTIONS, int)
+        first = make_pool(parallel=False, tokens={}, recorded=ones, **only)
+        evaluate(first, offered, jax.random.key(0))
     for name, given in (("value", 0.0), ("price", -1.0)):
         with pytest.raises(InputError, match=f"{name} is {given}"):
             evaluate(pool, offered, jax.random.key(0), **{name: given})

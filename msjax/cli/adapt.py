@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class Adapt:
     """Train a model on its own votes: sample, take the consensus as label, reward agreement.
 
-    Rollouts of a question are sampled until OptPO's rule is content with the votes, and the first of
-    them (see --retain) are learnt from. Held-out questions are answered before and after. The folder
-    gets log.jsonl, checkpoints/, summary.json and model/, which `msjax generate --model` loads. The
-    same command resumes an interrupted run, with the same result to the bit. The exit status is 1
-    if a guard stopped the run; model/ then holds the last good weights.
+    Rollouts of a question are sampled until OptPO's rule is content with the votes; the first of
+    them (see --retain) are learnt from. Held-out questions are answered before and after. The
+    folder gets log.jsonl, checkpoints/, summary.json and model/, which `msjax generate --model`
+    loads. The same command resumes an interrupted run, with the same result to the bit. The exit
+    status is 1 if a guard stopped the run; model/ then holds the last good weights.
 
     Example: msjax adapt adapted --tiny
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from msjax.cli.output import prepare_sampling
+from msjax.cli.output import OutputFile, Seed, prepare_sampling
 
 if TYPE_CHECKING:
     from inference.card import Card as DecisionCard
@@ -35,11 +35,11 @@ class Card:
     """Worth of a correct answer, in any unit."""
     price: float = 1e-4
     """Price of one token in the unit of --value."""
-    html: Path | None = None
+    html: OutputFile | None = None
     """Write the card as a self-contained page."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write everything that is printed here as JSON."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all random draws."""
 
     def run(self) -> int:

@@ -13,7 +13,7 @@ class Check:
     """Test the assumptions of one homogeneous chain on recorded sequential runs, without a fit.
 
     Memory (order 0, 1, 2), homogeneity over rounds and over questions, and Chapman-Kolmogorov, each
-    with its result in words.
+    with its result in words. Exit status 1 if one contradicts the chain, else 0.
 
     Example: msjax check runs.jsonl --json checks.json
     """

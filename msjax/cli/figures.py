@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tyro
 
+from msjax.cli.output import OutputFile, OutputFolder
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -20,14 +22,14 @@ class Figures:
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Figures to draw; all of them if none is named."""
-    out: Path = Path("figures")
+    out: OutputFolder = Path("figures")
     """Folder for the figures, manifest.json and differences.csv."""
     results: Path | None = None
     """Folder with your own results (fit.json, replay.json, verify.json, ...); otherwise those that
     ship with msjax."""
     optscale: Path | None = None
     """Folder with OptScale's public result files as CSV; otherwise what is transcribed of them."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Also write every artefact (files, sources, status, differences) to this file, as JSON."""
 
     def run(self) -> int:

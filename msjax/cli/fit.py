@@ -1,6 +1,8 @@
 """`msjax fit`: from recorded runs to a posterior worth trusting, or to the reason why not."""
 
+import math
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +66,9 @@ class Fit:
         from inference.fit import NotConvergedError
         from inference.store import save
         from msjax.cli.output import write_json
+        from msjax.errors import require_value_and_cost
 
+        require_value_and_cost(self.value, price=self.price)
         counts = read_counts(self.runs)
         try:
             found = self._analyses(counts)
@@ -249,10 +253,14 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def _print_benchmark(name: str, benchmark: dict[str, Any], report: dict[str, Any]) -> None:
+    asked, most = (
+        f"{benchmark[what]} {what[:-1]}{'s' * (benchmark[what] != 1)}"
+        for what in ("questions", "rounds")
+    )
     moves = " ".join(f"{move} {times}" for move, times in benchmark["transitions"].items())
     print(
-        f"\n{name} ({benchmark['language_model']}): {benchmark['questions']} questions, "
-        f"{benchmark['first_right']} right at once, up to {benchmark['rounds']} rounds; "
+        f"\n{name} ({benchmark['language_model']}): {asked}, "
+        f"{benchmark['first_right']} right at once, up to {most}; "
         f"transitions {moves}"
     )
     if benchmark["comparison"]:
@@ -295,20 +303,30 @@ def _print_benchmark(name: str, benchmark: dict[str, Any], report: dict[str, Any
 
 
 def _print_comparison(comparison: dict[str, Any]) -> None:
-    print(f"  {comparison['reason'][0].upper()}{comparison['reason'][1:]}.")
-    print(f"  {'model':24}{'LOO elpd':>10} {'difference':>16} {'Pareto k':>9}   later rounds")
+    from msjax.cli.tables import table
+
+    rows = []
+    for c in comparison["candidates"]:
+        if c["refused"]:
+            continue
+        loo, future = c["leave_one_out"], c["leave_future_out"]
+        error = loo["difference_error"]
+        rows.append(
+            (
+                c["model"],
+                f"{loo['elpd']:.1f}",
+                f"{loo['difference']:+.1f} "
+                + ("(one question)" if math.isnan(error) else f"+- {error:4.1f}"),
+                f"{c['pareto_k']:.2f}",
+                f"{future['elpd']:.1f} ({future['difference']:+.1f})" if future else "not scored",
+            )
+        )
+    header = ("model", "LOO elpd", "difference", "Pareto k", "later rounds")
+    print(f"  Model chosen: {comparison['reason']}.")
+    print(textwrap.indent(table(header, rows), "  "))
     for c in comparison["candidates"]:
         if c["refused"]:
             print(f"  {c['model']:24}left out: {c['refused']}")
-            continue
-        loo, future = c["leave_one_out"], c["leave_future_out"]
-        ahead = "not scored"
-        if future:
-            ahead = f"{future['elpd']:.1f} ({future['difference']:+.1f})"
-        print(
-            f"  {c['model']:24}{loo['elpd']:10.1f} {loo['difference']:+8.1f} "
-            f"+- {loo['difference_error']:4.1f} {c['pareto_k']:9.2f}   {ahead}"
-        )
 
 
 def _print_parameters(benchmark: dict[str, Any]) -> None:
@@ -339,4 +357,4 @@ def _print_row(
         print(f"  {title:18}{_UNKNOWN}")
     else:
         median, low, high = (format(interval[x], form) for x in ("median", "low", "high"))
-        print(f"  {title:18}{median:>7}  [{low}, {high}]".ljust(45) + more)
+        print((f"  {title:18}{median:>7}  [{low}, {high}]".ljust(45) + more).rstrip())

@@ -1,13 +1,86 @@
-"""What commands share: JSON for machines, and the use of all cores."""
+"""What commands share: types of options that are checked, JSON for machines, use of all cores."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_type_hints
+
+import tyro
 
 from msjax.cache import cache_folder
+from msjax.errors import InputError
+
+
+def _file(option: str, path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{option} is {path}, which is a folder; name a file")
+    _place(option, path)
+
+
+def _folder(option: str, path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{option} is {path}, which is a file; name a folder")
+    _place(option, path)
+
+
+def _place(option: str, path: Path) -> None:
+    if path.exists():
+        return
+    above = next(folder for folder in path.parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(
+            f"{option} is {path}, but {above} is not a folder that can be written to; "
+            "name another place"
+        )
+
+
+def _seed(option: str, seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise InputError(f"{option} is {seed}; give a seed from 0 to {2**32 - 1}")
+
+
+OutputFile = Annotated[Path, _file]
+OutputFolder = Annotated[Path, _folder]
+Seed = Annotated[int, _seed]
+
+
+def check_options(command: Any) -> None:
+    """Refuse, before anything is computed, what the types of the command's fields rule out.
+
+    An `OutputFile` or `OutputFolder` must be one that can be made, and no other option may name
+    the same file as an `OutputFile`, which would be replaced. A `Seed` must fit in 32 bits, as JAX
+    drops the rest.
+    """
+    types = get_type_hints(type(command), include_extras=True)
+    paths = []
+    for field in dataclasses.fields(command):
+        value, marks = getattr(command, field.name), set(_marks(types[field.name]))
+        if dataclasses.is_dataclass(value):
+            check_options(value)
+        positional = tyro.conf.Positional in marks
+        option = field.name.upper() if positional else "--" + field.name.replace("_", "-")
+        for check in marks & {_file, _folder, _seed}:
+            if value is not None:
+                check(option, value)
+        for given in value if isinstance(value, tuple) else (value,):
+            # Some texts are the name of something or a file, such as --benchmarks.
+            if isinstance(given, Path) or (isinstance(given, str) and Path(given).suffix):
+                paths.append((option, Path(given).resolve(), _file in marks))
+    for (one, path, is_output), (other, same, other_is_output) in itertools.combinations(paths, 2):
+        if path == same and (is_output or other_is_output):
+            output = other if other_is_output else one
+            raise InputError(f"{one} and {other} are both {path}; name another file for {output}")
+
+
+def _marks(declared: Any) -> Iterator[Any]:
+    """All that `Annotated` adds to a type or to its parts."""
+    yield from getattr(declared, "__metadata__", ())
+    for part in get_args(declared):
+        yield from _marks(part)
 
 
 def plain(value: Any) -> Any:

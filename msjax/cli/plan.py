@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from msjax.cli.output import prepare_sampling
+from msjax.cli.output import OutputFile, Seed, prepare_sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,9 +58,9 @@ class Plan:
     """Worth of a correct answer, in any unit."""
     price: float = 1e-4
     """Price of one token in the unit of --value."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all random draws."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write everything that is printed here as JSON."""
 
     def run(self) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from msjax.cli.output import prepare_sampling
+from msjax.cli.output import OutputFile, Seed, prepare_sampling
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Features:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """JSON Lines files written by `msjax generate`."""
-    out: Path
+    out: OutputFile
     """.npz file to write."""
     model: Path | None = None
     """Folder of a Hugging Face checkpoint; default: what `msjax weights` obtained."""
@@ -73,14 +73,14 @@ class Train:
     --target scores."""
     features: Path
     """.npz file with the arrays names, features and source, as `msjax predict features` writes."""
-    out: Path
+    out: OutputFile
     """safetensors file to write."""
     target: Literal["chain", "scores"] = "chain"
     """chain: Beta laws of p0, p_ic and p_ci (MarkovScale-t). scores: the prior of a truncated
     normal law of scores (OptScale-t)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split, the first weights and the order of questions."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write everything that is printed here as JSON."""
 
     def run(self) -> int:
@@ -150,7 +150,7 @@ class Apply:
     """File written by `msjax predict train`."""
     features: Path
     """Features of the questions, of the source that it was trained on."""
-    json: Path
+    json: OutputFile
     """File to write: for every question, the parameters of its prior."""
 
     def run(self) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from msjax.cli.output import prepare_sampling
+from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,15 +47,15 @@ class Replay:
     """Price of one token in the unit of --value."""
     choose: bool = True
     """Choose settings on the other folds; otherwise rules keep their published settings."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write everything that is printed here as JSON."""
-    csv: Path | None = None
+    csv: OutputFile | None = None
     """Write one line per pool and rule here."""
-    latex: Path | None = None
+    latex: OutputFile | None = None
     """Write the table here as LaTeX."""
-    figures: Path | None = None
+    figures: OutputFolder | None = None
     """Draw accuracy against tokens of every pool in this folder."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of orders, folds and resampling."""
 
     def run(self) -> int:

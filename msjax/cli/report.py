@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from msjax.cli.output import OutputFile, OutputFolder
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -14,10 +16,10 @@ class Report:
     Example: msjax report artifacts
     """
 
-    folder: Annotated[Path, tyro.conf.Positional] = Path("artifacts")
+    folder: Annotated[OutputFolder, tyro.conf.Positional] = Path("artifacts")
     """Folder with the saved results."""
 
-    json: Path | None = None
+    json: OutputFile | None = None
     """Also write the paths of what was made to this file, as JSON."""
 
     def run(self) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msjax.cli.fit import Fit
 from msjax.cli.generate import Generate, full_file
-from msjax.cli.output import write_json
+from msjax.cli.output import OutputFile, OutputFolder, Seed, write_json
 from msjax.cli.report import Report
 from msjax.cli.verify import Verify
 from msjax.cli.weights import Weights
@@ -28,7 +28,9 @@ class Reproduce:
     Example: msjax reproduce --small
     """
 
-    out: Path = Path("artifacts")
+    resumes = True
+
+    out: OutputFolder = Path("artifacts")
     """Folder for everything that is made."""
 
     recorded: bool = False
@@ -37,10 +39,10 @@ class Reproduce:
     small: bool = False
     """A quick pass, to see that everything works: few questions, the pooled chain only."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all sampling."""
 
-    json: Path | None = None
+    json: OutputFile | None = None
     """Also write what was run, with seconds per step and exit status, to this file, as JSON."""
 
     def run(self) -> int:

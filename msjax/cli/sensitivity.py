@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msjax.cli.output import OutputFile, OutputFolder, Seed
+
 if TYPE_CHECKING:
     from msjax.chain import TwoStateChain
 
@@ -53,13 +55,13 @@ class Sensitivity:
     draws: int = 4000
     """Pilots simulated per size."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Random seed."""
 
-    out: Path = Path("artifacts/sensitivity")
+    out: OutputFolder = Path("artifacts/sensitivity")
     """Folder for the figures and the numbers behind them."""
 
-    json: Path | None = None
+    json: OutputFile | None = None
     """Also write the table to this file, as JSON."""
 
     def run(self) -> int:
@@ -82,6 +84,7 @@ class Sensitivity:
             table = self._table(chain)
             chains = {self._name: self._regrets(chain)}
             benchmarks = self._benchmarks()
+        table = {"seed": self.seed, **table}
         table["pilot_size"] = _sufficient(chains[self._name])
         self._print(table)
         write_json(self.out / "regret.json", chains)
@@ -179,10 +182,12 @@ class Sensitivity:
         )
         print(f"\n{'derivative of':<14}" + "".join(f"{'in ' + name:>12}" for name in _PARAMETERS))
         for name, slope in table["gradients"].items():
-            print(f"{name:<14}" + "".join(f"{float(number) + 0.0:>12.4f}" for number in slope))
+            print(f"{name:<14}" + "".join(f"{_text(number):>12}" for number in slope))
         print(f"\nstandard errors from {_QUESTIONS} questions, {self.rounds} rounds each")
         errors = table["standard_errors"].items()
-        print(", ".join(f"{name} {float(error):.4f}" for name, error in errors))
+        print(", ".join(f"{name} {_text(error)}" for name, error in errors))
+        if not self.p_ic and not self.p_ci:
+            print("pi: not identified, as a frozen chain keeps its first answers")
         print(f"\n{'regret of':<14}{f'error {-_ERROR:+g}':>12}{f'error {_ERROR:+g}':>12}")
         for name, lost in table["regret_of_errors"].items():
             print(f"{name:<14}" + "".join(f"{number:>12.4f}" for number in lost.values()))
@@ -190,7 +195,13 @@ class Sensitivity:
         print(
             f"\nmean regret stays below {_ACCEPTABLE:.0%} of the value from a pilot of "
             + (f"{needed} questions on" if needed else f"more than {_PILOTS[-1]:,} questions")
+            + f" (seed {self.seed})"
         )
+
+
+def _text(number: Any) -> str:
+    """Four digits, or "none" for NaN."""
+    return "none" if number != number else f"{float(number) + 0.0:.4f}"
 
 
 def _benchmark(laws: dict[str, tuple[float, float]]) -> dict[str, Any]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from msjax.errors import InputError
-
 from msjax.cli.output import OutputFile, Seed
+from msjax.errors import InputError
 
 if TYPE_CHECKING:
     from simulate.claims.verify import ClaimResult

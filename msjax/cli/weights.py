@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from msjax.cli.output import OutputFile, OutputFolder
 
 
 @dataclass(frozen=True)
@@ -13,9 +14,9 @@ class Weights:
     Example: msjax weights --out models/SmolLM2-135M-Instruct
     """
 
-    out: Path | None = None
+    out: OutputFolder | None = None
     """Model folder; by default SmolLM2-135M-Instruct in $MSJAX_CACHE or ~/.cache/msjax."""
-    json: Path | None = None
+    json: OutputFile | None = None
     """Write what was done to this file as well."""
 
     def run(self) -> int:

@@ -1,8 +1,12 @@
 """Token accounts: what one request cost, split by what a bill or a GPU would charge for."""
 
 from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# A million million: whatever claims more miscounts, and sums stay exact.
+_Tokens = Annotated[int, Field(ge=0, le=10**12)]
 
 
 class Usage(BaseModel):
@@ -15,10 +19,10 @@ class Usage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    prompt: NonNegativeInt
-    cached: NonNegativeInt
-    completion: NonNegativeInt
-    verifier: NonNegativeInt = 0
+    prompt: _Tokens
+    cached: _Tokens
+    completion: _Tokens
+    verifier: _Tokens = 0
 
     @model_validator(mode="after")
     def _cached_is_part_of_prompt(self) -> "Usage":
@@ -38,7 +42,8 @@ class Usage(BaseModel):
 def total(usages: Iterable[Usage]) -> Usage:
     """Sum of accounts, category by category."""
     found = list(usages)
-    return Usage(
+    # A sum may exceed what one request can.
+    return Usage.model_construct(
         prompt=sum(usage.prompt for usage in found),
         cached=sum(usage.cached for usage in found),
         completion=sum(usage.completion for usage in found),

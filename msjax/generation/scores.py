@@ -40,5 +40,7 @@ SCORES: dict[str, Scorer] = {
 def find_score(name: str) -> Scorer:
     """The score of that name; raises InputError, naming those there are, when there is none."""
     if name not in SCORES:
-        raise InputError(f"score is {name!r}; choose from {', '.join(SCORES)}")
+        raise InputError(
+            f"score is {name!r}; choose from {', '.join(SCORES)}, or reward with a reward model"
+        )
     return SCORES[name]

@@ -74,6 +74,8 @@ def plan_rounds(
     if not (np.isfinite(tokens).all() and (tokens >= 0).all()):
         raise InputError(f"tokens_per_round = {tokens.tolist()}: must be finite and not negative")
     if accuracy.shape[-1] != len(tokens) + 1:
+        if not len(tokens):
+            raise InputError("no round of revision was recorded, so none can be planned")
         raise InputError(
             f"accuracy has {accuracy.shape[-1]} rounds, tokens_per_round {len(tokens)}; "
             "give p_0..p_K and the tokens of rounds 1..K"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -74,13 +75,15 @@ def read_features(path: Path) -> FeatureTable:
     Raises InputError when the file is absent, lacks one of them, or as `FeatureTable`.
     """
     try:
-        with np.load(path) as file:
+        with path.open("rb") as stream, np.load(stream) as file:
             arrays = {name: file[name] for name in ("names", "features", "source")}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it with `msjax predict features`") from None
-    except (KeyError, ValueError, OSError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (KeyError, TypeError, ValueError, EOFError, BadZipFile):
         raise InputError(
-            f"{path}: {error}; give an .npz file with the arrays names (texts "
+            f"{path}: is no file of features; give an .npz file with the arrays names (texts "
             "benchmark/question_id), features (question x feature) and source (a text)"
         ) from None
     names = tuple(map(str, np.atleast_1d(arrays["names"])))

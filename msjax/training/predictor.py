@@ -290,10 +290,10 @@ def load(path: Path) -> Predictor:
         with safe_open(path, framework="numpy") as file:
             config = json.loads((file.metadata() or {})["msjax_predictor"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path}: is no predictor ({error}); train one with `msjax predict train`"
-        ) from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; make it with `msjax predict train`") from None
+    except (OSError, SafetensorError, KeyError, ValueError):
+        raise InputError(f"{path}: is no predictor; train one with `msjax predict train`") from None
     if config["version"] != _VERSION:
         raise InputError(
             f"{path}: version is {config['version']}, this msjax reads {_VERSION}; train it again"

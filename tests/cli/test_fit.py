@@ -113,7 +113,9 @@ def test_auto_says_why(runs, tmp_path, capsys):
     lines = runs.read_text().splitlines(keepends=True)
     short.write_text("".join(line for line in lines if '"single"' in line))
     assert Fit((short,), json=tmp_path / "fit.json").run() == 0
-    assert "Pooled is the only candidate that these runs allow." in capsys.readouterr().out
+    assert "chosen: pooled is the only candidate that these runs allow." in capsys.readouterr().out
+    assert Fit((short,), model="pooled").run() == 0
+    assert not any(text.endswith(" ") for text in capsys.readouterr().out.splitlines())
     found = json.loads((tmp_path / "fit.json").read_text())["benchmarks"]["single"]
     assert [c["model"] for c in found["comparison"]["candidates"]][0] == "pooled"
     assert "at least 2 rounds" in found["comparison"]["candidates"][1]["refused"]
@@ -141,6 +143,8 @@ def test_bad_input_is_named(runs, tmp_path):
     parallel.write_text(line("pool", 0, [1, 0], protocol="parallel"))
     with pytest.raises(InputError, match="'poold'; choose from pooled"):
         Fit((runs,), model="poold").run()
+    with pytest.raises(InputError, match="value is nan"):
+        Fit((tmp_path / "absent.jsonl",), value=float("nan")).run()
     with pytest.raises(InputError, match="belongs to --model noisy"):
         Fit((runs,), verifier=(9, 1, 9, 1)).run()
     with pytest.raises(InputError, match="'parallel'"):

@@ -129,6 +129,28 @@ def test_other_settings_do_not_mix_into_a_file(pilot, capsys) -> None:
     assert "recorded with seed=0, but this run has seed=1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--temperature nan", "temperature is nan"),
+        ("--top-p 1.5", "top_p is 1.5"),
+        ("--batch-size 0", "batch_size is 0"),
+        ("--max-new-tokens 0", "max_new_tokens is 0"),
+        ("--timeout -1", "timeout is -1"),
+        ("--value nan", "value is nan"),
+        ("--price -1", "price is -1"),
+        ("--rule bogus", "--rule is 'bogus'; choose from self_consistency"),
+        ("--shadow bogus", "--shadow is 'bogus'; choose from"),
+        ("--score bogus", "certainty, or reward"),
+    ],
+)
+def test_options_are_checked_before_anything_is_loaded(options, message, tmp_path, capsys) -> None:
+    out = tmp_path / "runs.jsonl"
+    assert main(["generate", str(out), "--model", "absent", *options.split()]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and not said.out and not out.exists()
+
+
 def test_a_posterior_of_another_benchmark_is_refused(pilot, tmp_path, capsys) -> None:
     posterior = tmp_path / "posterior.nc"
     assert main(["fit", str(pilot), "--model", "pooled", "--out", str(posterior)]) == 0

@@ -86,7 +86,8 @@ def test_no_runs():
     [
         ("", "empty"),
         ('{"model": "x"', "torn"),
-        ("not json\n", "line 1"),
+        ("not json\n", "is no file of recorded runs"),
+        ('{"model": "x"}\nnot json\n', "line 1"),
     ],
 )
 def test_bad_files(tmp_path, text, message):

@@ -12,7 +12,14 @@ import xarray
 
 import inference.sample
 from inference.analysis import analyse
-from inference.compare import compare, leave_future_out, leave_one_out, training_rounds
+from inference.compare import (
+    Candidate,
+    _rank,
+    compare,
+    leave_future_out,
+    leave_one_out,
+    training_rounds,
+)
 from inference.counts import count_runs, first_rounds
 from inference.fit import NotConvergedError, fit
 from inference.models import find_model
@@ -180,6 +187,14 @@ def test_every_candidate_is_scored_or_refused_with_a_reason(compared, five_count
     assert found.chosen.model.name == "pooled"
     assert "only candidate" in found.reason
     assert all("rounds of revision" in c.refused for c in found.candidates[1:])
+
+
+def test_models_that_half_the_rounds_say_too_little_for_are_named():
+    models = [Candidate(find_model(name), None, None) for name in ("pooled", "heterogeneous")]
+    losses = {"pooled": np.array([-1.0, -2.0]), "heterogeneous": np.array([-1.1, -1.8])}
+    found = _rank(models, losses, {"pooled": np.array([-0.5, -1.0])}, 2)
+    assert found.reason.startswith("heterogeneous is best by leave-one-out; later rounds do not")
+    assert found.reason.endswith("half of them say too little for heterogeneous")
 
 
 def test_leave_one_out_is_the_exact_predictive_probability(settled):

@@ -108,6 +108,7 @@ def test_rules_run_batched_and_report_their_belief() -> None:
         ({"price": 1e-4, "value": 0.0}, "value is 0.0"),
         ({"price": 1e-4, "tokens_per_round": jnp.array([1.0, jnp.nan])}, "tokens_per_round"),
         ({"price": 1e-4, "tokens_per_round": jnp.ones(3)}, "accuracy has 3 rounds"),
+        ({"price": 1e-4, "tokens_per_round": jnp.ones(0)}, "no round of revision was recorded"),
         ({"price": 1e-4, "accuracy": jnp.array([[0.5, jnp.nan, 0.5]])}, "a probability lies in"),
     ],
 )

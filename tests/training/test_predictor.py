@@ -179,9 +179,11 @@ def test_other_features_are_refused(learnt, tmp_path):
         train(CHAIN, few, table.names[:45], table)
     save_file({"x": np.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "text").write_text("no tensors")
-    for name in ("other.safetensors", "text", "absent"):
-        with pytest.raises(InputError, match=f"{name}: is no predictor"):
+    for name in ("other.safetensors", "text"):
+        with pytest.raises(InputError, match=f"{name}: is no predictor; train"):
             load(tmp_path / name)
+    with pytest.raises(InputError, match="absent: no such file"):
+        load(tmp_path / "absent")
 
 
 def test_feature_files(tmp_path):
@@ -198,8 +200,14 @@ def test_feature_files(tmp_path):
     with pytest.raises(InputError, match=r"shape \(2, 3\) for 1 names"):
         replace(table, names=("a/0",))
     np.savez(path, names=["a/0"], features=np.zeros((1, 2)))
-    with pytest.raises(InputError, match="source"):
-        read_features(path)
+    np.save(tmp_path / "array.npy", np.zeros(2))
+    for name, content in (("text", b"{}\n"), ("empty", b""), ("torn", path.read_bytes()[:99])):
+        (tmp_path / name).write_bytes(content)
+    for name in ("features.npz", "array.npy", "text", "empty", "torn"):
+        with pytest.raises(InputError, match=f"{name}: is no file of features; give an .npz"):
+            read_features(tmp_path / name)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_features(tmp_path)
     with pytest.raises(InputError, match="absent.npz: no such file"):
         read_features(tmp_path / "absent.npz")
 
