@@ -1,8 +1,10 @@
 """The command line as a whole: quick help, and exit statuses that mean one thing each."""
 
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,6 +191,15 @@ def _drop_an_interrupt_last(command) -> int:
     return 0
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a terminal; what a shell starts in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("run", [_drop_an_interrupt, _drop_an_interrupt_last])
 def test_an_interrupt_that_python_drops_still_ends_the_command(run, monkeypatch) -> None:
     hook = sys.unraisablehook

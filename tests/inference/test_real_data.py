@@ -75,7 +75,7 @@ def test_a_run_stopped_by_an_oracle_has_no_bounds(recordings):
     count = find(recordings, "self_reflection", "gpt-4,").count
     found = analyse(count, jax.random.key(0), value=1.0, price=0.0)
     assert found.fit.model.name == "pooled"
-    assert found.warnings[0].startswith("CENSORED: 827 runs")
+    assert found.warnings[0].startswith("CENSORED: 827 of 1000 runs")
     assert not found.fit.identified["p_ci"] and not found.fit.known
     p_ic = found.fit.draws["p_ic"]
     assert abs(p_ic.mean() - 42 / 216) < 1e-2
