@@ -12,6 +12,7 @@ from scripted_server import MODEL, Reply, ScriptedServer
 # The hook must precede the first import of the modules it checks.
 install_import_hook(
     [
+        "msjax.answer_posterior",
         "msjax.belief",
         "msjax.best_of_n",
         "msjax.chain",
@@ -33,6 +34,7 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+SHELL_FLAGS = os.environ.get("XLA_FLAGS")
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,16 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"recorded data of others not found: no folder {folder}; set MSJAX_SHARED")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def xla_flags_of_the_shell() -> Iterator[None]:
+    """Commands add flags for their whole process, which later tests would hand to others."""
+    yield
+    if SHELL_FLAGS is None:
+        os.environ.pop("XLA_FLAGS", None)
+    else:
+        os.environ["XLA_FLAGS"] = SHELL_FLAGS
 
 
 @pytest.fixture
