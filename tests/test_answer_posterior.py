@@ -11,7 +11,10 @@ import pytest
 from msjax.answer_posterior import AnswerLaw, answer_posterior
 from msjax.chain import TwoStateChain
 from msjax.errors import InputError
+from msjax.pools import Pool, by_first_appearance
 from msjax.stopping.belief import SignalLaw, belief_rule
+from msjax.stopping.catalogue import entries
+from msjax.stopping.entry import Training
 from msjax.stopping.most_probable import belief_answers, most_probable
 from msjax.stopping.protocol import Observation
 
@@ -155,6 +158,42 @@ def test_stopping_pays_better_than_never_or_always_revising(exact):
     stop = np.argmax(said.stop, axis=1)
     answer = np.take_along_axis(np.asarray(said.answer_id), stop[:, None], axis=1)[:, 0]
     assert chance @ ((answer == right) - price * 100 * stop) >= max(fixed) - 1e-6
+
+
+def learnt(names):
+    """The law learnt from questions whose answers have these names, 0 the right one."""
+    names = np.asarray(names)
+    pool = Pool(
+        name="made",
+        parallel=False,
+        question_ids=tuple(map(str, range(len(names)))),
+        answers=by_first_appearance(names),
+        correct=names == 0,
+        scores=np.full(names.shape, np.nan, np.float32),
+        tokens={"completion": np.ones(names.shape)},
+        recorded=np.full(len(names), names.shape[1]),
+    )
+    (entry,) = entries(pool, ("belief_answers",))
+    law, _ = entry.parameters(Training(pool, np.ones(len(names), bool), 1.0, 1e-4))
+    return jax.tree.map(lambda x: float(x[0]), law)
+
+
+@pytest.mark.parametrize("m", [2, 4, 9])
+def test_the_law_is_learnt_from_labelled_questions(m):
+    exact = (*EXACT[0][:4], m)
+    names = [names for names, *_ in sequences(exact, ANSWERS)]
+    chance = np.array([float(law) for *_, law in sequences(exact, ANSWERS)])
+    random = np.random.default_rng(m)
+    law = learnt(random.choice(names, 3000, p=chance / chance.sum()))
+    # Standard errors: .01 of the rates; about a tenth of m.
+    assert law.wrong_answers == pytest.approx(m, rel=0.3)
+    rates = (law.chain.p0, law.chain.p_ic, law.chain.p_ci, law.keep_wrong)
+    assert rates == pytest.approx(list(map(float, exact[:4])), abs=0.05)
+
+
+def test_where_no_wrong_answer_could_come_back_the_prior_stands():
+    m = np.arange(2, 101)
+    assert learnt([[0, 0], [1, 0], [1, 1]]).wrong_answers == pytest.approx(99 / (1 / m).sum())
 
 
 @pytest.mark.parametrize(
