@@ -29,7 +29,7 @@ from msjax.comparison import Interval, paired_mean_difference
 from msjax.errors import InputError
 from msjax.pools import Pool, by_first_appearance, pools_of, ragged, streams
 from msjax.records import read_runs
-from msjax.replay import Grid, outcome, replay
+from msjax.replay import Grid, each_setting, outcome, replay
 from msjax.stopping.belief import belief_rule
 from msjax.stopping.entry import Entry, Training
 from msjax.stopping.protocol import StoppingRule
@@ -208,8 +208,9 @@ def judge(
     if len(entry.settings) > 1:
         tried = follow(on_labelled, choosing, parameters)
         best = int(np.argmax((tried.accuracy - price * tried.computed).mean(axis=1)))
-        flat = parameters.flat() if isinstance(parameters, Grid) else parameters
-        parameters = jax.tree.map(lambda x: np.asarray(x)[best : best + 1], flat)
+        parameters = jax.tree.map(
+            lambda x: np.asarray(x)[best : best + 1], each_setting(parameters)
+        )
     found = follow(entry, judged, parameters)
     net = found.accuracy[0] - price * found.computed[0]
     return Judged(net, found.accuracy[0], found.asked[0])

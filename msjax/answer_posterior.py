@@ -99,11 +99,11 @@ def posterior(law: AnswerLaw, answers: Answers) -> Float[Array, " budget"]:
 
     Reference: docs/theory.md C3.
     """
-    *each, none = range(len(answers.log_likelihood))
-    m = jnp.asarray(law.wrong_answers, answers.log_likelihood.dtype)
+    each, none = answers.log_likelihood[:-1], answers.log_likelihood[-1]
+    m = jnp.asarray(law.wrong_answers, each.dtype)
     others = jnp.maximum(m + 1 - answers.seen - answers.unread, 0)
-    log_weight = jnp.where(jnp.array(each) < answers.seen, answers.log_likelihood[:-1], -jnp.inf)
-    log_others = answers.log_likelihood[none] + jnp.log(others)
+    log_weight = jnp.where(jnp.arange(len(each)) < answers.seen, each, -jnp.inf)
+    log_others = none + jnp.log(others)
     return jnp.exp(log_weight - jnp.logaddexp(logsumexp(log_weight), log_others))
 
 

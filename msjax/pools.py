@@ -111,15 +111,13 @@ class Pool:
     @property
     def computed(self) -> Float[np.ndarray, "question sample"]:
         """Tokens that had to be processed, all but the cached, in the order recorded."""
-        return self._sum(name for name in self.tokens if name != "cached")
+        found = (x for name, x in self.tokens.items() if name != "cached")
+        return sum(found, start=np.zeros(self.answers.shape))
 
     @property
     def computed_of_places(self) -> Float[np.ndarray, "question place"]:
         """The part of `computed` that stays where it is when samples come in another order."""
-        return self._sum(name for name in self.tokens if name in OF_THE_PLACE and name != "cached")
-
-    def _sum(self, names: Iterable[str]) -> Float[np.ndarray, "question sample"]:
-        return sum((self.tokens[name] for name in names), start=np.zeros(self.answers.shape))
+        return self.tokens.get("prompt", np.zeros(self.answers.shape))
 
     @property
     def difficulty(self) -> Float[np.ndarray, " question"]:

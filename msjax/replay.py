@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from msjax.pools import OF_THE_PLACE, Pool, Streams
 from msjax.stopping.protocol import Observation, StoppingRule
 
-__all__ = ["Grid", "Outcome", "Replayed", "outcome", "replay"]
+__all__ = ["Grid", "Outcome", "Replayed", "each_setting", "outcome", "replay"]
 
 Make = Callable[[Any, Any], StoppingRule]
 """A rule from a parameter and from what it is told of one question; both may be traced."""
@@ -42,6 +42,11 @@ class Grid(NamedTuple):
         """The same as arrays [parameter], one for each entry of the tuple."""
         each = jnp.meshgrid(*map(jnp.asarray, self.values), indexing="ij")
         return tuple(x.reshape(-1) for x in each)
+
+
+def each_setting(parameters: Any) -> Any:
+    """Parameters as arrays [parameter, ...], of a `Grid` all combinations."""
+    return parameters.flat() if isinstance(parameters, Grid) else parameters
 
 
 class Replayed(NamedTuple):

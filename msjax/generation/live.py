@@ -13,7 +13,7 @@ from msjax.errors import InputError
 from msjax.generation.refine import returned_round
 from msjax.pools import pools_of
 from msjax.records import Trajectory
-from msjax.replay import Grid
+from msjax.replay import each_setting
 from msjax.stopping.catalogue import entries
 from msjax.stopping.entry import Training
 from msjax.stopping.protocol import Observation, StoppingRule
@@ -66,9 +66,7 @@ def rule_from_pilot(
     if entry.told is not None:
         raise InputError(f"rule {name!r}: {entry.says}; it can only be replayed")
     known = Training(pool, np.ones(pool.questions, dtype=bool), value, price)
-    settings = entry.parameters(known)
-    if isinstance(settings, Grid):
-        settings = settings.flat()
+    settings = each_setting(entry.parameters(known))
     parameters = jax.tree.map(lambda x: jnp.asarray(x)[entry.default], settings)
     says = f"{entry.says} ({entry.settings[entry.default]})"
     return LiveRule(entry.make(parameters, None), says, bool(entry.needs))

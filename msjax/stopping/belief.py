@@ -15,7 +15,7 @@ from jax.scipy.stats import beta as beta_law
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from msjax.chain import TwoStateChain
-from msjax.errors import InputError, require, require_value_and_cost
+from msjax.errors import InputError, require, require_probability, require_value_and_cost
 from msjax.score_fits import BetaScores
 from msjax.stopping.protocol import Decision, Observation, StoppingRule
 
@@ -271,12 +271,7 @@ def round_costs(
 
 def _check(signals: SignalLaw) -> None:
     if signals.keep_wrong is not None:
-        require(
-            "keep_wrong",
-            signals.keep_wrong,
-            lambda x: (x >= 0) & (x <= 1),
-            "a probability must lie in [0, 1]",
-        )
+        require_probability("keep_wrong", signals.keep_wrong)
     if signals.scores is not None:
         for which, law in signals.scores._asdict().items():
             for name, shape in law._asdict().items():
