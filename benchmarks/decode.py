@@ -20,9 +20,11 @@ import jax
 import tyro
 from transformers import AutoTokenizer
 
-from msjax.generation.engine import ask, asked
-from msjax.generation.flax_engine import FlaxEngine
-from msjax.models import checkpoint, smollm2
+from msjax.data.messages import asked
+from msjax.llm.engine import ask
+from msjax.llm.flax import checkpoint
+from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax.engine import FlaxEngine
 
 QUESTIONS = (
     "Why is the sky blue?",

@@ -82,11 +82,11 @@ def worst_ess(draws: dict[str, np.ndarray]) -> float:
 
 
 def of_msjax(name: str, runs: np.ndarray) -> Sampler:
-    """`inference.sample.run_nuts`, on the table of distinct runs."""
+    """`msjax.posterior.sample.run_nuts`, on the table of distinct runs."""
     import jax
 
-    from inference.models import find_model
-    from inference.sample import run_nuts, tabulate
+    from msjax.posterior.models import find_model
+    from msjax.posterior.sample import run_nuts, tabulate
 
     model = find_model(name)
 
@@ -104,7 +104,7 @@ def of_pymc(name: str, runs: np.ndarray, distinct: bool) -> Sampler:
     import pymc as pm
     import pytensor.tensor as pt
 
-    from inference.models.chains import transition_counts
+    from msjax.posterior.models.chains import transition_counts
 
     table = np.column_stack([runs[:, 0], transition_counts(runs)]).astype(int)
     times = np.ones(len(table), dtype=int)
@@ -171,8 +171,8 @@ def time_auto(runs: np.ndarray) -> float:
     """Seconds of `compare`, compiling included, for models not sampled before in this process."""
     import jax
 
-    from inference.compare import compare
-    from inference.counts import BenchmarkCounts
+    from msjax.data.counts import BenchmarkCounts
+    from msjax.posterior.compare import compare
 
     jax.clear_caches()
     count = BenchmarkCounts("simulated", "simulated", runs, np.ones(runs.shape[1]))

@@ -17,7 +17,8 @@ from flax import nnx
 from transformers import AutoModelForCausalLM
 
 from msjax.cli.output import write_json
-from msjax.models import Decoder, empty_cache, load, smollm2
+from msjax.llm.flax import Decoder, empty_cache, load
+from msjax.llm.flax import weights as smollm2
 
 TINY = Path(__file__).parents[1] / "tests" / "data"
 ROWS, TIME = 3, 77

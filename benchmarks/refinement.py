@@ -24,13 +24,13 @@ import jax
 import tyro
 
 from msjax.cli.output import write_json
-from msjax.generation import flax_engine
-from msjax.generation.batch import Batch
-from msjax.generation.flax_engine import FlaxEngine
-from msjax.generation.run import RunPlan, record_run
-from msjax.models import smollm2
-from msjax.stopping.baselines import fixed_rounds, until_repeated
-from msjax.stopping.protocol import Decision, Observation, State, StoppingRule
+from msjax.llm.flax import engine as flax_engine
+from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax.engine import FlaxEngine
+from msjax.llm.flax.scheduler import Batch
+from msjax.llm.record import RunPlan, record_run
+from msjax.rules.fixed import fixed_rounds, until_repeated
+from msjax.rules.protocol import Decision, Observation, State, StoppingRule
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,10 @@ def time_decision(batch: int, draws: int, repeats: int) -> list[float]:
     import jax
     import jax.numpy as jnp
 
-    from msjax.chain import TwoStateChain
-    from msjax.score_fits import BetaScores
-    from msjax.stopping.belief import ScoreLaws, SignalLaw, belief_rule
-    from msjax.stopping.protocol import Observation
+    from msjax.rules.belief import ScoreLaws, SignalLaw, belief_rule
+    from msjax.rules.protocol import Observation
+    from msjax.theory.chain import TwoStateChain
+    from msjax.theory.score_fits import BetaScores
 
     random = np.random.default_rng(0)
     chain = TwoStateChain(*random.beta(5, 5, (3, draws)).astype(np.float32))
@@ -79,9 +79,9 @@ def time_table(questions: int, samples: int, orders: int) -> dict[str, list[floa
     """Seconds of every rule of the table, first and second time."""
     import jax
 
-    from msjax.evaluation import evaluate
-    from msjax.pools import Pool, by_first_appearance
-    from msjax.stopping.catalogue import entries
+    from msjax.data.pools import Pool, by_first_appearance
+    from msjax.evaluate.crossfit import evaluate
+    from msjax.rules.registry import entries
 
     random = np.random.default_rng(0)
     right = random.random((questions, samples)) < random.beta(3, 1, (questions, 1))

@@ -22,10 +22,10 @@ import numpy as np
 import tyro
 from scipy import optimize, special
 
-from msjax.best_of_n import TruncatedNormal
 from msjax.cli.output import write_json
 from msjax.cli.tables import markdown
-from msjax.score_fits import (
+from msjax.theory.best_of_n import TruncatedNormal
+from msjax.theory.score_fits import (
     LARGEST_SIGMA,
     PRIOR_DEVIATION,
     fit_truncated_normal,

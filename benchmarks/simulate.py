@@ -24,11 +24,11 @@ import numpy as np
 import quantecon
 import tyro
 
-from msjax.chain import TwoStateChain, accuracy_curve
 from msjax.cli.output import write_json
 from msjax.cli.tables import table
-from simulate.ensemble import simulate_ensemble
-from simulate.paths import simulate_counts
+from msjax.simulation.ensemble import simulate_ensemble
+from msjax.simulation.paths import simulate_counts
+from msjax.theory.chain import TwoStateChain, accuracy_curve
 
 P0, P_IC, P_CI = 0.3, 0.3, 0.1
 Counts = Callable[[int, int, int], np.ndarray]

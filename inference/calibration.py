@@ -1,320 +1,195 @@
-"""Do posteriors mean what they say? Ranks of the truth among draws, and coverage of intervals.
+"""Calibration of the posteriors, and what their intervals cover when the model is wrong.
 
-Parameters are drawn from the prior of one model, runs are simulated from it and fitted by the same
-or another model, and the truth is ranked among the draws. If prior, likelihood, simulator and
-sampler belong together, each rank 0..99 is equally likely, for every quantity that is computed from
-parameters and data (simulation-based calibration, SBC). If a wrong model is fitted, the same ranks
-say how often its intervals hold the truth.
+First every model is fitted to runs simulated from itself, with parameters from its prior: the truth
+must have a uniform rank among posterior draws (simulation-based calibration). Then every model is
+fitted to the runs of every other one, and central intervals are counted that hold the truth.
 
-Reference: docs/theory.md F6; Talts et al. (2018), Validating Bayesian inference algorithms with
-simulation-based calibration; Modrak et al. (2023), Simulation-based calibration checking for
-Bayesian computation: the choice of test quantities shapes sensitivity.
+    python -m inference.calibration --json calibration.json
 """
 
-from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-import scipy.special
-import scipy.stats
-from jaxtyping import Array, Float, Int, Int8, Key, PRNGKeyArray
+import tyro
+from tqdm import tqdm
 
-from inference.counts import BenchmarkCounts
-from inference.models.chains import Pooled
-from inference.models.model import Draws, Model, Parameters
-from inference.models.partial_pooling import PARAMETERS, PartiallyPooled, sample_jointly
-from inference.sample import (
-    TARGET_ACCEPTANCE,
-    compiled_nuts,
-    condensed,
-    host_generator,
-    log_likelihoods,
-    padded,
-    sample_prior,
-    tabulate,
-)
+from msjax.cli.output import write_json
+from msjax.cli.tables import markdown
+from msjax.posterior.calibration import RANKED, Ranks, partial_pooling_ranks, rank_statistics
+from msjax.posterior.models import CANDIDATES, find_model
+from msjax.posterior.models.partial_pooling import PartiallyPooled
 
-RANKED = 99
-"""Posterior draws among which the truth is ranked; 100 ranks split evenly into 50 and 90 %."""
-LIKELIHOOD = "log_likelihood"
-"""Name of the test quantity that looks at the data."""
-_THINNING = 5
-_BENCHMARKS = 8
-"""Benchmarks that are drawn towards each other; as many as are compiled for in any case."""
-_TOGETHER = 50
-"""Simulations sampled in one call, whatever their number, so that one shape is compiled."""
-
-
-class Covered(NamedTuple):
-    """Share of simulations whose interval held the truth, with its 95 % Wilson interval."""
-
-    share: float
-    low: float
-    high: float
+LEVELS = (0.5, 0.9)
+ALARM = 0.05
+"""Chance that a sound set of posteriors gets any bad verdict (Bonferroni)."""
+BINS = 20
+OUTCOMES = {
+    "p_K": "accuracy after the K rounds observed",
+    "p_2K": "accuracy after 2K rounds, an extrapolation",
+    "limit": "accuracy in the limit",
+}
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """How the truth ranks among posterior draws, over simulations.
+class Calibration:
+    """Simulation-based calibration of the models, and coverage of each under every other.
 
-    `ranks` holds one array of ranks 0..99 per quantity: the parameters that both models have; the
-    log-likelihood of the runs; and, with K the rounds observed, the accuracies `p_K`, `p_2K` and
-    the limit. `widths` are mean widths (probability) of the 90 % intervals of the latter three.
+    python -m inference.calibration --json calibration.json
     """
 
-    model: str
-    fitted: str
-    ranks: dict[str, Int[np.ndarray, " simulation"]]
-    widths: dict[str, float]
-
-    @property
-    def p_values(self) -> dict[str, float]:
-        """`uniformity` of every quantity's ranks."""
-        return {name: uniformity(ranks) for name, ranks in self.ranks.items()}
-
-    def covered(self, quantity: str, level: float) -> Covered:
-        """Share of central intervals of this level that hold the truth.
-
-        Between order statistics of 99 draws the level is exact when 100 (1 - level) / 2 is whole.
-        """
-        tail = round((RANKED + 1) * (1 - level) / 2)
-        ranks = self.ranks[quantity]
-        inside = int(((ranks >= tail) & (ranks < RANKED + 1 - tail)).sum())
-        low, high = scipy.stats.binomtest(inside, len(ranks)).proportion_ci(0.95, method="wilson")
-        return Covered(inside / len(ranks), float(low), float(high))
+    simulations: int = 200
+    """simulated benchmarks per model, fitted by the model itself"""
+    crossed: int = 100
+    """simulated benchmarks per pair of different models"""
+    questions: int = 100
+    """questions of each"""
+    rounds: int = 6
+    """rounds of revision of each question"""
+    models: tuple[str, ...] = tuple(model.name for model in CANDIDATES)
+    """names of the models; partial_pooling is calibrated on several benchmarks and not crossed"""
+    seed: int = 0
+    """seed of all random draws"""
+    json: Path | None = None
+    """write the results here as well"""
 
 
-def rank_statistics(
-    model: Model,
-    key: PRNGKeyArray,
-    *,
-    simulations: int,
-    questions: int,
-    rounds: int,
-    fitted: Model | None = None,
-) -> Ranks:
-    """Ranks of parameters drawn from the prior of `model` in posteriors of `fitted`.
-
-    The same key gives every `fitted` (default: the model itself) the same runs. The
-    log-likelihood is that of `model` if `fitted` has all its parameters, else that of `fitted` if
-    these are all known, else it is left out. Ties are broken at random.
-
-    Reference: docs/theory.md F6.
-    """
-    fitted = model if fitted is None else fitted
-    prior_key, data_key, fit_key = jax.random.split(key, 3)
-    random = host_generator(data_key)
-    truth = sample_prior(model, prior_key, simulations)
-    runs = simulate_runs(model, truth, questions, rounds, random)
-    draws = posterior_draws(fitted, runs, fit_key)
-    common = [name for name in model.parameters if name in fitted.parameters]
-    ranks = {name: _rank(random, draws[name], truth[name]) for name in common}
-    judge = next((m for m in (model, fitted) if set(m.parameters) <= set(common)), None)
-    if judge is not None:
-        together = {name: np.column_stack([draws[name], truth[name]]) for name in judge.parameters}
-        values = _run_log_likelihoods(judge, runs, together)
-        ranks[LIKELIHOOD] = _rank(random, values[:, :-1], values[:, -1])
-    true = outcomes(model, truth, rounds)
-    each = [outcomes(fitted, _one(draws, i), rounds) for i in range(simulations)]
-    widths = {}
-    tail = (RANKED + 1) // 20
-    for name in (name for name in true if name in each[0]):
-        found = np.sort(np.stack([one[name] for one in each]), axis=1)
-        ranks[name] = _rank(random, found, true[name])
-        widths[name] = float((found[:, -tail] - found[:, tail - 1]).mean())
-    return Ranks(model.name, fitted.name, ranks, widths)
+def study(options: Calibration) -> Iterator[Ranks]:
+    """Every pair of models, the right ones first."""
+    models = [find_model(name) for name in options.models if name != PartiallyPooled.name]
+    pairs = [(model, model) for model in models]
+    pairs += [(truth, fitted) for truth in models for fitted in models if truth != fitted]
+    keys = jax.random.split(jax.random.key(options.seed), 2)
+    for truth, fitted in (bar := tqdm(pairs, unit="pair")):
+        bar.set_postfix_str(f"{fitted.name} fitted to {truth.name}")
+        yield rank_statistics(
+            truth,
+            jax.random.fold_in(keys[int(truth == fitted)], models.index(truth)),
+            simulations=options.simulations if truth == fitted else options.crossed,
+            questions=options.questions,
+            rounds=options.rounds,
+            fitted=fitted,
+        )
+    if PartiallyPooled.name in options.models:
+        yield partial_pooling_ranks(
+            jax.random.key(options.seed),
+            simulations=options.simulations,
+            questions=options.questions,
+            rounds=options.rounds,
+        )
 
 
-def partial_pooling_ranks(
-    key: PRNGKeyArray, *, simulations: int, questions: int, rounds: int
-) -> Ranks:
-    """Ranks of the laws between benchmarks, and of rates, in posteriors of partial pooling.
-
-    Typical rates and spreads are drawn from the prior; eight benchmarks have rates from the law
-    they define, the last of them only a tenth of the questions. Ranked are mu, tau, and the rates
-    of the first and the last benchmark.
-
-    Reference: docs/theory.md F6, F8.
-    """
-    data_key, fit_key = jax.random.split(key)
-    random = host_generator(data_key)
-    shape = (simulations, len(PARAMETERS))
-    mu, tau = random.logistic(size=shape), abs(random.normal(size=shape))
-    effects = random.normal(size=(_BENCHMARKS, *shape))
-    rates = scipy.special.expit(mu + tau * effects)
-    sizes = [questions] * (_BENCHMARKS - 1) + [max(1, questions // 10)]
-    benchmarks = [
-        simulate_runs(Pooled(), dict(zip(PARAMETERS, rate.T, strict=True)), size, rounds, random)
-        for rate, size in zip(rates, sizes, strict=True)
+def sbc_table(right: list[Ranks]) -> str:
+    """p-value of every quantity's ranks."""
+    p_values = {(r.model, name): p for r in right for name, p in r.p_values.items()}
+    verdicts = {True: "uniform", False: "**not uniform**"}
+    rows = [
+        (model, name, f"{p:.3g}", verdicts[p * len(p_values) >= ALARM])
+        for (model, name), p in p_values.items()
     ]
-    truth = {f"mu[{name}]": mu[:, i] for i, name in enumerate(PARAMETERS)}
-    truth |= {f"tau[{name}]": tau[:, i] for i, name in enumerate(PARAMETERS)}
-    for b in (0, _BENCHMARKS - 1):
-        truth |= {f"{name}[{b}]": rates[b, :, i] for i, name in enumerate(PARAMETERS)}
-    tokens = np.zeros(rounds + 1)
-    draws = {name: np.empty((simulations, RANKED)) for name in truth}
-    for i, one in enumerate(jax.random.split(fit_key, simulations)):
-        counts = [BenchmarkCounts("", str(b), x[i], tokens) for b, x in enumerate(benchmarks)]
-        found = sample_jointly(counts, one, draws=RANKED * _THINNING, chains=1).flat
-        for name, values in draws.items():
-            values[i] = found[name][::_THINNING]
-    ranks = {name: _rank(random, draws[name], values) for name, values in truth.items()}
-    return Ranks(PartiallyPooled.name, PartiallyPooled.name, ranks, {})
+    return markdown(("model", "quantity", "p-value", "ranks"), rows)
 
 
-def simulate_runs(
-    model: Model, draws: Draws, questions: int, rounds: int, random: np.random.Generator
-) -> Int8[np.ndarray, "draw question answer"]:
-    """Runs of new questions with 1 + `rounds` answers each, one benchmark per draw."""
-    return model.continue_runs(random, draws, np.zeros((questions, 0), np.int8), rounds + 1)
+def coverage_table(found: list[Ranks], quantity: str, level: float) -> str:
+    """Share of intervals that hold the truth, its Wilson interval, and (at 90 %) mean width."""
+    cells = {(r.model, r.fitted): r for r in found if quantity in r.widths}
+    names = list(dict.fromkeys(r.model for r in found))
+
+    def cell(truth: str, fitted: str) -> str:
+        if (truth, fitted) not in cells:
+            return "-"
+        ranks = cells[truth, fitted]
+        share, low, high = ranks.covered(quantity, level)
+        text = f"{share:.2f} [{low:.2f}, {high:.2f}]"
+        if level == 0.9:
+            text += f" ({ranks.widths[quantity]:.2f})"
+        # What is significantly too low is what a reader has to see.
+        return f"**{text}**" if high < level else text
+
+    rows = [(truth, *(cell(truth, fitted) for fitted in names)) for truth in names]
+    return markdown(("truth \\ fitted", *names), rows)
 
 
-def outcomes(model: Model, draws: Draws, rounds: int) -> dict[str, Float[np.ndarray, " draw"]]:
-    """Accuracy after K = `rounds` and 2K rounds, and in the limit where the model has one."""
-    curves = model.curves(draws, 2 * rounds)
-    kinds = {"p_K": curves.accuracy[..., rounds], "p_2K": curves.accuracy[..., -1]}
-    if curves.limit is not None:
-        kinds["limit"] = curves.limit
-    return {name: (curves.weight * values).sum(axis=1) for name, values in kinds.items()}
+def report(options: Calibration, found: list[Ranks]) -> str:
+    """Both parts as Markdown."""
+    right = [r for r in found if r.model == r.fitted]
+    parts = [
+        f"{options.questions} questions, K = {options.rounds} rounds, seed {options.seed}; "
+        f"parameters drawn from the prior of the true model; {RANKED} posterior draws.",
+        f"Simulation-based calibration, {options.simulations} simulations per model. A verdict is "
+        f"given at {ALARM:g} divided by the number of p-values.",
+        sbc_table(right),
+    ]
+    if len(found) > len(right):
+        parts.append(
+            f"Coverage, {options.crossed} simulations per pair ({options.simulations} on the "
+            "diagonal), with 95 % Wilson intervals; bold where these lie below the nominal level; "
+            "at 90 % the mean width in parentheses."
+        )
+        for quantity, title in OUTCOMES.items():
+            for level in LEVELS:
+                parts.append(f"{level:.0%} intervals of the {title}:")
+                parts.append(coverage_table(found, quantity, level))
+    return "\n\n".join(parts)
 
 
-def posterior_draws(
-    model: Model, runs: Int8[np.ndarray, "simulation question answer"], key: PRNGKeyArray
-) -> dict[str, Float[np.ndarray, "simulation draw"]]:
-    """99 draws for every set of runs: exact ones where a model has them, else by NUTS."""
-    exact = [model.exact(correct) for correct in runs]
-    if exact[0] is None:
-        return nuts_draws(model, runs, key)
-    random = host_generator(key)
+def as_json(options: Calibration, found: list[Ranks]) -> dict[str, Any]:
+    """Everything, in JSON's types."""
     return {
-        name: np.stack([random.beta(*laws[name], size=RANKED) for laws in exact if laws])
-        for name in model.parameters
+        "options": {name: x for name, x in asdict(options).items() if name != "json"},
+        "sbc": [
+            {
+                "model": r.model,
+                "ranks": {name: histogram(ranks) for name, ranks in r.ranks.items()},
+                "simulations": options.simulations,
+                "draws": RANKED,
+                "p_values": r.p_values,
+            }
+            for r in found
+            if r.model == r.fitted
+        ],
+        "coverage": [
+            {
+                "truth": r.model,
+                "fitted": r.fitted,
+                "simulations": len(r.ranks[name]),
+                "quantity": name,
+                "mean_width": width,
+                "covered": {f"{x:g}": r.covered(name, x)._asdict() for x in LEVELS},
+            }
+            for r in found
+            for name, width in r.widths.items()
+        ],
+        "versions": {x: version(x) for x in ("msjax", "jax", "numpyro", "numpy", "scipy")}
+        | {"python": platform.python_version()},
     }
 
 
-def nuts_draws(
-    model: Model, runs: Int8[np.ndarray, "simulation question answer"], key: PRNGKeyArray
-) -> dict[str, Float[np.ndarray, "simulation draw"]]:
-    """99 draws for every set of runs by the sampler of `inference.sample.run_nuts`.
-
-    One chain per set, 50 sets at a time; each fifth draw is kept. As in a fit, sets with divergent
-    transitions are sampled again more finely.
-    """
-    statistics, multiplicity = _tables(model, runs)
-    free = {name: np.float32(name in model.parameters) for name in model.largest.parameters}
-    keys = jax.random.split(key, len(runs))
-    found = {name: np.empty((len(runs), RANKED)) for name in model.parameters}
-    left = np.arange(len(runs))
-    for target in TARGET_ACCEPTANCE:
-        diverged = np.zeros(len(runs), dtype=bool)
-        for start in range(0, len(left), _TOGETHER):
-            chosen = np.resize(left[start : start + _TOGETHER], _TOGETHER)
-            samples, diverging = _vectorised_nuts(
-                model.largest,
-                free,
-                statistics[chosen],
-                multiplicity[chosen],
-                keys[chosen],
-                np.float32(target),
-            )
-            diverged[chosen] = diverging
-            for name, values in found.items():
-                values[chosen] = samples[name]
-        left = np.flatnonzero(diverged)
-    return found
+def histogram(ranks: np.ndarray) -> list[int]:
+    """How many ranks fall into each of 20 bins of equal size."""
+    return np.bincount(ranks * BINS // (RANKED + 1), minlength=BINS).tolist()
 
 
-def uniformity(ranks: Int[np.ndarray, " simulation"]) -> float:
-    """p-value of the hypothesis that every rank 0..99 is equally likely.
-
-    The number R_i of ranks below i is Binomial(n, i / 100). The statistic is the least two-sided
-    tail probability of any R_i, that is the widest simultaneous band of the ECDF which the ranks
-    leave. Its law is exact: R_1, R_2, ... is a Markov chain with binomial steps, followed through
-    the band.
-
-    Reference: Sailynoja, Buerkner & Vehtari (2022), Graphical test for discrete uniformity and its
-    applications in goodness-of-fit evaluation and multiple sample comparison.
-    """
-    n = len(ranks)
-    below = np.cumsum(np.bincount(ranks, minlength=RANKED + 1))[:-1]
-    share = np.arange(1, RANKED + 1)[:, None] / (RANKED + 1)
-    counts = np.arange(n + 1)
-    few = scipy.stats.binom.cdf(counts, n, share)
-    many = scipy.stats.binom.sf(counts - 1, n, share)
-    tail = np.minimum(few, many)
-    least = tail[np.arange(RANKED), below].min()
-    probability, now = np.ones(1), np.zeros(1, dtype=int)
-    for i, inside in enumerate(tail > least * (1 + 1e-9)):
-        following = np.flatnonzero(inside)
-        steps = following - now[:, None]
-        ready = 1 / (RANKED + 1 - i)
-        probability = probability @ scipy.stats.binom.pmf(steps, n - now[:, None], ready)
-        now = following
-    return float(np.clip(1 - probability.sum(), 0, 1))
+def main(options: Calibration) -> None:
+    """Run, print the tables, and write them if asked to; when interrupted, those that are done."""
+    found: list[Ranks] = []
+    try:
+        for ranks in study(options):
+            found.append(ranks)
+    except KeyboardInterrupt:
+        print(f"interrupted after {len(found)} pairs")
+    if found:
+        print(report(options, found))
+    if options.json is not None:
+        write_json(options.json, as_json(options, found))
 
 
-def _rank(
-    random: np.random.Generator,
-    draws: Float[np.ndarray, "simulation draw"],
-    truth: Float[np.ndarray, " simulation"],
-) -> Int[np.ndarray, " simulation"]:
-    below = (draws < truth[:, None]).sum(axis=1)
-    return below + random.integers((draws == truth[:, None]).sum(axis=1) + 1)
-
-
-def _one(draws: Draws, i: int) -> Draws:
-    return {name: values[i] for name, values in draws.items()}
-
-
-def _run_log_likelihoods(
-    model: Model, runs: Int8[np.ndarray, "simulation question answer"], draws: Draws
-) -> Float[np.ndarray, "simulation draw"]:
-    tables = [tabulate(model, correct) for correct in runs]
-    return np.stack(
-        [
-            log_likelihoods(model, table, _one(draws, i)) @ table.multiplicity
-            for i, table in enumerate(tables)
-        ]
-    )
-
-
-def _tables(
-    model: Model, runs: Int8[np.ndarray, "simulation question answer"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics [simulation, row, statistic] and multiplicities of all sets, of one shape."""
-    tables = [condensed(model, tabulate(model, correct)) for correct in runs]
-    room = max(len(multiplicity) for _, multiplicity in tables)
-    statistics, multiplicity = zip(*(padded(*table, room) for table in tables), strict=True)
-    return np.stack(statistics), np.stack(multiplicity)
-
-
-@partial(jax.jit, static_argnums=0)
-def _vectorised_nuts(
-    model: Model,
-    free: Parameters,
-    statistics: Array,
-    multiplicity: Array,
-    keys: Key[Array, " simulation"],
-    target: Array,
-) -> tuple[dict[str, Float[Array, "simulation draw"]], Array]:
-    """Thinned draws of every simulation, and whether any transition of its chain diverged."""
-
-    def one(
-        statistics: Array, multiplicity: Array, key: PRNGKeyArray
-    ) -> tuple[dict[str, Array], Array]:
-        samples, stats = compiled_nuts(
-            model,
-            free,
-            statistics,
-            multiplicity,
-            key,
-            target,
-            draws=RANKED * _THINNING,
-            chains=1,
-            devices=1,
-        )
-        return {name: x[0, ::_THINNING] for name, x in samples.items()}, stats["diverging"].any()
-
-    return jax.vmap(one)(statistics, multiplicity, keys)
+if __name__ == "__main__":
+    main(tyro.cli(Calibration))

@@ -8,20 +8,20 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Completion": "msjax.generation.engine",
-    "Decision": "msjax.stopping.protocol",
-    "Engine": "msjax.generation.engine",
-    "FlaxEngine": "msjax.generation.flax_engine",
+    "Completion": "msjax.llm.engine",
+    "Decision": "msjax.rules.protocol",
+    "Engine": "msjax.llm.engine",
+    "FlaxEngine": "msjax.llm.flax.engine",
     "InputError": "msjax.errors",
-    "Observation": "msjax.stopping.protocol",
-    "StoppingRule": "msjax.stopping.protocol",
-    "Trajectory": "msjax.records",
-    "TwoStateChain": "msjax.chain",
-    "Usage": "msjax.generation.ledger",
-    "fixed_rounds": "msjax.stopping.baselines",
-    "plan_rounds": "msjax.stopping.markovscale",
-    "posterior_rounds": "msjax.stopping.markovscale",
-    "read_runs": "msjax.records",
+    "Observation": "msjax.rules.protocol",
+    "StoppingRule": "msjax.rules.protocol",
+    "Trajectory": "msjax.data.store",
+    "TwoStateChain": "msjax.theory.chain",
+    "Usage": "msjax.data.usage",
+    "fixed_rounds": "msjax.rules.fixed",
+    "plan_rounds": "msjax.rules.markovscale",
+    "posterior_rounds": "msjax.rules.markovscale",
+    "read_runs": "msjax.data.store",
 }
 
 __all__ = sorted(_HOME)

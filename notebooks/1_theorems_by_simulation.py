@@ -28,7 +28,9 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from msjax.chain import (
+from msjax.report.figures import style
+from msjax.simulation.paths import simulate_counts
+from msjax.theory.chain import (
     TwoStateChain,
     accuracy_curve,
     optimal_rounds,
@@ -36,15 +38,13 @@ from msjax.chain import (
     rounds_to_within,
     stationary_accuracy,
 )
-from msjax.population import (
+from msjax.theory.population import (
     Population,
     bounds,
     limit_accuracy,
     mean_accuracy_curve,
     pooled_chain,
 )
-from paper_figures import style
-from simulate.paths import simulate_counts
 
 # %matplotlib inline
 plt.rcParams.update(style.SETTINGS)

@@ -26,14 +26,14 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from inference.analysis import criticise, observed_accuracy
-from inference.counts import read_counts
-from inference.fit import fit
-from inference.models import find_model
-from inference.push_forward import estimate
-from msjax.records import read_runs
-from msjax.summary import proportion
-from paper_figures import style
+from msjax.data.counts import read_counts
+from msjax.data.store import read_runs
+from msjax.evaluate.summary import proportion
+from msjax.posterior.analysis import criticise, observed_accuracy
+from msjax.posterior.fit import fit
+from msjax.posterior.models import find_model
+from msjax.posterior.quantities import estimate
+from msjax.report.figures import style
 
 # %matplotlib inline
 plt.rcParams.update(style.SETTINGS)

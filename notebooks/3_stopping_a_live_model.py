@@ -23,13 +23,13 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from msjax.comparison import compare
-from msjax.generation.flax_engine import FlaxEngine
-from msjax.generation.live import cut_by, rule_from_pilot
-from msjax.generation.run import RunPlan, record_run
-from msjax.models import smollm2
-from msjax.records import read_runs
-from msjax.stopping.baselines import fixed_rounds
+from msjax.data.store import read_runs
+from msjax.evaluate.paired import compare
+from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax.engine import FlaxEngine
+from msjax.llm.live import cut_by, rule_from_pilot
+from msjax.llm.record import RunPlan, record_run
+from msjax.rules.fixed import fixed_rounds
 
 SMALL = "MSJAX_SMALL" in os.environ
 BENCHMARK = "arithmetic-medium"

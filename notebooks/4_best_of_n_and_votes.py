@@ -24,9 +24,9 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from msjax.best_of_n import TruncatedNormal, sample_scores, samples_to_reach
-from msjax.voting import error_probability, expected_votes, margin_needed, votes_law
-from paper_figures import style
+from msjax.report.figures import style
+from msjax.theory.best_of_n import TruncatedNormal, sample_scores, samples_to_reach
+from msjax.theory.voting import error_probability, expected_votes, margin_needed, votes_law
 
 # %matplotlib inline
 plt.rcParams.update(style.SETTINGS)

@@ -4,9 +4,10 @@ import itertools
 
 import jax
 
-from msjax.generation.engine import Completion, next_turn, scored
-from msjax.generation.ledger import Usage
-from msjax.generation.run import RunPlan
+from msjax.data.messages import Completion
+from msjax.data.usage import Usage
+from msjax.llm.engine import next_turn, scored
+from msjax.llm.record import RunPlan
 
 
 class ScriptedEngine:

@@ -3,11 +3,12 @@
 import jax
 import pytest
 from browser import needs_chromium, opened
-from test_card import runs
+from decision.test_card import runs
 from test_claims_report import RESULTS
 
-from inference.card import make_cards
-from paper_figures import card, claims_report
+from msjax.decision.card import make_cards
+from msjax.report import card
+from msjax.report.figures import claims_report
 
 pytestmark = [pytest.mark.browser, needs_chromium]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from msjax import cli
-from msjax.generation.prompts import Template
-from msjax.records import Trajectory
-from simulate.claims import CLAIMS
+from msjax.data.store import Trajectory
+from msjax.tasks.prompts import Template
+from msjax.verify import CLAIMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "notebooks/README.md"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from msjax.models import smollm2
+from msjax.llm.flax import weights as smollm2
 
 SOURCES = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]_*.py"))
 

@@ -12,9 +12,9 @@ from msjax.cli.output import OutputFile, OutputFolder, Seed
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
-    from msjax.generation.tasks import Benchmark
-    from msjax.stopping.protocol import StoppingRule
-    from msjax.training.test_time import Outcome
+    from msjax.rules.protocol import StoppingRule
+    from msjax.tasks.registry import Benchmark
+    from msjax.train.ttrl.loop import Outcome
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Adapt:
     def run(self) -> int:
         """Adapt, report, return the exit status."""
         from msjax.cli.output import write_json
-        from msjax.training.export import copy_folder, write_weights
+        from msjax.train.ttrl.export import copy_folder, write_weights
 
         if self.questions < 1 or self.held_out < 1 or self.start < 0:
             raise InputError(
@@ -164,11 +164,11 @@ class Adapt:
         return int(outcome.troubled)
 
     def _model_folder(self) -> Path:
-        from msjax.models import smollm2
+        from msjax.llm.flax import weights as smollm2
 
         if not self.tiny:
             return smollm2.default_folder() if self.model is None else self.model
-        from msjax.training.arithmetic import RESERVED, write_tiny
+        from msjax.train.ttrl.arithmetic import RESERVED, write_tiny
 
         if self.benchmark is not None:
             raise InputError(
@@ -184,28 +184,28 @@ class Adapt:
         return write_tiny(self.model or self.out / "start", seed=self.seed)
 
     def _benchmark(self) -> Benchmark:
-        from msjax.generation.tasks import find_benchmark
-        from msjax.training.arithmetic import tiny_benchmark
+        from msjax.tasks.registry import find_benchmark
+        from msjax.train.ttrl.arithmetic import tiny_benchmark
 
         if self.tiny:
             return tiny_benchmark()
         return find_benchmark(self.benchmark or "arithmetic-medium", self.template)
 
     def _rule(self) -> StoppingRule:
-        from msjax.stopping.baselines import self_consistency
-        from msjax.stopping.optpo import optpo
+        from msjax.rules.fixed import self_consistency
+        from msjax.rules.optpo import optpo
 
         if self.rule == "fixed":
             return self_consistency(self.budget)
         return optpo(self.budget, self.p_right, self.p_wrong, self.threshold, self.retain)
 
     def _adapt(self, folder: Path) -> tuple[Outcome, Any]:
-        from msjax.generation.transcript import Chat, load_tokenizer
-        from msjax.models.checkpoint import load
-        from msjax.training.ballots import Task, Voting
-        from msjax.training.guards import Guards
-        from msjax.training.test_time import Schedule, TestTimeTraining
-        from msjax.training.updates import Update
+        from msjax.llm.flax.chat import Chat, load_tokenizer
+        from msjax.llm.flax.checkpoint import load
+        from msjax.train.ttrl.early_stopping import Guards
+        from msjax.train.ttrl.loop import Schedule, TestTimeTraining
+        from msjax.train.ttrl.pseudo_labels import Task, Voting
+        from msjax.train.ttrl.updates import Update
 
         tiny, benchmark = self.tiny, self._benchmark()
         asked = benchmark.questions(self.start, self.questions + self.held_out)
@@ -254,7 +254,7 @@ class Adapt:
         return training.run(self.out, questions, held_out, settings), decoder.config
 
     def _summary(self, outcome: Outcome) -> dict[str, Any]:
-        from msjax.training.held_out import gain
+        from msjax.train.ttrl.held_out import gain
 
         steps = outcome.steps
         used = [count for step in steps for count in step.rollouts]
@@ -281,7 +281,7 @@ class Adapt:
 
 def _report(result: dict[str, Any], out: Path) -> None:
     from msjax.cli.tables import interval, table
-    from msjax.comparison import Interval
+    from msjax.evaluate.paired import Interval
 
     rows = [
         [

@@ -11,8 +11,8 @@ import tyro
 from msjax.cli.output import OutputFile
 
 if TYPE_CHECKING:
-    from msjax.stopping.audit import Audit as Finding
-    from msjax.stopping.protocol import StoppingRule
+    from msjax.rules.audit import Audit as Finding
+    from msjax.rules.protocol import StoppingRule
 
 __all__ = ["Audit"]
 
@@ -97,7 +97,7 @@ class Audit:
         from functools import partial
 
         from msjax.errors import InputError
-        from msjax.stopping.audit import audit
+        from msjax.rules.audit import audit
 
         given = {name: getattr(self, name) for name in _OPTIONS}
         given = {name: value for name, value in given.items() if value is not None}
@@ -143,7 +143,7 @@ def _rules(rates: tuple[float, ...]) -> dict[str, _Rule]:
     """Every rule that decides by votes alone."""
     from functools import partial
 
-    from msjax.stopping import baselines, optpo, votes
+    from msjax.rules import fixed, optpo, votes
 
     wrong = sum(rates[1:]) / (len(rates) - 1)
     assumed = {"assumed_right": rates[0], "assumed_wrong": wrong, "retain": 1}
@@ -151,8 +151,8 @@ def _rules(rates: tuple[float, ...]) -> dict[str, _Rule]:
     alpha: dict[str, Any] = {"options": {"alpha": 0.05}, "parameter": {"alpha": "delta"}}
     plug_in = {"predictive": False}
     return {
-        "self_consistency": _Rule(baselines.self_consistency, {}),
-        "until_repeated": _Rule(baselines.until_repeated, {"times": 2}),
+        "self_consistency": _Rule(fixed.self_consistency, {}),
+        "until_repeated": _Rule(fixed.until_repeated, {"times": 2}),
         "vote_margin": _Rule(votes.vote_margin, {"margin": 3, "retain": 1}),
         "asc": _Rule(votes.asc, {"threshold": 0.95}, claim=lambda p: 1 - p["threshold"]),
         "esc": _Rule(votes.esc, {"window": 5}),

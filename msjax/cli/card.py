@@ -10,7 +10,7 @@ import tyro
 from msjax.cli.output import OutputFile, Seed, prepare_sampling
 
 if TYPE_CHECKING:
-    from inference.card import Card as DecisionCard
+    from msjax.decision.card import Card as DecisionCard
 
 _WIDTH, _LABEL = 98, 18
 
@@ -48,9 +48,9 @@ class Card:
         import jax
         from tqdm import tqdm
 
-        from inference.card import make_cards
         from msjax.cli.output import write_json
-        from msjax.records import read_runs
+        from msjax.data.store import read_runs
+        from msjax.decision.card import make_cards
 
         runs = [run for path in self.runs for run in read_runs(path)]
         with tqdm(desc="card", unit="benchmark", disable=None) as bar:
@@ -78,7 +78,7 @@ class Card:
             options = {x: getattr(self, x) for x in ("margin", "value", "price", "seed")}
             write_json(self.json, {**options, "cards": [as_dict(card) for card in cards]})
         if self.html:
-            from paper_figures.card import write
+            from msjax.report.card import write
 
             print(f"page: {write(cards, terms, self.html)}")
         return 0
@@ -86,8 +86,8 @@ class Card:
 
 def as_dict(card: "DecisionCard") -> dict[str, Any]:
     """Everything that a card says, in JSON's types."""
-    from inference.card import statements
     from msjax.cli.output import plain
+    from msjax.decision.card import statements
 
     decision, choice = card.decision, card.choice
     count = decision.count
@@ -129,7 +129,7 @@ def _named(found: Any) -> Any:
 
 
 def _text(card: "DecisionCard") -> str:
-    from inference.card import statements
+    from msjax.decision.card import statements
 
     lines = [f"\n{card.title}", f"\n  {card.headline}\n"]
     for label, sentence in statements(card):

@@ -29,9 +29,9 @@ class Check:
         """Check and print; 1 when some benchmark contradicts one homogeneous chain, else 0."""
         import jax
 
-        from inference.analysis import check_benchmark
-        from inference.counts import read_counts
         from msjax.cli.output import write_json
+        from msjax.data.counts import read_counts
+        from msjax.posterior.analysis import check_benchmark
 
         key = jax.random.key(self.seed)
         found = {

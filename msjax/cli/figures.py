@@ -38,9 +38,9 @@ class Figures:
 
         from msjax.cli.output import write_json
         from msjax.errors import InputError
-        from paper_figures.catalogue import NOT_REPRODUCIBLE, select
-        from paper_figures.gallery import draw_all, write_manifest
-        from paper_figures.sources import Sources
+        from msjax.report.figures.catalogue import NOT_REPRODUCIBLE, select
+        from msjax.report.figures.gallery import draw_all, write_manifest
+        from msjax.report.figures.sources import Sources
 
         for option in ("results", "optscale"):
             folder = getattr(self, option)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from inference.analysis import Analysis
-    from inference.compare import Candidate, Score
-    from inference.counts import BenchmarkCounts
-    from inference.push_forward import Bounds
+    from msjax.data.counts import BenchmarkCounts
+    from msjax.posterior.analysis import Analysis
+    from msjax.posterior.compare import Candidate, Score
+    from msjax.posterior.quantities import Bounds
 
 _UNKNOWN = "not identified"
 
@@ -62,11 +62,11 @@ class Fit:
     def run(self) -> int:
         """Fit, print, write; 0 when done, 1 when the sampler did not converge."""
         prepare_sampling()
-        from inference.counts import read_counts
-        from inference.fit import NotConvergedError
-        from inference.store import save
         from msjax.cli.output import write_json
+        from msjax.data.counts import read_counts
         from msjax.errors import require_value_and_cost
+        from msjax.posterior.fit import NotConvergedError
+        from msjax.posterior.store import save
 
         require_value_and_cost(self.value, price=self.price)
         counts = read_counts(self.runs)
@@ -94,11 +94,11 @@ class Fit:
         import jax
         from tqdm import tqdm
 
-        from inference.analysis import analyse, criticise, split_key
+        from msjax.posterior.analysis import analyse, criticise, split_key
 
         key = jax.random.key(self.seed)
         if self.model == "partial_pooling":
-            from inference.models.partial_pooling import partially_pool
+            from msjax.posterior.models.partial_pooling import partially_pool
 
             together = partially_pool(counts, key)
             return [
@@ -139,15 +139,15 @@ class Fit:
                 f"--verifier is {self.verifier} with --model {self.model}; "
                 "it belongs to --model noisy"
             )
-        from inference.models.noisy import Noisy, VerifierCounts
+        from msjax.posterior.models.noisy import Noisy, VerifierCounts
 
         return Noisy(VerifierCounts(*self.verifier))
 
 
 def as_dict(found: "Analysis") -> dict[str, Any]:
     """Everything that is reported of one benchmark, in JSON's types."""
-    from inference.analysis import observed_accuracy
-    from inference.push_forward import estimate
+    from msjax.posterior.analysis import observed_accuracy
+    from msjax.posterior.quantities import estimate
 
     fit, q = found.fit, found.quantities
     count, diagnostics = fit.count, fit.diagnostics
@@ -218,7 +218,7 @@ def as_dict(found: "Analysis") -> dict[str, Any]:
 
 def _draw(report: dict[str, Any], folder: Path) -> None:
     from msjax.cli.output import plain
-    from paper_figures.posterior import curve_bands, forest, predictive_panels
+    from msjax.report.figures.posterior import curve_bands, forest, predictive_panels
 
     report = plain(report)
     folder.mkdir(parents=True, exist_ok=True)

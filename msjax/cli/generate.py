@@ -13,13 +13,13 @@ from msjax.cli.output import OutputFile, Seed
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
-    from msjax.generation.drift import RateMonitor
-    from msjax.generation.live import LiveRule
-    from msjax.generation.scores import Scorer
-    from msjax.generation.tasks import Benchmark
-    from msjax.records import Trajectory
-    from msjax.stopping.markovscale import RoundPlan
-    from msjax.stopping.protocol import StoppingRule
+    from msjax.data.store import Trajectory
+    from msjax.llm.drift import RateMonitor
+    from msjax.llm.live import LiveRule
+    from msjax.llm.scores import Scorer
+    from msjax.rules.markovscale import RoundPlan
+    from msjax.rules.protocol import StoppingRule
+    from msjax.tasks.registry import Benchmark
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +130,9 @@ class Generate:
         """Generate, report, return the exit status."""
         from msjax.cli.output import keep_compiled, write_json
         from msjax.cli.tables import comparison_table, summary_table
-        from msjax.comparison import compare
-        from msjax.generation.drift import RateMonitor
-        from msjax.summary import summarise
+        from msjax.evaluate.paired import compare
+        from msjax.evaluate.summary import summarise
+        from msjax.llm.drift import RateMonitor
 
         keep_compiled()
         self._check()
@@ -174,8 +174,8 @@ class Generate:
     def _check(self) -> None:
         """Raises InputError for options that the engine and rules would refuse much later."""
         from msjax.errors import require, require_value_and_cost
-        from msjax.models.decode import Sampling
-        from msjax.stopping.catalogue import rule_names
+        from msjax.llm.flax.decode import Sampling
+        from msjax.rules.registry import rule_names
 
         for option, rule in (("rule", self.rule), ("shadow", self.shadow)):
             if rule is not None and rule not in rule_names():
@@ -189,7 +189,7 @@ class Generate:
 
     def _without_rule(self) -> "tuple[str, StoppingRule]":
         """All rounds, or all samples, and what the file says of that."""
-        from msjax.stopping.baselines import fixed_rounds, self_consistency
+        from msjax.rules.fixed import fixed_rounds, self_consistency
 
         if self.samples is None:
             return f"fixed: {self.rounds}", fixed_rounds(self.rounds)
@@ -202,7 +202,7 @@ class Generate:
     @cached_property
     def _asked(self) -> "dict[str, Benchmark]":
         """The benchmarks by name."""
-        from msjax.generation.tasks import find_benchmark
+        from msjax.tasks.registry import find_benchmark
 
         found = [find_benchmark(name, self.template) for name in self.benchmarks]
         return {benchmark.name: benchmark for benchmark in found}
@@ -215,7 +215,7 @@ class Generate:
     @property
     def model_folder(self) -> Path:
         """Folder of the local model that answers."""
-        from msjax.models import smollm2
+        from msjax.llm.flax import weights as smollm2
 
         return smollm2.default_folder() if self.model is None else Path(self.model)
 
@@ -226,14 +226,14 @@ class Generate:
         rules: Mapping[str, "StoppingRule"],
         watch: "Mapping[str, RateMonitor] | None" = None,
     ) -> "list[Trajectory]":
-        from msjax.generation.run import RunPlan, record_run
+        from msjax.llm.record import RunPlan, record_run
 
         if self.server is not None and self.model is None:
             raise InputError("--server needs --model NAME, as the server calls it")
 
         def load_engine() -> Any:
             if self.server is not None:
-                from msjax.generation.openai_engine import OpenAIEngine
+                from msjax.llm.openai_engine import OpenAIEngine
 
                 return OpenAIEngine(
                     self.server,
@@ -245,8 +245,8 @@ class Generate:
                     top_p=self.top_p,
                     timeout=self.timeout,
                 )
-            from msjax.generation.flax_engine import FlaxEngine
-            from msjax.models.sharding import device_mesh
+            from msjax.llm.flax.engine import FlaxEngine
+            from msjax.llm.flax.sharding import device_mesh
 
             return FlaxEngine.load(
                 self.model_folder,
@@ -283,7 +283,7 @@ class Generate:
     @cached_property
     def _scorer(self) -> "Scorer":
         """What scores the answers."""
-        from msjax.generation.scores import find_score
+        from msjax.llm.scores import find_score
 
         if self.score != "reward":
             if self.reward_server is not None or self.reward_model is not None:
@@ -293,7 +293,7 @@ class Generate:
             return find_score(self.score)
         if self.reward_server is None or self.reward_model is None:
             raise InputError("--score reward needs --reward-server URL and --reward-model NAME")
-        from msjax.generation.reward import RewardModel
+        from msjax.llm.reward import RewardModel
 
         return RewardModel(
             self.reward_server,
@@ -304,8 +304,8 @@ class Generate:
 
     def _rules(self, name: str, result: dict[str, Any]) -> "dict[str, LiveRule]":
         """One rule per benchmark, from --posterior or from --pilot."""
-        from msjax.generation.live import LiveRule, rule_from_pilot
-        from msjax.stopping.markovscale import posterior_rounds
+        from msjax.llm.live import LiveRule, rule_from_pilot
+        from msjax.rules.markovscale import posterior_rounds
 
         if name == "posterior" and self.samples is not None:
             raise InputError("rule 'posterior' is for rounds; choose one for --samples")
@@ -339,7 +339,7 @@ class Generate:
     @cached_property
     def _pilot(self) -> "dict[str, list[Trajectory]]":
         """Runs of --pilot by benchmark; none without it."""
-        from msjax.records import read_runs
+        from msjax.data.store import read_runs
 
         found: dict[str, list[Trajectory]] = {}
         for run in read_runs(self.pilot) if self.pilot is not None else ():
@@ -361,8 +361,8 @@ class Generate:
         import json
 
         from msjax.cli.tables import comparison_table
-        from msjax.comparison import against_fixed, computed_tokens, of_benchmark
-        from msjax.generation.live import cut_by, shadow_file
+        from msjax.evaluate.paired import against_fixed, computed_tokens, of_benchmark
+        from msjax.llm.live import cut_by, shadow_file
 
         assert self.shadow is not None
         log = shadow_file(self.out, self.shadow)
@@ -392,8 +392,8 @@ class Generate:
         import jax.numpy as jnp
         import numpy as np
 
-        from inference.store import load
-        from msjax.stopping.markovscale import plan_rounds
+        from msjax.posterior.store import load
+        from msjax.rules.markovscale import plan_rounds
 
         assert self.posterior is not None
         found = load(self.posterior)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
-from msjax.cache import cache_folder
+from msjax._io import cache_folder
 from msjax.errors import InputError
 
 

@@ -12,8 +12,8 @@ from msjax.cli.output import OutputFile, Seed, prepare_sampling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from inference import planner
-    from inference.counts import BenchmarkCounts
+    from msjax.data.counts import BenchmarkCounts
+    from msjax.decision import design as planner
 
 _WIDTH = 0.1
 _TITLES = {
@@ -66,9 +66,9 @@ class Plan:
     def run(self) -> int:
         """Fit, plan, print, write; 0 when done, 1 when the sampler did not converge."""
         prepare_sampling()
-        from inference.fit import NotConvergedError
         from msjax.cli.output import write_json
         from msjax.errors import InputError, require
+        from msjax.posterior.fit import NotConvergedError
 
         if self.width is not None and self.error is not None:
             raise InputError(
@@ -108,12 +108,12 @@ class Plan:
         import jax
         from tqdm import tqdm
 
-        from inference.analysis import AUTO
-        from inference.compare import compare
-        from inference.counts import read_counts
-        from inference.fit import fit
-        from inference.models import find_model
-        from inference.planner import plan
+        from msjax.data.counts import read_counts
+        from msjax.decision.design import plan
+        from msjax.posterior.analysis import AUTO
+        from msjax.posterior.compare import compare
+        from msjax.posterior.fit import fit
+        from msjax.posterior.models import find_model
 
         model = None if self.model == AUTO else find_model(self.model)
         found = {}

@@ -12,9 +12,9 @@ from msjax.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msjax.pools import Pool
-    from msjax.records import Trajectory
-    from msjax.training.prior_report import PriorReport
+    from msjax.data.pools import Pool
+    from msjax.data.store import Trajectory
+    from msjax.train.priors.report import PriorReport
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Features:
         prepare_sampling()
         from tqdm import tqdm
 
-        from msjax.generation.transcript import Chat, load_tokenizer
-        from msjax.models.checkpoint import load
-        from msjax.models.smollm2 import default_folder
-        from msjax.training.features import FeatureTable, pooled_states, write_features
+        from msjax.llm.flax.chat import Chat, load_tokenizer
+        from msjax.llm.flax.checkpoint import load
+        from msjax.llm.flax.weights import default_folder
+        from msjax.train.priors.features import FeatureTable, pooled_states, write_features
 
         everything = (run for runs in _read(self.runs) for run in runs)
         asked = {f"{run.benchmark}/{run.question_id}": run for run in everything}
@@ -90,10 +90,10 @@ class Train:
         from tqdm import tqdm
 
         from msjax.cli.output import write_json
-        from msjax.training.features import read_features
-        from msjax.training.predictor import Settings, save, split_questions, train
-        from msjax.training.prior_report import report
-        from msjax.training.targets import TARGETS
+        from msjax.train.priors.features import read_features
+        from msjax.train.priors.predictor import Settings, save, split_questions, train
+        from msjax.train.priors.report import report
+        from msjax.train.priors.targets import TARGETS
 
         target = TARGETS[self.target]
         table = read_features(self.features)
@@ -160,8 +160,8 @@ class Apply:
         import numpy as np
 
         from msjax.cli.output import write_json
-        from msjax.training.features import read_features
-        from msjax.training.predictor import load
+        from msjax.train.priors.features import read_features
+        from msjax.train.priors.predictor import load
 
         predictor, table = load(self.predictor), read_features(self.features)
         prior = predictor.target.prior(predictor.outputs(table, table.names))
@@ -196,7 +196,7 @@ class Predict:
 
 def _read(paths: "Sequence[Path]") -> "list[list[Trajectory]]":
     """The runs of each file."""
-    from msjax.records import read_runs
+    from msjax.data.store import read_runs
 
     files = [read_runs(path) for path in paths]
     models = sorted({run.model for runs in files for run in runs})
@@ -207,15 +207,15 @@ def _read(paths: "Sequence[Path]") -> "list[list[Trajectory]]":
 
 def _pools(paths: "Sequence[Path]") -> "list[Pool]":
     """Pools file by file, as one question may be in several files."""
-    from msjax.pools import pools_of
+    from msjax.data.pools import pools_of
 
     return [pool for runs in _read(paths) for pool in pools_of(runs)]
 
 
 def _conversation(run: "Trajectory") -> "list[Any]":
-    from msjax.generation.benchmark import Question
-    from msjax.generation.engine import asked
-    from msjax.generation.tasks import BENCHMARKS
+    from msjax.data.messages import asked
+    from msjax.tasks.benchmark import Question
+    from msjax.tasks.registry import BENCHMARKS
 
     if run.benchmark not in BENCHMARKS:
         return list(asked(run.question))

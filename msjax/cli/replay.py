@@ -12,9 +12,9 @@ from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msjax.evaluation import Evaluation, RuleResult
-    from msjax.pools import Pool
-    from msjax.stopping.entry import Entry
+    from msjax.data.pools import Pool
+    from msjax.evaluate.crossfit import Evaluation, RuleResult
+    from msjax.rules.spec import Entry
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Replay:
         from tqdm import tqdm
 
         from msjax.cli.output import write_json
-        from msjax.evaluation import evaluate
-        from msjax.stopping.catalogue import entries
+        from msjax.evaluate.crossfit import evaluate
+        from msjax.rules.registry import entries
 
         pools = self._pools()
         predicted: list[tuple[Entry, ...]] = [()] * len(pools)
@@ -114,7 +114,7 @@ class Replay:
             self.latex.parent.mkdir(parents=True, exist_ok=True)
             self.latex.write_text(latex(results))
         if self.figures:
-            from paper_figures.replay import draw
+            from msjax.report.figures.replay import draw
 
             for result in results:
                 print(draw(result, self.figures))
@@ -123,9 +123,9 @@ class Replay:
     def _predicted(self, pools: "list[Pool]") -> "tuple[list[Pool], list[tuple[Entry, ...]]]":
         """The questions that the predictor did not learn from, and its rules for them."""
         from msjax.errors import InputError
-        from msjax.training.features import read_features
-        from msjax.training.predicted_rules import new_questions, predicted_entries
-        from msjax.training.predictor import load
+        from msjax.train.priors.features import read_features
+        from msjax.train.priors.predictor import load
+        from msjax.train.priors.rules import new_questions, predicted_entries
 
         if self.predictor is None or self.features is None:
             raise InputError(
@@ -136,10 +136,10 @@ class Replay:
         return new, [predicted_entries(predictor, table, pool) for pool in new]
 
     def _pools(self) -> "list[Pool]":
+        from msjax.data.importers.optscale import read_optscale
+        from msjax.data.pools import pools_of
+        from msjax.data.store import read_runs
         from msjax.errors import InputError
-        from msjax.optscale_files import read_optscale
-        from msjax.pools import pools_of
-        from msjax.records import read_runs
 
         if not self.prompts:
             return list(pools_of(run for path in self.pools for run in read_runs(path)))

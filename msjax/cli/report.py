@@ -25,7 +25,7 @@ class Report:
     def run(self) -> int:
         """Write the report; returns 0."""
         from msjax.cli.output import write_json
-        from paper_figures import report
+        from msjax.report import run as report
 
         page = report.write(self.folder)
         print(f"report: {page}")

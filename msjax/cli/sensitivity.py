@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msjax.cli.output import OutputFile, OutputFolder, Seed
 
 if TYPE_CHECKING:
-    from msjax.chain import TwoStateChain
+    from msjax.theory.chain import TwoStateChain
 
 __all__ = ["Sensitivity"]
 
@@ -68,10 +68,10 @@ class Sensitivity:
         """Print the table, write the figures and their data; returns 0."""
         import jax
 
-        from msjax.chain import TwoStateChain
         from msjax.cli.output import write_json
         from msjax.errors import require
-        from paper_figures import heterogeneity, regret
+        from msjax.report.figures import heterogeneity, regret
+        from msjax.theory.chain import TwoStateChain
 
         require(
             "correlation",
@@ -106,8 +106,8 @@ class Sensitivity:
         """Everything that is printed, but the pilot size."""
         import numpy as np
 
-        from msjax.chain import TwoStateChain, optimal_rounds
-        from simulate import sensitivity
+        from msjax.decision import sensitivity
+        from msjax.theory.chain import TwoStateChain, optimal_rounds
 
         slopes = sensitivity.gradients(chain, self.rounds, self.value, self.cost)
         errors = sensitivity.standard_errors(chain, self.rounds, _QUESTIONS)
@@ -140,7 +140,7 @@ class Sensitivity:
         import jax
         import numpy as np
 
-        from simulate import sensitivity
+        from msjax.decision import sensitivity
 
         errors = np.linspace(-_REACH, _REACH, _GRID)
         grid = sensitivity.regret_grid(chain, errors, errors, self.value, self.cost)
@@ -173,7 +173,7 @@ class Sensitivity:
         return found
 
     def _print(self, table: dict[str, Any]) -> None:
-        from msjax.chain import UNBOUNDED
+        from msjax.theory.chain import UNBOUNDED
 
         stop = table["optimal_rounds"]
         print(
@@ -209,9 +209,9 @@ def _benchmark(laws: dict[str, tuple[float, float]]) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from msjax.chain import accuracy_curve
-    from msjax.population import beta_population, mean_accuracy_curve, pooled_chain
-    from simulate.heterogeneity import heterogeneity_curve
+    from msjax.decision.heterogeneity import heterogeneity_curve
+    from msjax.theory.chain import accuracy_curve
+    from msjax.theory.population import beta_population, mean_accuracy_curve, pooled_chain
 
     mixture = beta_population(laws["p0"], laws["p_ic"], laws["p_ci"])
     true = jax.jit(mean_accuracy_curve, static_argnums=1)(mixture, _ROUNDS_DRAWN)

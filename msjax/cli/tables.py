@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from msjax.comparison import Comparison, Interval
-from msjax.summary import RunSummary
+from msjax.evaluate.paired import Comparison, Interval
+from msjax.evaluate.summary import RunSummary
 
 
 def interval(found: Interval, digits: int = 2) -> str:

@@ -11,7 +11,7 @@ from msjax.cli.output import OutputFile, Seed
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
-    from simulate.claims.verify import ClaimResult
+    from msjax.verify.bench import ClaimResult
 
 __all__ = ["Verify"]
 
@@ -62,10 +62,10 @@ class Verify:
         from tqdm import tqdm
 
         from msjax.cli.output import write_json
-        from paper_figures import claims_report
-        from simulate.claims import CLAIMS
-        from simulate.claims.claim import Laboratory
-        from simulate.claims.verify import gather, judge, select
+        from msjax.report.figures import claims_report
+        from msjax.verify import CLAIMS
+        from msjax.verify.bench import gather, judge, select
+        from msjax.verify.claim import Laboratory
 
         if self.sabotage is not None and not math.isfinite(self.sabotage):
             raise InputError(f"--sabotage is {self.sabotage}; give a finite number such as 0.001")
@@ -133,7 +133,7 @@ def _use_devices(devices: int) -> None:
 
 def _print_table(results: Sequence[ClaimResult]) -> list[str]:
     """One row per claim, by section; returns the ids of those that fail."""
-    from simulate.claims.evidence import FALSE_ALARM
+    from msjax.verify.evidence import FALSE_ALARM
 
     header = ("claim", "exact err", "closed form", "Monte Carlo", "std error", "z", "verdict")
     print(_ROW.format(*header))

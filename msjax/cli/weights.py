@@ -22,7 +22,7 @@ class Weights:
     def run(self) -> int:
         """Converts, prints the folder, the checksums and the size; returns the exit status 0."""
         from msjax.cli.output import write_json
-        from msjax.models import smollm2
+        from msjax.llm.flax import weights as smollm2
 
         folder = self.out or smollm2.default_folder()
         present = smollm2.is_intact(folder)

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from msjax.cli import main
-from msjax.models import Decoder, DecoderConfig, load
-from msjax.training import arithmetic
+from msjax.llm.flax import Decoder, DecoderConfig, load
+from msjax.train.ttrl import arithmetic
 
 SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}

@@ -9,7 +9,7 @@ from msjax.cli import audit as cli
 from msjax.cli import main
 from msjax.cli.audit import Audit
 from msjax.errors import InputError
-from msjax.stopping import audit
+from msjax.rules import audit
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from inference.checks import NAMES
-from inference.store import load
 from msjax.cli.check import Check
 from msjax.cli.fit import Fit
 from msjax.errors import InputError
+from msjax.posterior.checks import NAMES
+from msjax.posterior.store import load
 
 
 def line(benchmark, question, correct, **changes):

@@ -12,9 +12,9 @@ import pytest
 
 from msjax.cli import main
 from msjax.cli.generate import full_file
-from msjax.records import read_runs
+from msjax.data.store import read_runs
 
-MODEL = Path(__file__).parents[1] / "data" / "tiny_llama" / "tied"
+MODEL = Path(__file__).parents[1] / "fixtures" / "tiny_llama" / "tied"
 COMMON = ["--model", str(MODEL), "--max-new-tokens", "6", "--temperature", "1.0"]
 
 

@@ -6,9 +6,9 @@ import json
 import pytest
 import tyro
 
-from inference.fit import NotConvergedError
 from msjax.cli.plan import Plan
 from msjax.errors import InputError
+from msjax.posterior.fit import NotConvergedError
 
 
 def line(benchmark, question, correct):
@@ -100,7 +100,7 @@ def test_a_fit_that_did_not_converge_ends_with_status_1(command, monkeypatch, ca
     def refuse(*_):
         raise NotConvergedError("chain: the fit is refused")
 
-    monkeypatch.setattr("inference.fit.fit", refuse)
+    monkeypatch.setattr("msjax.posterior.fit.fit", refuse)
     assert command.run() == 1
     assert "msjax plan: chain: the fit is refused" in capsys.readouterr().err
 

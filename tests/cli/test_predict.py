@@ -11,12 +11,12 @@ import tyro
 
 from msjax.cli.predict import Apply, Features, Predict, Train
 from msjax.cli.replay import Replay
+from msjax.data.store import read_runs
 from msjax.errors import InputError
-from msjax.records import read_runs
-from msjax.training.features import FeatureTable, read_features, write_features
+from msjax.train.priors.features import FeatureTable, read_features, write_features
 
 RUNS = Path(str(files("msjax") / "recorded" / "pilot.jsonl"))
-TINY = Path(__file__).parents[1] / "data" / "tiny_llama" / "tied"
+TINY = Path(__file__).parents[1] / "fixtures" / "tiny_llama" / "tied"
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,17 @@ import pytest
 from flax import nnx
 from scripted_server import MODEL
 
-from msjax.answers import answer_ids
 from msjax.cli import main
-from msjax.generation.live import ended
-from msjax.models import Decoder, DecoderConfig, smollm2
-from msjax.records import Trajectory
-from msjax.training import arithmetic
+from msjax.data.answer_ids import answer_ids
+from msjax.data.store import Trajectory
+from msjax.llm.flax import Decoder, DecoderConfig
+from msjax.llm.flax import weights as smollm2
+from msjax.llm.live import ended
+from msjax.train.ttrl import arithmetic
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TINY = ROOT / "tests/data/tiny_llama/tied"
+TINY = ROOT / "tests/fixtures/tiny_llama/tied"
 
 # What a command is given besides, so that it takes seconds.
 IN_SMALL = {
@@ -63,7 +64,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "runs.jsonl").write_text(recorded)
     hard = [line for line in recorded.splitlines() if '"arithmetic-hard"' in line]
     (tmp_path / "pilot.jsonl").write_text("".join(map(first_round, hard)))
-    shutil.copytree(files("paper_figures") / "saved", tmp_path / "artifacts")
+    shutil.copytree(files("msjax") / "report" / "saved", tmp_path / "artifacts")
     (tmp_path / "artifacts/pilot.jsonl").write_text(recorded)
     questions = [{"question": f"{n} + {n}?", "answer": f"#### {2 * n}"} for n in range(2)]
     (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))

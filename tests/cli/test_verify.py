@@ -5,10 +5,10 @@ import json
 import pytest
 import tyro
 
-from msjax import chain as theory
 from msjax.cli import main
 from msjax.cli.verify import Verify
 from msjax.errors import InputError
+from msjax.theory import chain as theory
 
 
 def test_table_json_and_status(tmp_path, capsys):

@@ -1,0 +1,1 @@
+"""What was recorded: trajectories, their files, and the same as arrays."""

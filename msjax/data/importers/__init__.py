@@ -1,0 +1,1 @@
+"""Files of other projects, read as what msjax records."""

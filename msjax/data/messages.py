@@ -1,0 +1,61 @@
+"""What is said to a model, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypedDict
+
+from msjax.data.usage import Usage
+
+__all__ = ["REFUSED", "Completion", "Message", "Score", "asked"]
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+def asked(question: str) -> list[Message]:
+    """A conversation that begins with one user message."""
+    return [{"role": "user", "content": question}]
+
+
+class Score(NamedTuple):
+    """A score of an answer, and its cost.
+
+    Attributes:
+        value: larger is better; NaN if there is none.
+        tokens: that a verifier computed for it.
+    """
+
+    value: float
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completion of one conversation.
+
+    Attributes:
+        text: the completion without its end token.
+        token_logprob: mean natural log-probability per completion token, end token included,
+            under the model's own distribution; NaN when unknown.
+        entropy: mean entropy in nats of the model's own distribution over the next token, over the
+            same tokens; NaN when unknown.
+        finished: False when it was cut at the limit of new tokens.
+        usage: tokens of the request.
+        score: by the turn's own `score`, if it has one.
+    """
+
+    text: str
+    token_logprob: float
+    entropy: float
+    finished: bool
+    usage: Usage
+    score: Score = Score(float("nan"))
+
+
+REFUSED = Completion("", float("nan"), float("nan"), False, Usage(prompt=0, cached=0, completion=0))
+"""What a conversation gets that is longer than the model's context: nothing was computed."""

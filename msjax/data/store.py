@@ -1,0 +1,216 @@
+"""Recorded runs: one JSON line per question, validated on reading, crash-safe on writing.
+
+A line is written and fsynced as soon as its question is finished, so a run that is killed loses at
+most the questions still in flight, and a torn last line is repaired when the run is resumed.
+"""
+
+import fcntl
+import os
+import reprlib
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FiniteFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
+
+from msjax.data.usage import Usage
+from msjax.errors import InputError
+
+StopReason = Literal["rule", "budget"]
+
+
+class Trajectory(BaseModel):
+    """What one question went through: its answers in order, and what each cost.
+
+    For `protocol="sequential"` entry k of `answers`, `correct`, `scores`, `tokens` and
+    `completions` belongs to round k (round 0 is the first answer); for `"parallel"` to sample k;
+    for `"prefix"` to the k-th prefix of one reasoning trace from which an answer was elicited.
+    `scores` are verifier or confidence scores (None: not scored), `settings` whatever
+    the run must keep constant for its lines to belong together. `returned` is the entry whose
+    answer the rule returned (None: the last one).
+    `censored` marks a run that was cut short by looking at the label, where P(C -> I) cannot
+    be estimated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Literal[1] = 1
+    model: str
+    benchmark: str
+    question_id: str
+    protocol: Literal["sequential", "prefix", "parallel"]
+    question: str
+    gold: str
+    answers: tuple[str | None, ...]
+    correct: tuple[bool, ...]
+    scores: tuple[FiniteFloat | None, ...]
+    tokens: tuple[Usage, ...]
+    completions: tuple[str, ...]
+    stop_reason: StopReason
+    censored: bool
+    key: str
+    settings: dict[str, str | int | float | None]
+    returned: NonNegativeInt | None = None
+
+    @model_validator(mode="after")
+    def _one_entry_per_round(self) -> "Trajectory":
+        rounds = len(self.answers)
+        if not rounds:
+            raise ValueError("answers is empty")
+        for name in ("correct", "scores", "tokens", "completions"):
+            found = len(getattr(self, name))
+            if found != rounds:
+                raise ValueError(f"{name} has {found} entries but answers has {rounds}")
+        if self.returned is not None and self.returned >= rounds:
+            raise ValueError(f"returned is {self.returned} but answers has 0 to {rounds - 1}")
+        return self
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer that was returned is right."""
+        return self.correct[-1 if self.returned is None else self.returned]
+
+    @property
+    def revisions(self) -> int:
+        """Refinement rounds after the first answer."""
+        return len(self.answers) - 1
+
+
+def _parse_line(path: Path, number: int, line: bytes) -> Trajectory:
+    try:
+        return Trajectory.model_validate_json(line.removeprefix(BOM_UTF8))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        found, says = reprlib.repr(first["input"]), first["msg"]
+        match first["type"]:
+            case "missing":
+                what = f"{field} is missing"
+            case "extra_forbidden":
+                what = f"unknown field {field} (found {found})"
+            case "value_error":
+                what = (field and f"{field}: ") + str(first["ctx"]["error"])
+            case "json_invalid":
+                what = says.partition(" at line ")[0]
+            case _:
+                what = f"{field} is {found}; it {says.removeprefix('Input ')}"
+        raise InputError(f"{path}, line {number}: {what}; mend or remove this line") from None
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; record a run with `msjax generate`") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    lines = content.splitlines(keepends=True)
+    first = lines[0].removeprefix(BOM_UTF8).strip() if lines else b""
+    if first and (not first.startswith(b"{") or (first == b"{" and len(lines) > 1)):
+        raise InputError(
+            f"{path}: is no file of recorded runs (JSON Lines, one run per line), perhaps a result "
+            "of another command; give one that `msjax generate` wrote"
+        )
+    return lines
+
+
+def read_runs(path: Path) -> list[Trajectory]:
+    """All trajectories of a JSON Lines file, in file order.
+
+    Raises InputError when the file is absent, empty, torn or of another kind, when a line does not
+    follow the schema (unknown and missing fields included), or when a question occurs twice.
+    """
+    lines = _lines(path)
+    if lines and not lines[-1].endswith(b"\n"):
+        raise InputError(
+            f"{path}, line {len(lines)}: torn (the writer was interrupted); resume the run that "
+            "writes this file, which repairs it, or remove the line"
+        )
+    runs = [_parse_line(path, number, line) for number, line in enumerate(lines, 1)]
+    if not runs:
+        raise InputError(f"{path}: empty, so there is nothing to read; record a run first")
+    seen = Counter((run.benchmark, run.question_id) for run in runs)
+    (benchmark, question_id), times = seen.most_common(1)[0]
+    if times > 1:
+        raise InputError(
+            f"{path}: question_id {question_id!r} of {benchmark!r} occurs {times} times; "
+            "one line per question is allowed"
+        )
+    return runs
+
+
+class RunWriter:
+    """Appends trajectories to a JSON Lines file; made by `resume`."""
+
+    def __init__(self, path: Path, descriptor: int, finished: Sequence[Trajectory]) -> None:
+        self._path, self._descriptor = path, descriptor
+        self.finished = list(finished)
+
+    def write(self, run: Trajectory) -> None:
+        """Append one trajectory and fsync it; raises OSError, naming the file, if it cannot."""
+        data = run.model_dump_json().encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise OSError(
+                f"{self._path}: cannot be written ({error.strerror}); {len(self.finished)} "
+                "questions are on disk, and the same command goes on from there once there is room"
+            ) from error
+        self.finished.append(run)
+
+
+@contextmanager
+def resume(path: Path, *, model: str, settings: dict[str, Any]) -> Iterator[RunWriter]:
+    """Open a run for appending, keeping what is there and dropping a torn last line.
+
+    Raises InputError when another process writes it, or when it holds lines of another model or
+    other settings (named with both values), since a mixture of runs estimates nothing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock(path, descriptor)
+        lines = _lines(path)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        finished = [_parse_line(path, number, line) for number, line in enumerate(lines, 1)]
+        for run in finished:
+            check_settings(path, {"model": run.model, **run.settings}, {"model": model, **settings})
+        end = sum(map(len, lines))
+        os.ftruncate(descriptor, end)
+        os.lseek(descriptor, end, os.SEEK_SET)
+        yield RunWriter(path, descriptor, finished)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(path: Path, descriptor: int) -> None:
+    """Until the file is closed; the system lets go of it when a process dies."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{path}: another process is writing this run; wait for it or name another file"
+        ) from None
+
+
+def check_settings(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raises InputError, with both values, where a file was recorded with other settings."""
+    for name in expected | found:
+        if expected.get(name) != found.get(name):
+            raise InputError(
+                f"{path}: recorded with {name}={found.get(name)!r}, but this run has "
+                f"{name}={expected.get(name)!r}; use the same settings or write somewhere else"
+            )

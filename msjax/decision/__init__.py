@@ -1,0 +1,1 @@
+"""What a pilot decides: policies, verdicts, design, sensitivity."""

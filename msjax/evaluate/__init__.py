@@ -1,0 +1,1 @@
+"""Rules over recorded runs: replay, cross-fitting, paired comparison."""

@@ -1,0 +1,174 @@
+"""Two policies on the same questions: paired differences with intervals."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm, t
+
+from msjax.data.store import Trajectory
+from msjax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A point estimate and the ends of its 90 % confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A policy against a fixed number of answers, over the same n questions.
+
+    Attributes:
+        benchmark: its name, or "all" for every question together.
+        k: answers of the fixed policy after the first.
+        parallel: whether answers are independent samples, of which the fixed policy returns the one
+            given most often (of equals the earliest), not rounds, of which it returns the last.
+        questions: n.
+        accuracy, fixed_accuracy: share right of the answers returned.
+        tokens, fixed_tokens: mean computed tokens per question.
+        accuracy_gain: accuracy - fixed_accuracy, paired.
+        tokens_saved: fixed_tokens - tokens, paired, in tokens per question.
+    """
+
+    benchmark: str
+    k: int
+    parallel: bool
+    questions: int
+    accuracy: float
+    fixed_accuracy: float
+    tokens: float
+    fixed_tokens: float
+    accuracy_gain: Interval
+    tokens_saved: Interval
+
+
+def paired_accuracy_gain(first: np.ndarray, second: np.ndarray, level: float = 0.9) -> Interval:
+    """Difference of two paired proportions, mean(first) - mean(second).
+
+    The interval is the Agresti-Min adjusted Wald interval (half an observation is added to each
+    cell of the 2 x 2 table of pairs), which keeps a positive width when no pair disagrees.
+
+    Args:
+        first, second: right or wrong per question, same order, shape [n].
+        level: confidence.
+
+    Reference: Agresti & Min (2005), Statistics in Medicine 24, 729-740.
+    """
+    n = len(first) + 2
+    gained = np.sum(first & ~second) + 0.5
+    lost = np.sum(~first & second) + 0.5
+    centre = (gained - lost) / n
+    spread = np.sqrt((gained + lost) / n - centre**2) / np.sqrt(n)
+    half = norm.ppf((1 + level) / 2) * spread
+    estimate = float(np.mean(first) - np.mean(second))
+    return Interval(estimate, max(-1.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def paired_mean_difference(first: np.ndarray, second: np.ndarray, level: float = 0.9) -> Interval:
+    """Paired t interval of mean(first - second); infinite ends for a single pair."""
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    estimate = float(difference.mean())
+    if len(difference) < 2:
+        return Interval(estimate, -np.inf, np.inf)
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    half = float(t.ppf((1 + level) / 2, len(difference) - 1) * error)
+    return Interval(estimate, estimate - half, estimate + half)
+
+
+def computed_tokens(run: Trajectory, k: int) -> int:
+    """Computed tokens of a trajectory up to and including round k."""
+    return sum(usage.computed for usage in run.tokens[: k + 1])
+
+
+ALL = "all"
+
+
+def of_benchmark(runs: Sequence[Trajectory], name: str) -> list[Trajectory]:
+    """The runs of one benchmark, or every run for `ALL`."""
+    return [run for run in runs if name in (ALL, run.benchmark)]
+
+
+def compare(
+    policy: Sequence[Trajectory], full: Sequence[Trajectory], rounds: int
+) -> list[Comparison]:
+    """`policy` against fixed k = 0..rounds, for every benchmark and for all together.
+
+    `full` holds the same questions, each revised `rounds` times; stopping it after k rounds is the
+    fixed policy k. Of samples 1, 2, 4, ... are compared with, and all of them.
+
+    Raises:
+        InputError: as `against_fixed`.
+    """
+    names = list(dict.fromkeys(run.benchmark for run in policy))
+    compared = []
+    for name in [ALL, *names] if len(names) > 1 else names:
+        mine, other = of_benchmark(policy, name), of_benchmark(full, name)
+        ks = _few(rounds) if full[0].protocol == "parallel" else range(rounds + 1)
+        compared += [against_fixed(name, mine, other, k) for k in ks]
+    return compared
+
+
+def against_fixed(
+    benchmark: str, policy: Sequence[Trajectory], full: Sequence[Trajectory], k: int
+) -> Comparison:
+    """Compare where `policy` stopped with stopping `full` after exactly k refinement rounds.
+
+    Args:
+        benchmark: what to call this set of questions.
+        policy, full: trajectories of the same questions.
+        k: refinement rounds, or samples after the first.
+
+    Raises:
+        InputError: the two do not hold the same questions, or a run in `full` is shorter than k.
+    """
+    by_question = {(run.benchmark, run.question_id): run for run in full}
+    asked = {(run.benchmark, run.question_id) for run in policy}
+    if asked != by_question.keys() or len(policy) != len(full):
+        raise InputError(
+            f"{benchmark}: the two runs must hold the same questions ({len(policy)} and "
+            f"{len(full)} found); generate both with the same --questions and --start"
+        )
+    pairs = []
+    for run in policy:
+        other = by_question[run.benchmark, run.question_id]
+        if other.revisions < k:
+            raise InputError(
+                f"question {run.question_id} of {run.benchmark} was revised {other.revisions} "
+                f"times, fewer than k = {k}; lower k or record more rounds or samples"
+            )
+        pairs.append((run, other))
+    right = np.array([run.right for run, _ in pairs])
+    fixed_right = np.array([_right_after(other, k) for _, other in pairs])
+    tokens = np.array([computed_tokens(run, run.revisions) for run, _ in pairs])
+    fixed_tokens = np.array([computed_tokens(other, k) for _, other in pairs])
+    return Comparison(
+        benchmark=benchmark,
+        k=k,
+        parallel=full[0].protocol == "parallel",
+        questions=len(pairs),
+        accuracy=float(right.mean()),
+        fixed_accuracy=float(fixed_right.mean()),
+        tokens=float(tokens.mean()),
+        fixed_tokens=float(fixed_tokens.mean()),
+        accuracy_gain=paired_accuracy_gain(right, fixed_right),
+        tokens_saved=paired_mean_difference(fixed_tokens, tokens),
+    )
+
+
+def _few(rounds: int) -> list[int]:
+    """Samples after the first of 1, 2, 4, ... and of all."""
+    return [2**i - 1 for i in range(rounds.bit_length()) if 2**i - 1 < rounds] + [rounds]
+
+
+def _right_after(run: Trajectory, k: int) -> bool:
+    """Whether the fixed policy k returns a right answer."""
+    if run.protocol != "parallel":
+        return run.correct[k]
+    votes = Counter(answer for answer in run.answers[: k + 1] if answer is not None)
+    return bool(votes) and run.correct[run.answers.index(votes.most_common(1)[0][0])]

@@ -1,0 +1,71 @@
+"""What a recorded run amounts to: accuracy and tokens per benchmark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import beta
+
+from msjax.data.store import Trajectory
+from msjax.data.usage import Usage, total
+from msjax.evaluate.paired import Interval
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One benchmark of a recorded run.
+
+    Attributes:
+        benchmark: its name.
+        questions: how many.
+        first_accuracy: share right of the first answers.
+        accuracy: share right of the answers returned.
+        answers: per question, the first included.
+        unanswered: share of all answers in which no number was found.
+        tokens: account of the whole run, in tokens.
+    """
+
+    benchmark: str
+    questions: int
+    first_accuracy: Interval
+    accuracy: Interval
+    answers: float
+    unanswered: float
+    tokens: Usage
+
+
+def proportion(right: int, questions: int, level: float = 0.9) -> Interval:
+    """Share right with its Jeffreys interval: quantiles of Beta(right + 1/2, wrong + 1/2),
+    widened to 0 or 1 when none or all are right.
+
+    Reference: Brown, Cai & DasGupta (2001), Statistical Science 16, 101-133.
+    """
+    wrong = questions - right
+    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], right + 0.5, wrong + 0.5)
+    return Interval(right / questions, float(low) if right else 0.0, float(high) if wrong else 1.0)
+
+
+def accuracy_per_round(runs: Sequence[Trajectory]) -> list[Interval]:
+    """Observed accuracy at round 0, 1, ... over the runs that reached it."""
+    longest = max(run.revisions for run in runs)
+    reached = [[run.correct[k] for run in runs if run.revisions >= k] for k in range(longest + 1)]
+    return [proportion(sum(right), len(right)) for right in reached]
+
+
+def summarise(runs: Sequence[Trajectory]) -> list[RunSummary]:
+    """One summary per benchmark, in order of first appearance."""
+    summaries = []
+    for name in dict.fromkeys(run.benchmark for run in runs):
+        mine = [run for run in runs if run.benchmark == name]
+        answers = [answer for run in mine for answer in run.answers]
+        summaries.append(
+            RunSummary(
+                benchmark=name,
+                questions=len(mine),
+                first_accuracy=proportion(sum(run.correct[0] for run in mine), len(mine)),
+                accuracy=proportion(sum(run.right for run in mine), len(mine)),
+                answers=len(answers) / len(mine),
+                unanswered=answers.count(None) / len(answers),
+                tokens=total(usage for run in mine for usage in run.tokens),
+            )
+        )
+    return summaries

@@ -1,1 +1,0 @@
-"""Asking a model and letting it revise: engines, benchmarks, the loop, and its accounts."""

@@ -1,0 +1,1 @@
+"""Models and servers that answer, and the loop that asks them."""

@@ -1,0 +1,169 @@
+"""Weights of a Hugging Face folder into a `Decoder`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+
+from msjax.errors import InputError
+from msjax.llm.flax.config import DecoderConfig
+from msjax.llm.flax.decoder import Decoder
+from msjax.llm.flax.sharding import check_divisible, weight_sharding
+
+__all__ = ["load", "sources_of"]
+
+_REMEDY = "fetch the checkpoint again (`msjax weights` for the default model)"
+# Buffers that some exporters store and every implementation computes.
+_COMPUTED = ("rotary_emb.inv_freq",)
+_DTYPES = ("F64", "F32", "F16", "BF16")
+_BLOCK = 2**24  # values read at once
+
+
+def load(folder: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None = None) -> Decoder:
+    """Reads ``config.json`` and ``model.safetensors``, whole or in shards, into a decoder.
+
+    Parameters are read one at a time and the largest first: host memory holds those read so far
+    and beside them only the one at hand, as it is stored and as it becomes.
+
+    Args:
+        folder: a local Hugging Face model folder.
+        dtype: of the weights; None is float32 on a CPU and bfloat16 on any other device.
+        mesh: devices to spread the weights over (see `sharding.device_mesh`); None is the default
+            device.
+
+    Raises:
+        InputError: a file is absent or damaged, the model is not implemented, a tensor is
+            missing, unexpected, quantized or of the wrong shape (each named), or the mesh does
+            not divide the model (see `sharding.check_divisible`).
+    """
+    folder = Path(folder)
+    config = DecoderConfig.from_folder(folder)
+    if mesh is not None:
+        check_divisible(config, mesh)
+    if dtype is None:
+        dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    abstract = nnx.eval_shape(lambda: Decoder(config, dtype=dtype, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(abstract)
+    parameters = dict(nnx.to_flat_state(state))
+    sources = {path: sources_of(path, leaf.shape, config) for path, leaf in parameters.items()}
+    files = _files(folder)
+    _check_names({name for source in sources.values() for name in source}, set(files), config)
+    # what is largest needs most room beside it, so it is read while memory holds nothing else
+    for path, leaf in sorted(parameters.items(), key=lambda item: -math.prod(item[1].shape)):
+        fused = np.empty(leaf.shape, leaf.dtype)
+        start = 0
+        for name, shape in sources[path].items():
+            _read(files[name], name, fused[start : start + shape[0]])
+            start += shape[0]
+        device = None if mesh is None else weight_sharding(path, mesh)
+        # a transfer still under way would hold its copy while the next one is read
+        parameters[path] = leaf.replace(jax.block_until_ready(jax.device_put(fused, device)))
+    return nnx.merge(graphdef, nnx.from_flat_state(parameters))
+
+
+def sources_of(
+    path: tuple[Any, ...], shape: tuple[int, ...], config: DecoderConfig
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that, stacked along the first axis, fill a parameter."""
+    match path:
+        case ("embedding",):
+            return {"model.embed_tokens.weight": shape}
+        case ("norm", "weight"):
+            return {"model.norm.weight": shape}
+        case ("head", "weight"):
+            return {"lm_head.weight": shape}
+        case ("layers", layer, *block, kind):
+            width = config.num_attention_heads * config.head_dim
+            kv_width = config.num_key_value_heads * config.head_dim
+            inner = config.intermediate_size
+            rows = {
+                "attention_norm": {"input_layernorm": shape[0]},
+                "attention.qkv": {
+                    "self_attn.q_proj": width,
+                    "self_attn.k_proj": kv_width,
+                    "self_attn.v_proj": kv_width,
+                },
+                "attention.out": {"self_attn.o_proj": shape[0]},
+                "attention.query_norm": {"self_attn.q_norm": shape[0]},
+                "attention.key_norm": {"self_attn.k_norm": shape[0]},
+                "mlp_norm": {"post_attention_layernorm": shape[0]},
+                "mlp.gate_up": {"mlp.gate_proj": inner, "mlp.up_proj": inner},
+                "mlp.down": {"mlp.down_proj": shape[0]},
+            }[".".join(map(str, block))]
+            prefix = f"model.layers.{layer}"
+            return {f"{prefix}.{name}.{kind}": (n, *shape[1:]) for name, n in rows.items()}
+    raise AssertionError(f"parameter {path} has no source")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Every tensor name of the checkpoint, with the file that holds it."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        names = [whole.name]
+    elif index.is_file():
+        try:
+            names = sorted(
+                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            )
+        except (ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"{index} has no readable weight_map; {_REMEDY}") from error
+    else:
+        raise InputError(f"{folder} has no model.safetensors; {_REMEDY}")
+    files = {}
+    for name in names:
+        try:
+            with safe_open(folder / name, framework="numpy") as file:
+                files.update(dict.fromkeys(file.keys(), folder / name))
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot read {folder / name} ({error}); {_REMEDY}") from error
+    return files
+
+
+def _check_names(needed: set[str], found: set[str], config: DecoderConfig) -> None:
+    found = {name for name in found if not name.endswith(_COMPUTED)}
+    if config.tie_word_embeddings:
+        # some exporters store the tied matrix a second time
+        found.discard("lm_head.weight")
+    missing, unexpected = sorted(needed - found), sorted(found - needed)
+    if missing or unexpected:
+        raise InputError(
+            f"the tensors do not fit config.json: missing {_listed(missing)}, "
+            f"unexpected {_listed(unexpected)}; {_REMEDY}"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:20])
+    return f"[{shown}, and {len(names) - 20} more]" if len(names) > 20 else f"[{shown}]"
+
+
+def _read(path: Path, name: str, out: Shaped[np.ndarray, "..."]) -> None:
+    """Fills an array with a tensor, converted to its dtype."""
+    # a file stays mapped, and what was read of it in memory, for as long as it is open
+    with safe_open(path, framework="numpy") as file:
+        tensor = file.get_slice(name)
+        shape = tuple(tensor.get_shape())
+        if shape != out.shape:
+            raise InputError(
+                f"tensor {name} has shape {shape}, config.json asks for {out.shape}; {_REMEDY}"
+            )
+        if tensor.get_dtype() not in _DTYPES:
+            raise InputError(
+                f"tensor {name} has dtype {tensor.get_dtype()}; use a checkpoint that is not "
+                f"quantized, with weights in one of {', '.join(_DTYPES)}"
+            )
+        rows = max(1, _BLOCK // math.prod(shape[1:]))
+        for start in range(0, shape[0], rows):
+            end = min(start + rows, shape[0])
+            out[start:end] = tensor[start:end]

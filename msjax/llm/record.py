@@ -1,0 +1,161 @@
+"""A recorded run: what is left to ask is asked, what is finished is on disk."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from msjax.data.store import RunWriter, Trajectory, resume
+from msjax.errors import InputError
+from msjax.llm.conversation import refine
+from msjax.llm.drift import RateMonitor
+from msjax.llm.engine import Conversation, Engine
+from msjax.llm.scores import Scorer, token_logprob
+from msjax.rules.fixed import fixed_rounds
+from msjax.rules.protocol import StoppingRule
+from msjax.tasks.registry import BENCHMARKS, Benchmark
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What to ask.
+
+    Attributes:
+        model: name of the model, as recorded.
+        start, count: questions start .. start + count - 1 of each benchmark.
+        rounds: most refinement rounds per question, or samples after the first.
+        seed: of all sampling.
+        settings: what every line of the file must have been recorded with.
+        parallel: whether answers are independent samples, not revisions.
+    """
+
+    model: str
+    start: int
+    count: int
+    rounds: int
+    seed: int
+    settings: dict[str, str | int | float | None]
+    parallel: bool = False
+
+
+def record_run(
+    path: Path,
+    plan: RunPlan,
+    rules: Mapping[str, StoppingRule],
+    load_engine: Callable[[], Engine],
+    watch: Mapping[str, RateMonitor] | None = None,
+    benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
+    score: Scorer = token_logprob,
+) -> list[Trajectory]:
+    """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
+
+    The engine is loaded only if something is left to ask. Questions already in the file are not
+    asked again; those beyond the plan stay in the file but are not returned. Monitors in `watch`
+    are given every run; once one raises an alarm the remaining questions of its benchmark are asked
+    for all rounds, since the pilot that the rule learnt from does not speak for them.
+
+    Returns:
+        The trajectories of the planned questions, benchmark by benchmark, in stream order.
+
+    Raises:
+        InputError: no benchmark, an unknown one, one with too few questions, count < 1, start < 0,
+            rounds < 0, or a file recorded with other settings.
+    """
+    if not rules:
+        raise InputError(f"no benchmark was named; known are {', '.join(benchmarks)}")
+    if plan.count < 1:
+        raise InputError(f"questions = {plan.count}: ask at least 1 question per benchmark")
+    if plan.start < 0:
+        raise InputError(f"start = {plan.start}: must be 0 or more")
+    if plan.rounds < 0:
+        raise InputError(f"rounds = {plan.rounds}: must be 0 or more")
+    wanted = {}
+    for name in rules:
+        if name not in benchmarks:
+            raise InputError(f"benchmark {name!r} is unknown; known are {', '.join(benchmarks)}")
+        wanted[name] = benchmarks[name].questions(plan.start, plan.count)
+    if plan.parallel and watch:
+        raise InputError("watch: samples are no revisions, so their rates cannot be followed")
+    monitors = watch or {}
+    with resume(path, model=plan.model, settings=plan.settings) as writer:
+        for run in writer.finished:
+            if run.benchmark in monitors:
+                monitors[run.benchmark].add(run)
+        done = {(run.benchmark, run.question_id) for run in writer.finished}
+        todo = {
+            name: [q for q in questions if (name, q.id) not in done]
+            for name, questions in wanted.items()
+        }
+        if any(todo.values()):
+            total = sum(map(len, wanted.values()))
+            left = sum(map(len, todo.values()))
+            engine = load_engine()
+            with tqdm(total=total, initial=total - left, unit="question", desc=path.name) as bar:
+                finish = _Progress(writer, bar, monitors)
+                all_rounds = _jitted(fixed_rounds(plan.rounds))
+                stepped = {name: _jitted(rule) for name, rule in rules.items()}
+
+                def conversations() -> Iterator[Conversation]:
+                    for name, questions in todo.items():
+                        for question in questions:
+                            drifted = name in monitors and bool(monitors[name].alarms)
+                            yield refine(
+                                benchmarks[name],
+                                question,
+                                all_rounds if drifted else stepped[name],
+                                model=engine.name,
+                                seed=plan.seed,
+                                rounds=plan.rounds,
+                                settings=plan.settings,
+                                finish=finish,
+                                score=score,
+                                parallel=plan.parallel,
+                            )
+
+                engine.converse(conversations())
+        recorded = {(run.benchmark, run.question_id): run for run in writer.finished}
+    return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
+
+
+def _jitted(rule: StoppingRule) -> StoppingRule:
+    return rule._replace(update=jax.jit(rule.update))
+
+
+class _Progress:
+    """Writes a finished trajectory, shows accuracy and tokens so far, warns of drift."""
+
+    def __init__(self, writer: RunWriter, bar: tqdm, monitors: Mapping[str, RateMonitor]) -> None:
+        self._writer, self._bar, self._monitors = writer, bar, monitors
+        self._runs = self._right = self._tokens = 0
+        for run in writer.finished:
+            self._count(run)
+
+    def __call__(self, run: Trajectory) -> None:
+        self._writer.write(run)
+        self._count(run)
+        if run.tokens[-1].prompt == 0:
+            self._bar.write(
+                f"warning: {run.benchmark}, question {run.question_id}: longer than the model's "
+                f"context from round {sum(usage.prompt > 0 for usage in run.tokens)} on; what it "
+                "was not asked counts as unanswered"
+            )
+        if run.benchmark in self._monitors:
+            for drift in self._monitors[run.benchmark].add(run):
+                was, now = f"{drift.pilot:.2f}", f"{drift.live:.2f}"
+                self._bar.write(
+                    f"warning: {run.benchmark}: {drift.rate} was {was} in the pilot and is {now} "
+                    f"after {drift.questions} questions (evidence {drift.evidence:.3g} to 1); the "
+                    "remaining questions are asked for all rounds"
+                )
+        accuracy = self._right / self._runs
+        self._bar.set_postfix_str(
+            f"accuracy {accuracy:.2f}, {self._tokens:,} tokens", refresh=False
+        )
+        self._bar.update()
+
+    def _count(self, run: Trajectory) -> None:
+        self._runs += 1
+        self._right += run.right
+        self._tokens += sum(usage.computed for usage in run.tokens)

@@ -1,0 +1,1 @@
+"""Posteriors over the chain: models, fits, diagnostics, comparison, checks."""

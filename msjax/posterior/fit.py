@@ -1,0 +1,94 @@
+"""Fit one model to the runs of one benchmark, and refuse what did not converge."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int8, PRNGKeyArray
+
+from msjax.data.counts import BenchmarkCounts
+from msjax.posterior.diagnostics import Diagnostics, diagnose
+from msjax.posterior.models.model import Draws, Model
+from msjax.posterior.sample import CHAINS, DRAWS, Sample, sample_posterior
+
+LONGER = 4
+"""So many times the draws are taken if the first ones fail their diagnostics."""
+THINNED = 1000
+"""Draws that are carried through functions of the parameters."""
+
+
+class NotConvergedError(RuntimeError):
+    """The sampler failed its diagnostics, so its result is not handed out."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The posterior of one model for one benchmark, with diagnostics that it passed.
+
+    `identified` says of every parameter whether the runs bear on it; where they do not, its draws
+    are draws from the prior.
+    """
+
+    count: BenchmarkCounts
+    model: Model
+    sample: Sample
+    diagnostics: Diagnostics
+    identified: dict[str, bool]
+
+    @property
+    def runs(self) -> Int8[np.ndarray, "question answer"]:
+        """The data the model was fitted to."""
+        return self.count.seen_as(self.model.sees)
+
+    @property
+    def known(self) -> bool:
+        """Whether accuracies and bounds rest on data in all that they need."""
+        nuisance = self.model.nuisance
+        return all(ok for name, ok in self.identified.items() if name not in nuisance)
+
+    @property
+    def draws(self) -> Draws:
+        """About 1,000 draws, evenly from all chains, each [draw]."""
+        return thin(self.sample)
+
+
+def fit(
+    count: BenchmarkCounts,
+    model: Model,
+    key: PRNGKeyArray,
+    *,
+    draws: int = DRAWS,
+    chains: int = CHAINS,
+    like: BenchmarkCounts | None = None,
+) -> Fit:
+    """Posterior of `model` for the runs of one benchmark.
+
+    A sampler that fails its diagnostics is run once more, four times as long, before it is refused.
+    `like` are runs fitted before of which these are a part, so that nothing is compiled anew.
+
+    Raises:
+        NotConvergedError: divergences, R-hat > 1.01, or bulk or tail ESS < 400.
+
+    Reference: docs/theory.md F1, F3.
+    """
+    runs = count.seen_as(model.sees)
+    whole = None if like is None else like.seen_as(model.sees)
+    for many in (draws, LONGER * draws):
+        sample = sample_posterior(model, runs, key, draws=many, chains=chains, like=whole)
+        diagnostics = diagnose(sample)
+        if not diagnostics.failures:
+            break
+    else:
+        raise NotConvergedError(
+            f"{count.benchmark}: the fit of {model.name} is refused: "
+            f"{'; '.join(diagnostics.failures)}; take more draws (draws={LONGER * draws} per "
+            "chain), another seed, or another model"
+        )
+    return Fit(count, model, sample, diagnostics, model.identified(runs))
+
+
+def thin(sample: Sample) -> Draws:
+    """About 1,000 draws, evenly from all chains, each [draw]."""
+    flat = sample.flat
+    total = len(next(iter(flat.values())))
+    step = max(1, total // THINNED)
+    return {name: values[::step] for name, values in flat.items()}

@@ -1,0 +1,205 @@
+"""What every model of recorded runs offers: a prior, a likelihood, and what follows from them.
+
+A model describes the runs of one benchmark: which answers were right, question by question and
+round by round. It reduces each question to sufficient statistics, so that its likelihood never
+holds one latent variable per transition, and what differs from question to question is integrated
+out. Everything a fit needs, and everything that is done with one (prediction, comparison, bounds),
+goes through the methods below.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int8
+
+Parameters = dict[str, Array]
+"""Values of a model's parameters: scalars inside the model, [draw] outside it."""
+
+Draws = dict[str, np.ndarray]
+"""Posterior or prior draws of a model's parameters, each [draw]."""
+
+
+class Curves(NamedTuple):
+    """Accuracy of a benchmark's kinds of question, draw by draw.
+
+    Attributes:
+        weight: share of each kind (probability), rows sum to 1.
+        accuracy: P(right after k rounds) of each kind, k = 0..K.
+        limit: the same for k to infinity; None where the model says nothing of it.
+    """
+
+    weight: Float[np.ndarray, "draw kind"]
+    accuracy: Float[np.ndarray, "draw kind k"]
+    limit: Float[np.ndarray, "draw kind"] | None
+
+    @property
+    def mean_accuracy(self) -> Float[np.ndarray, "draw k"]:
+        """Accuracy of the benchmark, over its kinds."""
+        return np.einsum("dn,dnk->dk", self.weight, self.accuracy)
+
+
+class Chains(NamedTuple):
+    """Two-state chains (probabilities), one per draw and question or kind of question."""
+
+    p0: Float[np.ndarray, "draw question"]
+    p_ic: Float[np.ndarray, "draw question"]
+    p_ci: Float[np.ndarray, "draw question"]
+
+
+class BetaLaw(NamedTuple):
+    """The exact posterior Beta(alpha, beta) of one parameter."""
+
+    alpha: float
+    beta: float
+
+
+class Model(abc.ABC):
+    """A law of runs with unknown parameters; stateless, so that it can be a static argument.
+
+    `name` is what users type, `says` the assumption in one sentence, `priors` the prior in words,
+    `parameters` the scalars that are reported, in this order. `min_rounds` is the number of rounds
+    below which some parameter cannot be told from another. `sees` says what its data are: right or
+    wrong (labels, or a verifier's verdicts in their place), or whether each revision changed the
+    answer. Accuracy and bounds are known even if the parameters in `nuisance` are not identified.
+    """
+
+    name: ClassVar[str]
+    says: ClassVar[str]
+    priors: ClassVar[str]
+    parameters: ClassVar[tuple[str, ...]]
+    min_rounds: ClassVar[int] = 2
+    sees: ClassVar[Literal["labels", "changes"]] = "labels"
+    nuisance: ClassVar[tuple[str, ...]] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    @property
+    def largest(self) -> "Model":
+        """The model that is sampled in this one's place, with the parameters it adds held at 0.
+
+        Nested models then share one compiled sampler.
+        """
+        return self
+
+    @abc.abstractmethod
+    def statistics(
+        self, correct: Int8[np.ndarray, "question answer"]
+    ) -> Float[np.ndarray, "question statistic"]:
+        """Sufficient statistics of every question; a run without answers gives zeros."""
+
+    @abc.abstractmethod
+    def prior(self) -> Parameters:
+        """Sample the parameters as NumPyro sites and return them by name."""
+
+    @abc.abstractmethod
+    def log_likelihood(
+        self, parameters: Parameters, statistics: Float[Array, "row statistic"]
+    ) -> Float[Array, " row"]:
+        """Log-probability of each row's run, question effects integrated out; parameters scalar."""
+
+    def additive(self, statistics: Float[np.ndarray, "row statistic"]) -> Bool[np.ndarray, " row"]:
+        """Rows whose log-likelihoods are linear in their statistics, so that they may be summed.
+
+        Sampling then sees one row in the place of them all.
+        """
+        return np.zeros(len(statistics), dtype=bool)
+
+    @abc.abstractmethod
+    def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
+        """Whether the runs bear on each parameter; where not, its posterior is its prior."""
+
+    @abc.abstractmethod
+    def curves(self, draws: Draws, rounds: int) -> Curves:
+        """Accuracy after 0..rounds rounds and in the limit, of every kind of question."""
+
+    @abc.abstractmethod
+    def continue_runs(
+        self,
+        random: np.random.Generator,
+        draws: Draws,
+        correct: Int8[np.ndarray, "question answer"],
+        rounds: int,
+    ) -> Int8[np.ndarray, "draw question answer_and_round"]:
+        """The runs with `rounds` more answers each, simulated given what each showed so far.
+
+        Every run must have all answers of `correct`; with no answers at all, [question, 0], the
+        questions are new ones.
+        """
+
+    def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaLaw] | None:
+        """The posterior in closed form, where there is one."""
+        return None
+
+
+class ChainMixture(Model):
+    """A model in which every question follows a two-state chain of its own."""
+
+    @abc.abstractmethod
+    def kinds(self, draws: Draws) -> tuple[Chains, Float[np.ndarray, "draw kind"]]:
+        """The benchmark of each draw as a mixture: chains of its kinds of question and weights.
+
+        Laws that are continuous over questions are represented by so many kinds that expectations
+        are right to about .001.
+        """
+
+    @abc.abstractmethod
+    def question_chains(
+        self,
+        random: np.random.Generator,
+        draws: Draws,
+        statistics: Float[np.ndarray, "question statistic"],
+    ) -> Chains:
+        """The chain of each question, drawn given its run: shape [draw, question]."""
+
+    def curves(self, draws: Draws, rounds: int) -> Curves:
+        (p0, p_ic, p_ci), weight = self.kinds(draws)
+        accuracy = np.empty((*p0.shape, rounds + 1))
+        accuracy[..., 0] = p0
+        for k in range(rounds):
+            now = accuracy[..., k]
+            accuracy[..., k + 1] = now + (1 - now) * p_ic - now * p_ci
+        moving = p_ic + p_ci
+        limit = np.where(moving > 0, p_ic / np.where(moving > 0, moving, 1), p0)
+        return Curves(weight, accuracy, limit)
+
+    def continue_runs(
+        self,
+        random: np.random.Generator,
+        draws: Draws,
+        correct: Int8[np.ndarray, "question answer"],
+        rounds: int,
+    ) -> Int8[np.ndarray, "draw question answer_and_round"]:
+        p0, p_ic, p_ci = self.question_chains(random, draws, self.statistics(correct))
+
+        def follow(uniform: np.ndarray, k: int, states: np.ndarray) -> np.ndarray:
+            now = states[..., k - 1]
+            return np.where(now == 1, uniform >= p_ci, uniform < p_ic)
+
+        return simulate(random, p0, follow, correct, rounds)
+
+
+def simulate(
+    random: np.random.Generator,
+    p0: Float[np.ndarray, "draw question"],
+    follow: Callable[[np.ndarray, int, np.ndarray], np.ndarray],
+    correct: Int8[np.ndarray, "question answer"],
+    rounds: int,
+) -> Int8[np.ndarray, "draw question answer_and_round"]:
+    """Runs that begin as `correct` and go on for `rounds` more answers.
+
+    `follow(uniform, k, states)` says which questions are right at answer k, given uniform numbers
+    [draw, question] and the states of all answers before.
+    """
+    answers = correct.shape[1]
+    states = np.empty((*p0.shape, answers + rounds), dtype=np.int8)
+    states[..., :answers] = correct
+    for k in range(answers, answers + rounds):
+        uniform = random.random(p0.shape)
+        states[..., k] = follow(uniform, k, states) if k else uniform < p0
+    return states

@@ -1,0 +1,210 @@
+"""Posterior of whatever follows from a model: carry every draw through a function.
+
+Whatever needs a parameter that the data do not identify is NaN, draw by draw, so that no summary
+can mistake the prior for a finding.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from msjax.errors import InputError, require_value_and_cost
+from msjax.posterior.fit import Fit
+from msjax.posterior.models.model import ChainMixture, Chains, Curves
+from msjax.theory.chain import TwoStateChain
+from msjax.theory.population import Population
+
+INTERVAL = 0.90
+MIN_ROUNDS = 10
+
+
+class Estimate(NamedTuple):
+    """Posterior mean, median and equal-tailed 90 % credible interval of one number."""
+
+    mean: float
+    median: float
+    low: float
+    high: float
+
+
+class Bounds(NamedTuple):
+    """Draws of what choosing the questions to refine can make of a benchmark (probabilities).
+
+    `upper`, `neutral`, `lower` are E[max(p0, p)], E[p], E[min(p0, p)] over kinds of question, p
+    being the accuracy after so many rounds or in the limit. One first answer per question does not
+    show how p0 differs among questions of one kind, so these take it as the same. `upper_most` and
+    `lower_most` are the values if instead every question were sure to start right or sure to start
+    wrong: whatever the law of p0 within a kind, the bounds lie between the two.
+    """
+
+    upper: Float[np.ndarray, "draw *k"]
+    neutral: Float[np.ndarray, "draw *k"]
+    lower: Float[np.ndarray, "draw *k"]
+    upper_most: Float[np.ndarray, "draw *k"]
+    lower_most: Float[np.ndarray, "draw *k"]
+
+
+class Quantities(NamedTuple):
+    """Draws of the usual quantities for one benchmark, NaN where not identified; k = 0..K.
+
+    `bounds` are those after k rounds (its `neutral` is the accuracy E[p_k]), `limit` those for k to
+    infinity, NaN for a model that says nothing of the limit. `r` is the mean over questions of
+    1 - p_ic - p_ci, NaN for a model without chains. `first_round_helps` and `limit_helps` are 1
+    where E[p_1] > E[p_0] and where the limit is above E[p_0]. `optimal_rounds` is N* among 0..K,
+    `worth_of_refining` the net value of N* rounds less that of none, `worth_of_stopping` less that
+    of K rounds.
+    """
+
+    bounds: Bounds
+    limit: Bounds
+    r: Float[np.ndarray, " draw"]
+    first_round_helps: Float[np.ndarray, " draw"]
+    limit_helps: Float[np.ndarray, " draw"]
+    optimal_rounds: Float[np.ndarray, " draw"]
+    worth_of_refining: Float[np.ndarray, " draw"]
+    worth_of_stopping: Float[np.ndarray, " draw"]
+
+
+def bounds(curves: Curves, accuracy: Float[np.ndarray, "draw kind *k"]) -> Bounds:
+    """Bounds when the kinds of question have this accuracy.
+
+    Jensen's inequality gives E[max(p0, p)] its least value when p0 is constant within a kind, and
+    its greatest, p0 + (1 - p0) p, when p0 is 0 or 1.
+
+    Reference: docs/theory.md B2, F4.
+    """
+    start = curves.accuracy[..., 0]
+    more = tuple(range(2, accuracy.ndim))
+    weight = np.expand_dims(curves.weight, more)
+    start = np.expand_dims(start, more)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return (weight * values).sum(axis=1)
+
+    return Bounds(
+        upper=mean(np.maximum(start, accuracy)),
+        neutral=mean(accuracy),
+        lower=mean(np.minimum(start, accuracy)),
+        upper_most=mean(start + (1 - start) * accuracy),
+        lower_most=mean(start * accuracy),
+    )
+
+
+def quantities(fit: Fit, *, value: float, price: float) -> Quantities:
+    """Draws of accuracies, bounds, N* and decisions, k up to max(10, rounds observed).
+
+    N* maximises value E[p_k] - price (tokens of rounds 1..k), with the mean tokens per round of
+    the benchmark's own runs; rounds beyond those observed cost what the last one did.
+
+    Args:
+        fit: the posterior.
+        value: worth of a correct answer, > 0, in any unit.
+        price: price of one token in that unit, >= 0.
+
+    Raises:
+        InputError: value or price out of range or not finite.
+
+    Reference: docs/theory.md A6, B2, B3, F4.
+    """
+    require_value_and_cost(value, price=price)
+    costs = price * round_tokens(fit.count.tokens_per_round)
+    curves = fit.model.curves(fit.draws, len(costs))
+    after = bounds(curves, curves.accuracy)
+    no_limit = np.full(curves.weight.shape, np.nan)
+    limit = bounds(curves, no_limit if curves.limit is None else curves.limit)
+    net = value * after.neutral - np.concatenate([[0], np.cumsum(costs)])
+    best = net.max(axis=1)
+    start = after.neutral[:, 0]
+    known = fit.known
+
+    def if_known(draws: np.ndarray) -> np.ndarray:
+        return np.where(known, draws, np.nan).astype(float)
+
+    found = jax.tree.map(
+        if_known,
+        Quantities(
+            bounds=after,
+            limit=limit,
+            r=_mean_eigenvalue(fit),
+            first_round_helps=after.neutral[:, 1] > start,
+            limit_helps=np.where(np.isnan(limit.neutral), np.nan, limit.neutral > start),
+            optimal_rounds=net.argmax(axis=1),
+            worth_of_refining=best - net[:, 0],
+            worth_of_stopping=best - net[:, -1],
+        ),
+    )
+    # No question needs a rate for its first answer.
+    found.bounds.neutral[:, 0] = start
+    return found
+
+
+def push_forward(
+    fit: Fit, function: Callable[[Population], Float[Array, "*event"]]
+) -> Float[np.ndarray, "draw *event"]:
+    """Posterior draws of `function(population)`, for any function of a benchmark's population.
+
+    `function` sees one draw as an `msjax.theory.population.Population`, under jit and vmap:
+    `msjax.theory.population.bounds`, `limit_accuracy`, `lambda p: mean_accuracy_curve(p, 5)`.
+
+    Raises InputError for a model whose questions follow no two-state chain, such as drifting.
+    """
+    chains, weight = _mixture(fit).kinds(fit.draws)
+
+    def of_one(chains: Chains, weight: Array) -> Array:
+        return function(Population(TwoStateChain(*chains), weight))
+
+    draws = np.asarray(jax.jit(jax.vmap(of_one))(chains, weight), dtype=float)
+    return np.where(fit.known, draws, np.nan)
+
+
+def question_posterior(fit: Fit, random: np.random.Generator) -> Chains:
+    """The chain of every question given its own run, [draw, question].
+
+    P(refining helps question q | data) is the share of draws with p_ic (1 - p0) > p_ci p0.
+
+    Raises InputError for a model whose questions follow no two-state chain.
+    """
+    model = _mixture(fit)
+    return model.question_chains(random, fit.draws, model.statistics(fit.runs))
+
+
+def round_tokens(tokens_per_round: Float[np.ndarray, " answer"]) -> Float[np.ndarray, " round"]:
+    """Mean tokens of refinement rounds 1..K, K = max(10, rounds observed).
+
+    Rounds that were not observed take the last observed one's; a benchmark without any refinement
+    round takes its first answer's.
+    """
+    later = tokens_per_round[1:]
+    rounds = max(MIN_ROUNDS, len(later))
+    return np.concatenate([later, np.full(rounds - len(later), tokens_per_round[-1])])
+
+
+def estimate(draws: Float[np.ndarray, " draw"]) -> Estimate | None:
+    """Summary of draws, or None ("not identified") when they are NaN.
+
+    Quantiles are draws themselves, so that those of whole numbers are whole numbers.
+    """
+    if np.isnan(draws).any():
+        return None
+    tail = (1 - INTERVAL) / 2
+    low, median, high = np.quantile(draws, [tail, 0.5, 1 - tail], method="inverted_cdf")
+    return Estimate(float(draws.mean()), float(median), float(low), float(high))
+
+
+def _mixture(fit: Fit) -> ChainMixture:
+    if not isinstance(fit.model, ChainMixture):
+        raise InputError(
+            f"model {fit.model.name} is no mixture of two-state chains, so its questions have no "
+            "chains; use its `curves`, or fit another model"
+        )
+    return fit.model
+
+
+def _mean_eigenvalue(fit: Fit) -> Float[np.ndarray, " draw"]:
+    if not isinstance(fit.model, ChainMixture):
+        return np.full(len(next(iter(fit.draws.values()))), np.nan)
+    chains, weight = fit.model.kinds(fit.draws)
+    return (weight * (1 - chains.p_ic - chains.p_ci)).sum(axis=1)

@@ -1,0 +1,175 @@
+"""Posteriors on disk: netCDF files with the groups that ArviZ expects.
+
+Groups: `posterior` holds the parameters of each benchmark's model [chain, draw, benchmark], NaN for
+parameters that its model does not have; `sample_stats` what the sampler reported (NaN for draws
+made exactly); `quantities` accuracies and bounds, draw by draw; `observed_data` the runs;
+`constant_data` the models' names, tokens per round and what is identified. Written and read by
+xarray alone, so no difference between ArviZ versions matters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+from jaxtyping import Bool, Float
+
+from msjax.data.counts import MISSING
+from msjax.errors import InputError
+from msjax.posterior.analysis import Analysis
+
+FORMAT = "msjax posterior 2"
+
+
+@dataclass(frozen=True)
+class SavedPosterior:
+    """What a stopping rule needs of a fit, for several benchmarks.
+
+    `accuracy[d, b, k]` is E[p_k] of benchmark b under draw d; where something it needs is not
+    `identified` it rests on the prior. `tokens_per_round[b, k]` is the mean number of computed
+    tokens of round k in benchmark b's runs, NaN beyond its rounds. `censored` marks benchmarks with
+    runs that were stopped by looking at the label, `contradicted` those whose data speak against
+    the model that was fitted.
+    """
+
+    benchmarks: tuple[str, ...]
+    models: tuple[str, ...]
+    accuracy: Float[np.ndarray, "draw benchmark k"]
+    identified: Bool[np.ndarray, " benchmark"]
+    tokens_per_round: Float[np.ndarray, "benchmark answer"]
+    censored: Bool[np.ndarray, " benchmark"]
+    contradicted: Bool[np.ndarray, " benchmark"]
+
+
+def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[Path]) -> None:
+    """Write fits to `path` (netCDF), creating the folder if need be.
+
+    `sources` are the files that the data came from: their names and SHA-256 are recorded.
+    """
+    fits = [analysis.fit for analysis in found]
+    counts = [fit.count for fit in fits]
+    labels = {"benchmark": np.array([count.benchmark for count in counts], dtype=object)}
+    sampled, carried = ("chain", "draw", "benchmark"), ("thinned", "benchmark", "k")
+    horizon = min(a.quantities.bounds.neutral.shape[1] for a in found)
+    limits = ("upper", "neutral", "lower")
+    groups: dict[str, dict[str, Any]] = {
+        "posterior": {
+            name: (sampled, _stack([fit.sample.draws.get(name) for fit in fits]))
+            for name in dict.fromkeys(name for fit in fits for name in fit.model.parameters)
+        },
+        "sample_stats": {
+            name: (sampled, _stack([fit.sample.stats.get(name) for fit in fits]))
+            for name in dict.fromkeys(name for fit in fits for name in fit.sample.stats)
+        },
+        "quantities": {
+            "accuracy": (
+                carried,
+                np.stack(
+                    [
+                        curves.mean_accuracy
+                        for curves in (fit.model.curves(fit.draws, horizon - 1) for fit in fits)
+                    ],
+                    axis=1,
+                ),
+            ),
+            **{
+                f"limit_{name}": (
+                    carried[:2],
+                    np.stack([getattr(a.quantities.limit, name) for a in found], axis=1),
+                )
+                for name in limits
+            },
+        },
+        "observed_data": {"correct": (("benchmark", "question", "answer"), _ragged(counts))},
+        "constant_data": {
+            "model": (("benchmark",), np.array([fit.model.name for fit in fits], dtype=object)),
+            "language_model": (("benchmark",), np.array([c.model for c in counts], dtype=object)),
+            "tokens_per_round": (
+                ("benchmark", "answer"),
+                _pad([count.tokens_per_round for count in counts], np.nan),
+            ),
+            "identified": (("benchmark",), np.array([fit.known for fit in fits])),
+            "not_identified": (
+                ("benchmark",),
+                np.array(
+                    [" ".join(n for n, ok in fit.identified.items() if not ok) for fit in fits],
+                    dtype=object,
+                ),
+            ),
+            "censored": (("benchmark",), np.array([count.censored > 0 for count in counts])),
+            "contradicted": (("benchmark",), np.array([a.contradicted for a in found])),
+        },
+    }
+    attributes = {
+        "format": FORMAT,
+        "msjax_version": _version(),
+        "seed": seed,
+        "sources": [source.name for source in sources],
+        "sha256": [sha256(source.read_bytes()).hexdigest() for source in sources],
+    }
+    datasets = {name: xarray.Dataset(variables, labels) for name, variables in groups.items()}
+    tree = xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=attributes), **datasets})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tree.to_netcdf(path, engine="h5netcdf")
+
+
+def load(path: Path) -> SavedPosterior:
+    """What `save` wrote, as far as a stopping rule needs it.
+
+    Raises InputError when the file is absent, damaged, or not a posterior of this version.
+    """
+    remedy = "make one with `msjax fit RUNS --out FILE`"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
+    try:
+        with xarray.open_datatree(path, engine="h5netcdf") as tree:
+            found = tree.attrs.get("format")
+            if found != FORMAT:
+                raise InputError(f"{path}: format is {found!r}, not {FORMAT!r}; {remedy}")
+            quantities = tree.children["quantities"].to_dataset()
+            constant = tree.children["constant_data"].to_dataset()
+            return SavedPosterior(
+                benchmarks=tuple(map(str, constant["benchmark"].values)),
+                models=tuple(map(str, constant["model"].values)),
+                accuracy=quantities["accuracy"].values,
+                identified=constant["identified"].values.astype(bool),
+                tokens_per_round=constant["tokens_per_round"].values,
+                censored=constant["censored"].values.astype(bool),
+                contradicted=constant["contradicted"].values.astype(bool),
+            )
+    except (OSError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: not a readable posterior ({error}); {remedy}") from None
+
+
+def _stack(values: list[np.ndarray | None]) -> Float[np.ndarray, "chain draw benchmark"]:
+    """One array of what some benchmarks have, NaN for the others."""
+    shape = next(value.shape for value in values if value is not None)
+    columns = [np.full(shape, np.nan) if value is None else value for value in values]
+    return np.stack(columns, axis=-1).astype(float)
+
+
+def _pad(rows: Sequence[np.ndarray], fill: float) -> np.ndarray:
+    padded = np.full((len(rows), max(len(row) for row in rows)), fill)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded
+
+
+def _ragged(counts: Sequence[Any]) -> np.ndarray:
+    """States of all benchmarks' runs, -1 where there is none."""
+    shape = tuple(max(count.correct.shape[axis] for count in counts) for axis in (0, 1))
+    states = np.full((len(counts), *shape), MISSING, dtype=np.int8)
+    for target, count in zip(states, counts, strict=True):
+        target[: count.correct.shape[0], : count.correct.shape[1]] = count.correct
+    return states
+
+
+def _version() -> str:
+    try:
+        return version("msjax")
+    except PackageNotFoundError:
+        return "unknown (not installed)"

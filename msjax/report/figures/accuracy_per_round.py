@@ -1,0 +1,92 @@
+"""Figure: accuracy per round, observed against the posterior of E[p_k] and of its limit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msjax.data.store import Trajectory
+from msjax.evaluate.summary import accuracy_per_round
+from msjax.report.figures import style
+
+
+def draw(
+    runs: Sequence[Trajectory], fit: dict[str, Any], stem: Path, source: str | None = None
+) -> Path:
+    """One panel per benchmark; bars, bands and the limit are 90 % intervals.
+
+    Args:
+        runs: the pilot that was fitted.
+        fit: what `msjax fit --json` wrote for it.
+        stem: where to save, without suffix.
+        source: whose results these are, if that is to be said.
+
+    Returns:
+        The PNG's path.
+
+    Reference: MarkovScale (arXiv 2602.01120), accuracy curves with estimated transitions.
+    """
+    rows: list[dict[str, Any]] = []
+    with style.panels(len(fit["benchmarks"])) as (figure, axes):
+        for axis, (name, found) in zip(axes, fit["benchmarks"].items(), strict=True):
+            mine = [run for run in runs if run.benchmark == name]
+            observed = accuracy_per_round(mine)
+            curve, limit = found["quantities"]["accuracy"], found["quantities"]["pi"]
+            if all(point is not None for point in curve):
+                rounds = range(len(curve))
+                axis.fill_between(
+                    rounds,
+                    [point["low"] for point in curve],
+                    [point["high"] for point in curve],
+                    color=style.MODEL,
+                    alpha=0.25,
+                    linewidth=0,
+                )
+                medians = [point["median"] for point in curve]
+                axis.plot(rounds, medians, color=style.MODEL, label=f"{found['model']}, E[$p_k$]")
+            if limit is not None:
+                axis.axhline(limit["median"], color=style.MODEL, ls="--", lw=1, label="limit")
+                axis.axhspan(limit["low"], limit["high"], color=style.MODEL, alpha=0.08, lw=0)
+            else:
+                axis.text(0.5, 0.02, "limit not identified", transform=axis.transAxes, ha="center")
+            axis.errorbar(
+                range(len(observed)),
+                [point.estimate for point in observed],
+                yerr=[
+                    [point.estimate - point.low for point in observed],
+                    [point.high - point.estimate for point in observed],
+                ],
+                fmt="o",
+                ms=4,
+                capsize=2,
+                color=style.OBSERVED,
+                label="observed",
+            )
+            contradicted = any(text.startswith("CONTRADICTED") for text in found["warnings"])
+            note = "\nmodel contradicted by the runs" if contradicted else ""
+            axis.set_title(f"{name} (n = {len(mine)}){note}", fontsize=9)
+            axis.set_xlabel("refinement rounds k")
+            rows += _rows(name, observed, curve)
+        axes[0].set_ylabel("accuracy (90 % intervals)")
+        axes[0].set_ylim(0, 1)
+        for axis in axes:
+            axis.legend(fontsize=7, loc="best")
+        return style.save(figure, stem, rows, source)
+
+
+def _rows(name: str, observed: Sequence[Any], curve: Sequence[Any]) -> list[dict[str, Any]]:
+    rows = []
+    for k, point in enumerate(curve):
+        seen = observed[k] if k < len(observed) else None
+        rows.append(
+            {
+                "benchmark": name,
+                "k": k,
+                "observed": seen and seen.estimate,
+                "observed_low": seen and seen.low,
+                "observed_high": seen and seen.high,
+                "posterior_median": point and point["median"],
+                "posterior_low": point and point["low"],
+                "posterior_high": point and point["high"],
+            }
+        )
+    return rows

@@ -1,0 +1,278 @@
+"""The report of `msjax verify`: every claim with its numbers, and a plot of all residuals."""
+
+import io
+import math
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from msjax.errors import InputError
+from msjax.report import page
+from msjax.report.figures import style
+from msjax.report.figures.sources import Sources
+from msjax.verify.bench import ClaimResult
+from msjax.verify.evidence import FALSE_ALARM
+
+__all__ = ["check_path", "draw", "make", "write"]
+
+_TITLE = "The claims of the theory against exact arithmetic and simulation"
+_CAPTION = "Residuals of all Monte Carlo comparisons, claim by claim, and against normal quantiles"
+_HEADER = (
+    "claim",
+    "statement",
+    "reference",
+    "exact error",
+    "closed form",
+    "Monte Carlo",
+    "std error",
+    "z",
+    "verdict",
+)
+_SENTENCES = (1, 2, 8)
+_ALIGNMENT = [":---" if i in (0, *_SENTENCES) else "---:" for i in range(len(_HEADER))]
+_ROW_HEIGHT = 0.19  # inches per claim
+_READING = (
+    "Exact error: the largest difference between closed form and exact value, relative to "
+    "max(1, |exact|). Closed form, Monte Carlo, std error and z = (Monte Carlo - closed form) / "
+    "std error are those of the worst of a claim's comparisons. Where the closed form is a bound, "
+    "a large z on its allowed side counts for it. Left: every comparison; arrows at the edge are "
+    "infinite. Right: comparisons that leave something to chance, of the claims of equality; "
+    "those that look at the same paths are correlated."
+)
+
+
+def check_path(path: Path) -> None:
+    """Refuse a file of a kind that `write` cannot write.
+
+    Raises:
+        InputError: the suffix is neither .html nor .md.
+    """
+    if path.suffix not in (".html", ".md"):
+        raise InputError(f"report is {path}; give a file that ends in .html or .md")
+
+
+def write(results: Sequence[ClaimResult], seed: int, n_chains: int, path: Path) -> Path:
+    """Write the report and return its path.
+
+    An .html page contains its plot; an .md file has it beside itself, as `<name>_residuals.png`.
+
+    Args:
+        results: the verdicts, in the order of docs/theory.md.
+        seed: random seed of the run.
+        n_chains: paths simulated per setting.
+        path: file to write; its folder is made if need be.
+
+    Raises:
+        InputError: see `check_path`.
+    """
+    check_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = _facts(results, seed, n_chains)
+    failed = [result.id for result in results if not result.ok]
+    plot = draw(results)
+    if path.suffix == ".html":
+        text = _html(results, facts, failed, plot)
+    else:
+        beside = path.with_name(f"{path.stem}_residuals.png")
+        beside.write_bytes(plot)
+        text = _markdown(results, facts, failed, beside.name)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def draw(results: Sequence[ClaimResult]) -> bytes:
+    """The residuals z of every Monte Carlo comparison as a PNG.
+
+    Left, one row per claim, with the |z| at which a normal estimate would fail. Right, the finite
+    residuals of claims of equality against normal quantiles.
+    """
+    with _residuals(results) as figure:
+        drawn = io.BytesIO()
+        figure.savefig(drawn, metadata={"Software": None})
+    return drawn.getvalue()
+
+
+def make(sources: Sources, stem: Path) -> None:
+    """The same as a figure with its numbers, from saved results, which know no infinities."""
+    results = [
+        ClaimResult(
+            **{name: math.nan if value is None else value for name, value in claim.items()}
+            | {
+                "setting": tuple(claim["setting"]),
+                "residuals": tuple(math.nan if z is None else z for z in claim["residuals"]),
+            }
+        )
+        for claim in sources.json("verify.json")
+    ]
+    rows = [
+        {"claim": result.id, "verdict": _verdict(result), "z": z}
+        for result in results
+        for z in result.residuals
+    ]
+    with _residuals(results) as figure:
+        style.save(figure, stem, rows, sources.origin("simulated paths"))
+
+
+@contextmanager
+def _residuals(results: Sequence[ClaimResult]) -> Iterator[Figure]:
+    height = 1.2 + _ROW_HEIGHT * max(len(results), 14)
+    with style.panels(2, 4.9, height, ratios=(2, 1), share_y=False) as (figure, (rows, quantiles)):
+        _strips(rows, results)
+        _quantile_plot(quantiles, results)
+        yield figure
+
+
+def _strips(axis: Axes, results: Sequence[ClaimResult]) -> None:
+    """One row of residuals per claim, linear up to the threshold and logarithmic beyond."""
+    threshold = results[0].threshold
+    finite = np.concatenate([_finite(result) for result in results])
+    edge = 3 * max(threshold, np.abs(finite).max(initial=0.0))
+    for row, result in enumerate(results):
+        z = np.asarray(result.residuals)
+        colour = style.MODEL if result.holds else style.RULE
+        # Successive multiples of the golden ratio spread evenly, whatever their number.
+        heights = row + 0.6 * (np.arange(z.size) * 0.618034 % 1 - 0.5)
+        inside = np.isfinite(z)
+        axis.plot(z[inside], heights[inside], ".", ms=2.5, mew=0, color=colour)
+        for side, marker in ((-np.inf, "<"), (np.inf, ">")):
+            here = z == side
+            axis.plot(np.sign(z[here]) * edge, heights[here], marker, ms=4, mew=0, color=colour)
+    for line in (-threshold, threshold):
+        axis.axvline(line, color=style.OBSERVED, ls="--", lw=0.8)
+    axis.set_xscale("symlog", linthresh=threshold, linscale=2)
+    decades = [10**j for j in range(20) if threshold < 10**j < edge]
+    axis.set_xticks([*(-decade for decade in reversed(decades)), 0, *decades])
+    axis.set_xlim(-1.15 * edge, 1.15 * edge)
+    axis.set_ylim(len(results) - 0.5, -0.5)
+    axis.set_yticks(range(len(results)), [_label(result) for result in results], fontsize=7)
+    for tick, result in zip(axis.get_yticklabels(), results, strict=True):
+        if not (result.holds and result.ok):
+            tick.set_color(style.RULE)
+    axis.set_xlabel("z (standard errors between Monte Carlo and closed form)")
+    axis.set_title(f"all comparisons; dashed: $|z|$ = {threshold:.2f}", fontsize=9)
+
+
+def _quantile_plot(axis: Axes, results: Sequence[ClaimResult]) -> None:
+    """Normal Q-Q plot of the residuals that leave something to chance."""
+    z = np.sort(np.concatenate([np.empty(0), *_two_sided(results)]))
+    expected = stats.norm.ppf((np.arange(z.size) + 0.5) / z.size)
+    axis.plot(expected, z, ".", ms=3, mew=0, color=style.MODEL)
+    axis.axline((0, 0), slope=1, color=style.OBSERVED, lw=0.8)
+    axis.set_box_aspect(1)
+    axis.set_anchor("N")
+    axis.set_xlabel("normal quantile")
+    axis.set_ylabel("z (standard errors)")
+    axis.set_title(f"{z.size:,} finite two-sided residuals", fontsize=9)
+
+
+def _two_sided(results: Sequence[ClaimResult]) -> Iterator[Float[np.ndarray, "m"]]:
+    """Residuals claim by claim, without those of bounds and of comparisons left to no chance."""
+    for result in results:
+        z = _finite(result)
+        # Only a bound stands although estimates lie further from it than any threshold.
+        bound = result.monte_carlo_ok and bool(np.any(np.abs(z) > result.threshold))
+        if result.holds and not bound:
+            yield z[z != 0]
+
+
+def _finite(result: ClaimResult) -> Float[np.ndarray, "m"]:
+    z = np.asarray(result.residuals, float)
+    return z[np.isfinite(z)]
+
+
+def _label(result: ClaimResult) -> str:
+    """Name of a claim's row, with its verdict where that is not that it holds."""
+    verdict = _verdict(result)
+    return result.id if verdict == "holds" else f"{result.id} ({verdict})"
+
+
+def _verdict(result: ClaimResult) -> str:
+    if not result.ok:
+        return "FAILS"
+    return "holds" if result.holds else "refuted"
+
+
+def _facts(results: Sequence[ClaimResult], seed: int, n_chains: int) -> list[str]:
+    """What was run, and how it came out: one sentence each."""
+    stand = sum(result.ok for result in results)
+    errors = sum(not result.holds for result in results)
+    known = f", of which {errors} state a known error that was to be refuted" if errors else ""
+    exact = sum(result.exact_values for result in results)
+    simulated = sum(result.comparisons for result in results)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("msjax", "jax", "numpy"))
+    return [
+        f"{stand} of {len(results)} claims came out as stated{known}.",
+        f"{exact:,} exact values and {simulated:,} Monte Carlo comparisons; correct claims raise "
+        f"any alarm in this run with probability at most {FALSE_ALARM:g}, which allows a normal "
+        f"estimate |z| up to {results[0].threshold:.2f}.",
+        f"Seed {seed}, {n_chains:,} paths per setting. {versions}, "
+        f"Python {platform.python_version()}.",
+    ]
+
+
+def _sections(results: Sequence[ClaimResult]) -> Iterator[tuple[str, list[list[str]]]]:
+    """The cells of each section's table."""
+    for section, members in groupby(results, key=lambda result: result.section):
+        yield section, [_cells(result) for result in members]
+
+
+def _cells(result: ClaimResult) -> list[str]:
+    verdict = _verdict(result)
+    if not result.ok:
+        verdict += f" at {result.setting}"
+    return [
+        result.id,
+        result.statement,
+        result.reference,
+        f"{result.exact_error:.1e}",
+        f"{result.closed_form:.6f}",
+        f"{result.estimate:.6f}",
+        f"{result.standard_error:.1e}",
+        f"{result.z:+.2f}",
+        verdict,
+    ]
+
+
+def _html(
+    results: Sequence[ClaimResult], facts: Sequence[str], failed: Sequence[str], plot: bytes
+) -> str:
+    body = [f"<h1>{_TITLE}</h1>", *(f"<p>{escape(fact)}</p>" for fact in facts)]
+    if failed:
+        body.append(f"<div class='warning'>Failed: {escape(', '.join(failed))}</div>")
+    body += [page.image(plot, _CAPTION), f"<p class='note'>{escape(_READING)}</p>"]
+    for section, rows in _sections(results):
+        body += [f"<h2>{escape(section)}</h2>", page.table(_HEADER, rows, text=_SENTENCES)]
+    return page.frame("msjax verify", body)
+
+
+def _markdown(
+    results: Sequence[ClaimResult], facts: Sequence[str], failed: Sequence[str], plot: str
+) -> str:
+    parts = [f"# {_TITLE}", *map(_plain, facts)]
+    if failed:
+        parts.append(f"**Failed: {', '.join(failed)}**")
+    parts += [f"![{_CAPTION}]({plot})", _plain(_READING)]
+    for section, rows in _sections(results):
+        lines = ["| " + " | ".join(map(_plain, cells)) + " |" for cells in (_HEADER, *rows)]
+        rule = (
+            "| " + " | ".join("---" if i in (0, *_SENTENCES) else "---:" for i in range(9)) + " |"
+        )
+        parts += [f"## {section}", "\n".join([lines[0], rule, *lines[1:]])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text without what Markdown would take for markup."""
+    for mark in "\\|*_<[`":
+        text = text.replace(mark, "\\" + mark)
+    return text

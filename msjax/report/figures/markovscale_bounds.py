@@ -1,0 +1,92 @@
+"""Figure: methods against the upper, neutral and lower bound of every benchmark.
+
+Reference: MarkovScale (arXiv 2602.01120), Fig. 3 (bounds by interpretation, docs/theory.md B2).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from msjax.report.figures import style
+from msjax.report.figures.sources import MODEL_RUNS, Sources
+
+__all__ = ["make"]
+
+_METHODS = ("fixed", "vote", "until_repeated", "posterior", "belief_answers")
+_BOUNDS = {"upper": "^", "neutral": "o", "lower": "v"}
+_COLOURS = {"upper": "#009e73", "neutral": style.MODEL, "lower": "#cc79a7"}
+
+
+def make(sources: Sources, stem: Path) -> None:
+    """One panel per benchmark: bounds above, methods below, as points with 90 % intervals."""
+    fit, replay = sources.json("fit.json"), sources.json("replay.json")
+    shared = [name for name in fit["benchmarks"] if name in replay["pools"]]
+    rows: list[dict[str, Any]] = []
+    with style.panels(len(shared), 3.0, 3.4) as (figure, axes):
+        for axis, name in zip(axes, shared, strict=True):
+            found, pool = fit["benchmarks"][name], replay["pools"][name]
+            mine = _bounds(name, found) + _methods(name, pool)
+            for place, row in enumerate(mine):
+                _point(axis, place, row)
+            rows += mine
+            axis.set_yticks(range(len(mine)), [row["what"] for row in mine])
+            axis.axhline(len(_BOUNDS) - 0.5, color=style.OBSERVED, lw=0.6)
+            axis.set_xlim(0, 1)
+            axis.set_xlabel("accuracy (90 % intervals)")
+            when = "in the limit" if _has_limit(found) else f"k = {found['bounds']['rounds']}"
+            axis.set_title(
+                f"{name}\nbounds {when}, n = {found['questions']},\n{found['model']}; "
+                f"methods n = {pool['questions']}",
+                fontsize=8,
+            )
+        axes[0].invert_yaxis()
+        style.save(figure, stem, rows, sources.origin(MODEL_RUNS))
+
+
+def _bounds(name: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+    bounds = _chosen(found)
+    return [
+        _row(name, f"{bound} bound", bounds[bound] and bounds[bound]["median"], bounds[bound])
+        for bound in _BOUNDS
+    ]
+
+
+def _has_limit(found: dict[str, Any]) -> bool:
+    return found["bounds"]["limit"]["neutral"] is not None
+
+
+def _chosen(found: dict[str, Any]) -> dict[str, Any]:
+    """The bounds in the limit, or after the rounds recorded where the model has no limit."""
+    bounds = found["bounds"]
+    return bounds["limit"] if _has_limit(found) else bounds["after"][bounds["rounds"]]
+
+
+def _methods(name: str, pool: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        _row(name, method, rule["accuracy"]["estimate"], rule["accuracy"])
+        for method in _METHODS
+        if (rule := pool["rules"].get(method))
+    ]
+
+
+def _row(
+    name: str, what: str, middle: float | None, ends: dict[str, float] | None
+) -> dict[str, Any]:
+    low, high = (None, None) if ends is None else (ends["low"], ends["high"])
+    return {"benchmark": name, "what": what, "accuracy": middle, "low": low, "high": high}
+
+
+def _point(axis: Any, place: int, row: dict[str, Any]) -> None:
+    if row["accuracy"] is None:
+        axis.text(0.5, place, "not identified", ha="center", va="center", fontsize=7)
+        return
+    bound = row["what"].removesuffix(" bound")
+    middle = row["accuracy"]
+    axis.errorbar(
+        middle,
+        place,
+        xerr=[[max(0.0, middle - row["low"])], [max(0.0, row["high"] - middle)]],
+        fmt=_BOUNDS.get(bound, "D"),
+        color=_COLOURS.get(bound, style.RULE),
+        ms=5,
+        capsize=2,
+    )

@@ -1,0 +1,35 @@
+"""Table: accuracy and tokens of every method on every benchmark.
+
+Reference: MarkovScale (arXiv 2602.01120), Table 1.
+"""
+
+from pathlib import Path
+
+from msjax.report.figures import table
+from msjax.report.figures.sources import MODEL_RUNS, Sources
+
+__all__ = ["make"]
+
+
+def make(sources: Sources, stem: Path) -> None:
+    """One row per method; settings are chosen on other questions than those reported."""
+    pools = sources.json("replay.json")["pools"]
+    names = list(dict.fromkeys(rule for pool in pools.values() for rule in pool["rules"]))
+    header = ["method"]
+    for name, pool in pools.items():
+        header += [f"{name} (n = {pool['questions']})", "tokens"]
+    rows = []
+    for name in names:
+        cells = [name]
+        for pool in pools.values():
+            rule = pool["rules"].get(name)
+            found = rule and rule["accuracy"]
+            cells += (
+                [f"{found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"]
+                + [f"{rule['computed']:,.0f}"]
+                if rule
+                else ["-", "-"]
+            )
+        rows.append(cells)
+    note = "Accuracy with 90 % interval over questions; computed tokens per question."
+    table.draw(header, rows, stem, sources.origin(MODEL_RUNS), note)

@@ -1,0 +1,54 @@
+"""Table: OptScale's published table at N = 8, 16, 32, 64, and what its own curves say of it.
+
+Reference: OptScale (arXiv 2506.22376), public results.
+"""
+
+from pathlib import Path
+
+from msjax.evaluate.summary import proportion
+from msjax.report.figures import table
+from msjax.report.figures.published import DATASETS, Cell, Difference, curves, differences, summary
+from msjax.report.figures.published import table as published_table
+from msjax.report.figures.sources import Sources
+
+__all__ = ["make", "make_summary"]
+
+
+def make(sources: Sources, stem: Path) -> list[Difference]:
+    """The table with half-widths of 90 % intervals, and its differences from the curves.
+
+    With the whole result files every transcribed cell is held against their table, and every cell
+    of their table against the curves and sweeps published with it.
+    """
+    cells = published_table()
+    rows = []
+    for method, budget in dict.fromkeys((cell.method, cell.budget) for cell in cells):
+        mine = [cell for cell in cells if (cell.method, cell.budget) == (method, budget)]
+        rows.append([f"{method}, N = {budget}", *(x for cell in mine for x in _pair(cell))])
+    header = ["method"]
+    for dataset, questions in DATASETS.items():
+        header += [f"{dataset} (n = {questions})", "tokens"]
+    note = "Accuracy in percent with 90 % interval over questions; completion tokens per question."
+    table.draw(header, rows, stem, "published, OptScale repository (MIT), transcribed", note)
+    whole = sources.optscale()
+    if whole is None:
+        return differences(cells, {"transcribed curves": curves()})
+    theirs, files = whole
+    return differences(cells, {"results_table.csv": theirs}) + differences(theirs, files)
+
+
+def make_summary(_: Sources, stem: Path) -> None:
+    """What the summary quotes of QwQ-32B."""
+    rows = [[cell.method, str(cell.budget), cell.dataset, *_pair(cell)] for cell in summary()]
+    header = ["method and model", "N", "dataset", "accuracy", "tokens"]
+    note = "Accuracy in percent with 90 % interval over questions; completion tokens per question."
+    table.draw(header, rows, stem, "published, quoted from OptScale's summary", note)
+
+
+def _pair(cell: Cell) -> list[str]:
+    questions = DATASETS[cell.dataset]
+    found = proportion(round(cell.accuracy * questions / 100), questions)
+    return [
+        f"{cell.accuracy:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]",
+        f"{cell.tokens:,.0f}",
+    ]

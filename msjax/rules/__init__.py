@@ -1,0 +1,1 @@
+"""Stopping rules: pairs of pure functions that never see a label."""

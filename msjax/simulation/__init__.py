@@ -1,0 +1,1 @@
+"""Simulators of chains, compiled and vectorised, and exact enumeration."""

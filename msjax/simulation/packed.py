@@ -1,0 +1,242 @@
+"""Thirty-two chains to a word: exact coins for many chains at the price of a few random bits each.
+
+A uniform number falls below p as soon as one of its binary digits is 0 where that of p is 1, and
+stays above as soon as it is 1 where that of p is 0. Two digits decide a coin on average, so the
+digits of 32 chains are drawn as the bits of one word, and drawing goes on only while some chain of
+a block is undecided. No probability is rounded short of 2^-64.
+
+The first digits are drawn for every chain. By then few coins are open, so those of several words
+are gathered in one word, each in a bit of its own, before more are drawn.
+
+The digits are Threefry-2x32 in 20 rounds (Salmon et al. 2011), the generator of `jax.random`,
+addressed by (word of chains, round, digit). Paths therefore depend on the key and on how chains are
+cut into blocks, not on where or in which order blocks run.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Complex64, Float, Int, Key, UInt32
+
+from msjax.theory.chain import TwoStateChain
+
+__all__ = ["CHAINS_PER_WORD", "Coins", "Seed", "coins_of", "next_states", "seed_of", "unpack"]
+
+CHAINS_PER_WORD = 32
+
+_DIGITS = 64
+_DIGITS_AT_ONCE = 4
+_DENSE_DIGITS = 12  # leave one coin in 4096 undecided
+_FOLD = 16
+_ALL = 0xFFFFFFFF
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+class Seed(NamedTuple):
+    """The two key words of Threefry-2x32."""
+
+    first: UInt32[Array, ""]
+    second: UInt32[Array, ""]
+
+
+class Coins(NamedTuple):
+    """Binary digits of p0, p_ic and p_ci, most significant first.
+
+    Bit j of word [d, w] is digit d for chain 32 w + j; a single word serves chains that are alike.
+    """
+
+    p0: UInt32[Array, "digits words"]
+    p_ic: UInt32[Array, "digits words"]
+    p_ci: UInt32[Array, "digits words"]
+
+
+def seed_of(key: Key[Array, ""]) -> Seed:
+    """Threefry key words from a typed key of any implementation."""
+    return Seed(*jax.random.bits(key, (2,), jnp.uint32))
+
+
+@jax.jit
+def coins_of(chain: TwoStateChain) -> Coins:
+    """Digits of one chain for all, or of one chain per row (shape a multiple of 32)."""
+    return Coins(*(_digits(getattr(chain, name)) for name in Coins._fields))
+
+
+def next_states(
+    seed: Seed,
+    coins: Coins,
+    first_word: Int[Array, ""] | UInt32[Array, ""],
+    k: UInt32[Array, ""],
+    states: UInt32[Array, "words"],
+) -> UInt32[Array, "words"]:
+    """States after round k from those before it; the first answer is round 0, from all wrong.
+
+    Args:
+        seed: key words of the run.
+        coins: digits of the probabilities of these chains.
+        first_word: number of the first of these words in the run.
+        k: the round.
+        states: bit j of word w says whether that chain is correct.
+
+    Returns: states, packed alike.
+    """
+    repair = jnp.where(k == 0, coins.p0, coins.p_ic)
+    words = first_word.astype(jnp.uint32) + jax.lax.iota(jnp.uint32, states.size)
+    draw = _Draw(seed, repair, coins.p_ci, k)
+    none = jnp.zeros_like(states)
+    toss = draw.first_digits(words, states, _Toss.of(none, none | jnp.uint32(_ALL)))
+    alike = repair.shape[1] == 1
+    if alike and states.size % _FOLD == 0:
+        flips = _finish_folded(draw, words, states, toss)
+    else:
+        flips = draw.the_rest(words, states, toss)
+    return states ^ flips
+
+
+class _Toss(NamedTuple):
+    """Coins half way: bits of those decided to flip, and of those undecided.
+
+    XLA computes each array in a loop of its own, so that two would draw all the digits twice.
+    They are kept as the two parts of one complex array, which only ever carries their bits.
+    """
+
+    parts: Complex64[Array, "words"]
+
+    @classmethod
+    def of(cls, flips: UInt32[Array, "words"], undecided: UInt32[Array, "words"]) -> "_Toss":
+        as_floats = (jax.lax.bitcast_convert_type(x, jnp.float32) for x in (flips, undecided))
+        return cls(jax.lax.complex(*as_floats))
+
+    @property
+    def flips(self) -> UInt32[Array, "words"]:
+        return jax.lax.bitcast_convert_type(jax.lax.real(self.parts), jnp.uint32)
+
+    @property
+    def undecided(self) -> UInt32[Array, "words"]:
+        return jax.lax.bitcast_convert_type(jax.lax.imag(self.parts), jnp.uint32)
+
+
+class _Draw(NamedTuple):
+    """Digits of the uniform numbers of round k against those of the probability of each chain."""
+
+    seed: Seed
+    repair: UInt32[Array, "digits ..."]
+    break_: UInt32[Array, "digits ..."]
+    k: UInt32[Array, ""]
+
+    def next_digits(
+        self,
+        words: UInt32[Array, "words"],
+        states: UInt32[Array, "words"],
+        digit: UInt32[Array, ""],
+        toss: _Toss,
+    ) -> _Toss:
+        """`_DIGITS_AT_ONCE` digits from `digit` on."""
+        flips, undecided = toss.flips, toss.undecided
+        for pair in range(0, _DIGITS_AT_ONCE, 2):
+            address = self.k * jnp.uint32(_DIGITS // 2) + (digit + jnp.uint32(pair)) // 2
+            drawn = _threefry(self.seed, words, jnp.broadcast_to(address, words.shape))
+            for offset, uniform in enumerate(drawn, pair):
+                limit = self.limit(states, digit + jnp.uint32(offset))
+                flips = flips | (undecided & limit & ~uniform)
+                undecided = undecided & ~(uniform ^ limit)
+        return _Toss.of(flips, undecided)
+
+    def first_digits(
+        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
+    ) -> _Toss:
+        """The digits that every coin gets."""
+
+        def draw(step: Int[Array, ""], toss: _Toss) -> _Toss:
+            digit = step.astype(jnp.uint32) * jnp.uint32(_DIGITS_AT_ONCE)
+            return self.next_digits(words, states, digit, toss)
+
+        return jax.lax.fori_loop(0, _DENSE_DIGITS // _DIGITS_AT_ONCE, draw, toss)
+
+    def limit(
+        self, states: UInt32[Array, "words"], digit: UInt32[Array, ""]
+    ) -> UInt32[Array, "words"]:
+        """One digit of the flipping probability of each chain in its present state."""
+        wrong = jax.lax.dynamic_index_in_dim(self.repair, digit, keepdims=False)
+        right = jax.lax.dynamic_index_in_dim(self.break_, digit, keepdims=False)
+        return (states & right) | (~states & wrong)
+
+    def the_rest(
+        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
+    ) -> UInt32[Array, "words"]:
+        """Which coins flip, after as many further digits as it takes."""
+
+        def more(carry: tuple[UInt32[Array, ""], _Toss]) -> tuple[UInt32[Array, ""], _Toss]:
+            digit, toss = carry
+            toss = self.next_digits(words, states, digit, toss)
+            return digit + jnp.uint32(_DIGITS_AT_ONCE), toss
+
+        def wanted(carry: tuple[UInt32[Array, ""], _Toss]) -> Bool[Array, ""]:
+            return (carry[0] < _DIGITS) & jnp.any(carry[1].undecided != 0)
+
+        _, toss = jax.lax.while_loop(wanted, more, (jnp.uint32(_DENSE_DIGITS), toss))
+        # The digits of 1 are all ones, those of 0 all zeros: what is still open goes with the last.
+        return toss.flips | (toss.undecided & self.limit(states, jnp.uint32(_DIGITS - 1)))
+
+
+def _finish_folded(
+    draw: _Draw, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
+) -> UInt32[Array, "words"]:
+    """`the_rest`, with the few undecided coins of `_FOLD` words gathered in one.
+
+    Where two of them would meet in one bit, which is rare, nothing is gathered.
+    """
+    size = words.size // _FOLD
+    undecided, gathered_states, met = (jnp.zeros(size, jnp.uint32) for _ in range(3))
+    for part in range(_FOLD):
+        own = slice(part * size, (part + 1) * size)
+        met = met | (undecided & toss.undecided[own])
+        undecided = undecided | toss.undecided[own]
+        gathered_states = gathered_states | (toss.undecided[own] & states[own])
+
+    def gathered() -> UInt32[Array, "words"]:
+        few = _Toss.of(jnp.zeros_like(undecided), undecided)
+        flips = draw.the_rest(words[:size], gathered_states, few)
+        return toss.flips | (toss.undecided & jnp.tile(flips, _FOLD))
+
+    return jax.lax.cond(jnp.any(met != 0), lambda: draw.the_rest(words, states, toss), gathered)
+
+
+def unpack(states: UInt32[Array, "words"]) -> Bool[Array, "chains"]:
+    """One boolean per chain."""
+    bits = (states[:, None] >> jax.lax.iota(jnp.uint32, CHAINS_PER_WORD)[None]) & 1
+    return bits.reshape(-1).astype(bool)
+
+
+def _digits(p: Float[Array, "*chains"]) -> UInt32[Array, "digits words"]:
+    """The first binary digits of p, packed; doubling and subtracting 1 are exact."""
+
+    def step(rest: Float[Array, "*chains"], _: None) -> tuple[Array, Bool[Array, "*chains"]]:
+        digit = 2 * rest >= 1
+        return 2 * rest - digit, digit
+
+    _, digits = jax.lax.scan(step, p, length=_DIGITS)
+    if p.ndim == 0:
+        return jnp.where(digits, jnp.uint32(_ALL), jnp.uint32(0))[:, None]
+    lanes = digits.reshape(_DIGITS, -1, CHAINS_PER_WORD).astype(jnp.uint32)
+    weights = jnp.uint32(1) << jax.lax.iota(jnp.uint32, CHAINS_PER_WORD)
+    return jnp.sum(lanes * weights[None, None], axis=-1, dtype=jnp.uint32)
+
+
+def _threefry(
+    seed: Seed, x: UInt32[Array, "words"], y: UInt32[Array, "words"]
+) -> tuple[UInt32[Array, "words"], UInt32[Array, "words"]]:
+    """Threefry-2x32-20 of the counters (x, y).
+
+    Written out because jax.random keeps its rounds in a loop on CPUs, which nothing fuses with.
+    """
+    schedule = (seed.first, seed.second, seed.first ^ seed.second ^ jnp.uint32(_PARITY))
+    x, y = x + schedule[0], y + schedule[1]
+    for group in range(5):
+        for distance in _ROTATIONS[group % 2]:
+            x = x + y
+            y = x ^ ((y << jnp.uint32(distance)) | (y >> jnp.uint32(32 - distance)))
+        x = x + schedule[(group + 1) % 3]
+        y = y + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
+    return x, y

@@ -1,0 +1,1 @@
+"""Questions, prompts, and what an answer is: reading and grading."""

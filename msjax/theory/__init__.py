@@ -1,0 +1,1 @@
+"""Closed forms, pure JAX: chains, populations, beliefs, best of N, votes."""

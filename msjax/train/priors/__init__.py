@@ -1,0 +1,1 @@
+"""Priors of questions from their features (MarkovScale-t, OptScale-t)."""

@@ -1,0 +1,1 @@
+"""Test-time training without labels: votes, consensus, update, repeat (OptPO)."""

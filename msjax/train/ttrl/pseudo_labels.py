@@ -1,0 +1,174 @@
+"""Labels without labels: rollouts of a question vote until a stopping rule is content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from msjax.data.answer_ids import answer_ids
+from msjax.data.messages import REFUSED
+from msjax.errors import InputError
+from msjax.llm.flax.chat import Chat
+from msjax.rules.protocol import Observation, StoppingRule
+from msjax.tasks.benchmark import Benchmark, Question
+from msjax.train.ttrl.rollouts import Prompt, Rollouts, Sampler, joined, pad_prompt
+
+__all__ = ["Ballot", "Task", "Voting", "hold", "rollout_keys"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """How questions become prompts, and completions answers.
+
+    Attributes:
+        benchmark: whose prompts are used and whose extraction.
+        chat: of the model.
+    """
+
+    benchmark: Benchmark
+    chat: Chat
+
+    def prompt(self, question: Question) -> Prompt:
+        """Tokens of the conversation that asks a question."""
+        return pad_prompt(self.chat.begin(self.benchmark.conversation(question)).ids)
+
+    def answers(self, rollouts: Rollouts) -> list[str | None]:
+        """The answer of each completion; equal answers are equal strings."""
+        known: dict[tuple[tuple[int, ...], bool], str | None] = {}
+        found = []
+        for tokens, count, ended in zip(*rollouts, strict=True):
+            written = tuple(tokens[: count - ended].tolist()), bool(ended)
+            if written not in known:
+                known[written] = self._read(*written, tuple(known.values()))
+            found.append(known[written])
+        return found
+
+    def _read(
+        self, tokens: tuple[int, ...], ended: bool, earlier: tuple[str | None, ...]
+    ) -> str | None:
+        completion = replace(REFUSED, text=self.chat.text(tokens), finished=ended)
+        return self.benchmark.read(completion, earlier)
+
+
+class Ballot(NamedTuple):
+    """The votes of one question.
+
+    Attributes:
+        rollouts: all that were sampled.
+        answers: one per rollout, None where it has none.
+        label: the answer that leads; None if no answer was given twice.
+    """
+
+    rollouts: Rollouts
+    answers: list[str | None]
+    label: str | None
+
+    def rewards(self, retain: int) -> Float[np.ndarray, " retained"]:
+        """1 for each of the first rollouts that agrees with the label, else 0.
+
+        Raises:
+            InputError: there is no label.
+        """
+        if self.label is None:
+            raise InputError("label is None; a question without consensus has no rewards")
+        return np.array([answer == self.label for answer in self.answers[:retain]], np.float32)
+
+
+class Voting:
+    """When the votes of a question are enough.
+
+    The rule is consulted after the first `retain` rollouts and then after every `block`, with all
+    that were paid for; so a rollout that is sampled always has its vote.
+
+    Args:
+        rule: stopping rule for at most `budget` answers.
+        budget: M, the most rollouts.
+        retain: N, the rollouts that are sampled in any case and kept for the update.
+        block: rollouts sampled between two looks.
+
+    Raises:
+        InputError: not 2 <= retain <= budget, or a block < 1.
+    """
+
+    def __init__(self, rule: StoppingRule, *, budget: int, retain: int, block: int):
+        if not 2 <= retain <= budget:
+            raise InputError(
+                f"retain is {retain} and budget {budget}; retain at least 2 rollouts for the "
+                "update and at most the budget"
+            )
+        if block < 1:
+            raise InputError(f"block is {block}; sample at least 1 rollout between two looks")
+        self.budget, self.retain, self.block = budget, retain, block
+        self._decisions = _decisions(rule)
+
+    def sizes(self) -> list[int]:
+        """Rollouts of each block, if the rule never stops before the budget."""
+        rest = self.budget - self.retain
+        whole, last = divmod(rest, self.block)
+        return [self.retain, *[self.block] * whole, *[last] * (last > 0)]
+
+    def decide(self, answers: list[str | None]) -> tuple[bool, str | None]:
+        """Whether to stop, and the leading answer, None if no answer was given twice."""
+        ids = answer_ids(answers)
+        padded = np.full(self.budget, -1, np.int32)
+        padded[: len(ids)] = ids
+        stops, leaders = jax.device_get(self._decisions(padded))
+        leader = leaders[len(ids) - 1]
+        agreed = leader >= 0 and np.sum(padded == leader) > 1
+        return bool(stops[len(ids) - 1]), answers[list(ids).index(leader)] if agreed else None
+
+
+def _decisions(
+    rule: StoppingRule,
+) -> Callable[[Int[np.ndarray, " budget"]], tuple[Bool[Array, " budget"], Int[Array, " budget"]]]:
+    """What the rule says after each of a sequence of answers."""
+
+    @jax.jit
+    def decisions(
+        ids: Int[Array, " budget"],
+    ) -> tuple[Bool[Array, " budget"], Int[Array, " budget"]]:
+        def observe(state, answer):  # type: ignore[no-untyped-def]
+            seen = Observation(answer, jnp.float32(jnp.nan), jnp.float32(1.0))
+            state, decision = rule.update(state, seen)
+            return state, (decision.stop, decision.answer_id)
+
+        return jax.lax.scan(observe, rule.init(), ids)[1]
+
+    return decisions
+
+
+def hold(task: Task, sampler: Sampler, voting: Voting, key: Key[Array, ""]) -> Ballot:
+    """Samples rollouts of one question until the rule stops or the budget is spent.
+
+    Rollout i is sampled with ``fold_in(key, i)``, so the first rollouts do not depend on the rule.
+
+    Args:
+        task: how completions are read.
+        sampler: of the question's completions.
+        voting: when votes are enough.
+        key: of this question.
+    """
+    blocks: list[Rollouts] = []
+    answers: list[str | None] = []
+    label = None
+    for size in voting.sizes():
+        blocks.append(sampler.sample(rollout_keys(key, len(answers), size)))
+        answers = task.answers(joined(blocks))
+        stop, label = voting.decide(answers)
+        if stop:
+            break
+    return Ballot(joined(blocks), answers, label)
+
+
+def rollout_keys(key: Key[Array, ""], start: int, count: int) -> Key[Array, " count"]:
+    """Keys of rollouts start, start + 1, ..., of a question."""
+    return _folded(key, np.arange(start, start + count))
+
+
+_folded = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))

@@ -1,1 +1,0 @@
-"""What is trained: predictors of priors, and policies at test time."""

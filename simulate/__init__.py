@@ -1,1 +1,0 @@
-"""Monte Carlo of refinement chains, and the check of every closed form against it."""

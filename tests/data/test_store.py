@@ -1,0 +1,180 @@
+"""Runs on disk: nothing finished is lost, nothing wrong is read."""
+
+import json
+
+import pytest
+
+from msjax.data.store import Trajectory, read_runs, resume
+from msjax.data.usage import Usage
+from msjax.errors import InputError
+
+SETTINGS = {"rule": "fixed: 1", "seed": 0}
+
+
+def trajectory(number: int, **changes) -> Trajectory:
+    fields = {
+        "model": "scripted",
+        "benchmark": "sums",
+        "question_id": f"{number:05d}",
+        "protocol": "sequential",
+        "question": "1 + 1",
+        "gold": "2",
+        "answers": ("3", "2"),
+        "correct": (False, True),
+        "scores": (-0.5, None),
+        "tokens": (
+            Usage(prompt=9, cached=0, completion=3),
+            Usage(prompt=20, cached=12, completion=3),
+        ),
+        "completions": ("3", "2"),
+        "stop_reason": "budget",
+        "censored": False,
+        "key": f"0/sums/{number:05d}",
+        "settings": SETTINGS,
+    }
+    return Trajectory(**fields | changes)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file with three finished questions."""
+    file = tmp_path / "runs.jsonl"
+    with resume(file, model="scripted", settings=SETTINGS) as writer:
+        for number in range(3):
+            writer.write(trajectory(number))
+    return file
+
+
+def test_what_is_written_is_read(path) -> None:
+    assert read_runs(path) == [trajectory(number) for number in range(3)]
+
+
+def test_a_line_is_on_disk_before_the_next_question(tmp_path) -> None:
+    file = tmp_path / "runs.jsonl"
+    with resume(file, model="scripted", settings=SETTINGS) as writer:
+        for number in range(3):
+            writer.write(trajectory(number))
+            assert len(read_runs(file)) == number + 1
+
+
+@pytest.mark.parametrize("kept", [1, 40, -1])
+def test_a_torn_last_line_is_refused_by_readers_and_repaired_by_resuming(path, kept) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:kept])
+    with pytest.raises(InputError, match="line 3: torn"):
+        read_runs(path)
+    with resume(path, model="scripted", settings=SETTINGS) as writer:
+        assert [run.question_id for run in writer.finished] == ["00000", "00001"]
+        writer.write(trajectory(2))
+    assert path.read_bytes() == b"".join(lines)
+
+
+def test_a_run_has_one_writer_at_a_time(path) -> None:
+    with resume(path, model="scripted", settings=SETTINGS):
+        with pytest.raises(InputError, match="another process is writing this run"):
+            with resume(path, model="scripted", settings=SETTINGS):
+                pass
+    with resume(path, model="scripted", settings=SETTINGS) as writer:
+        assert len(writer.finished) == 3
+
+
+def test_a_run_with_other_settings_is_not_continued(path) -> None:
+    with (
+        pytest.raises(InputError, match="seed=0, but this run has seed=1"),
+        resume(path, model="scripted", settings=SETTINGS | {"seed": 1}),
+    ):
+        pass
+    with (
+        pytest.raises(InputError, match="rule='fixed: 1', but"),  # of all that differ, the first
+        resume(path, model="scripted", settings=dict.fromkeys(SETTINGS)),
+    ):
+        pass
+    with (
+        pytest.raises(InputError, match="model='scripted', but this run has model='other'"),
+        resume(path, model="other", settings=SETTINGS),
+    ):
+        pass
+    assert len(read_runs(path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, r"line 2: unknown field colour \(found 'red'\); mend"),
+        ({"correct": [True]}, "line 2: correct has 1 entries but answers has 2; mend"),
+        ({"correct": [0, 1]}, "line 2: correct.0 is 0; it should be a valid boolean"),
+        (
+            {"answers": [], "correct": [], "scores": [], "tokens": [], "completions": []},
+            "answers is empty",
+        ),
+        ({"returned": 2}, "line 2: returned is 2 but answers has 0 to 1; mend"),
+        ({"protocol": "circular"}, "line 2: protocol is 'circular'; it should be 'sequential'"),
+        ({"version": 2}, "line 2: version is 2; it should be 1"),
+        ({"tokens": [{"prompt": 1, "cached": 2, "completion": 0}] * 2}, "cached tokens"),
+        ({"tokens": [{"prompt": -1, "cached": 0, "completion": 0}] * 2}, "tokens.0.prompt is -1"),
+        (
+            {"tokens": [{"prompt": 10**30, "cached": 0, "completion": 0}] * 2},
+            "equal to 1000000000000",
+        ),
+        ({"question_id": "00000"}, "'00000' of 'sums' occurs 2 times"),
+    ],
+)
+def test_a_line_off_the_schema_is_named(path, change, message) -> None:
+    lines = path.read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | change)
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=message):
+        read_runs(path)
+
+
+def test_a_missing_field_is_named(path) -> None:
+    lines = path.read_text().splitlines()
+    fields = json.loads(lines[0])
+    del fields["gold"]
+    path.write_text(json.dumps(fields) + "\n")
+    with pytest.raises(InputError, match="line 1: gold is missing; mend"):
+        read_runs(path)
+
+
+def test_scores_that_are_not_numbers_are_refused(path) -> None:
+    path.write_text(path.read_text().replace("-0.5", "NaN", 1))
+    with pytest.raises(InputError, match="line 1"):
+        read_runs(path)
+
+
+OTHER = "is no file of recorded runs"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"hello\n", OTHER),
+        (b'{\n  "seed": 0\n}\n', OTHER),
+        (b"\x89HDF\r\n\x1a\n\0", OTHER),
+        ('{"version": 1}'.encode("utf-16"), OTHER),
+        (b'{"version": 1,\n', "line 1: Invalid JSON: EOF while parsing a value; mend"),
+    ],
+)
+def test_files_that_hold_no_runs(tmp_path, content, message) -> None:
+    file = tmp_path / "runs.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_runs(file)
+    if message is OTHER:
+        with pytest.raises(InputError, match=OTHER), resume(file, model="", settings={}):
+            pass
+        assert file.read_bytes() == content
+
+
+def test_a_byte_order_mark_is_read_over(path) -> None:
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_runs(path)) == 3
+    with resume(path, model="scripted", settings=SETTINGS) as writer:
+        writer.write(trajectory(3))
+    assert len(read_runs(path)) == 4
+
+
+def test_an_absent_file(tmp_path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_runs(tmp_path / "absent.jsonl")

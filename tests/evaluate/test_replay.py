@@ -1,0 +1,212 @@
+"""Rules over recorded answers, against a plain loop; and their comparison without tuning."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msjax.data.pools import Pool, streams
+from msjax.errors import InputError
+from msjax.evaluate.crossfit import evaluate
+from msjax.evaluate.replay import outcome, replay
+from msjax.rules.fixed import fixed_rounds
+from msjax.rules.grid import Grid
+from msjax.rules.protocol import Observation
+from msjax.rules.registry import entries, rule_names
+from msjax.rules.spec import Training, at_most
+from msjax.rules.votes import vote_margin
+
+QUESTIONS, SAMPLES = 30, 6
+
+
+def make_pool(seed=0, parallel=True, questions=QUESTIONS, **changes):
+    """Votes of which .6 are right, on three answers; scores a little higher for right ones."""
+    random = np.random.default_rng(seed)
+    right = random.random((questions, SAMPLES)) < random.beta(3, 2, questions)[:, None]
+    texts = np.where(right, 0, random.integers(1, 4, right.shape))
+    answers = np.empty_like(texts)
+    for row, ids in zip(answers, texts, strict=True):
+        known: dict[int, int] = {}
+        row[:] = [known.setdefault(int(i), len(known)) for i in ids]
+    fields = {
+        "name": "made",
+        "parallel": parallel,
+        "question_ids": tuple(map(str, range(questions))),
+        "answers": answers.astype(np.int32),
+        "correct": right,
+        "scores": np.clip(random.normal(0.4 + 0.2 * right, 0.2), 0, 1).astype(np.float32),
+        "tokens": {
+            "prompt": np.full(right.shape, 5.0),
+            "cached": np.full(right.shape, 2.0),
+            "completion": random.integers(50, 150, right.shape).astype(float),
+        },
+        "recorded": np.full(questions, SAMPLES),
+    }
+    return Pool(**fields | changes)
+
+
+def margin_rule(margin, _):
+    return vote_margin(SAMPLES, margin)
+
+
+def test_replay_is_a_loop_over_the_rule():
+    pool = make_pool()
+    met = streams(pool, jax.random.key(0), 3)
+    found = replay(margin_rule, met, np.array([1, 2, 3]))
+    result = outcome(pool, met, found)
+    spent = np.zeros((3, 3, QUESTIONS))
+    for p, margin in enumerate((1, 2, 3)):
+        rule = vote_margin(SAMPLES, margin)
+        update = jax.jit(rule.update)
+        for order in range(3):
+            for q in range(0, QUESTIONS, 7):
+                state = rule.init()
+                for place in range(SAMPLES):
+                    seen = Observation(met.answers[order, q, place], jnp.float32(0), jnp.float32(0))
+                    state, decision = update(state, seen)
+                    if decision.stop:
+                        break
+                assert found.asked[p, order, q] == place + 1
+                sample = int(
+                    met.sample[order, q, list(met.answers[order, q]).index(decision.answer_id)]
+                )
+                assert found.right[p, order, q] == pool.correct[q, sample]
+                used = np.asarray(met.sample[order, q, : place + 1])
+                spent[p, order, q] = pool.tokens["completion"][q, used].sum()
+    checked = np.arange(0, QUESTIONS, 7)
+    np.testing.assert_allclose(
+        result.tokens["completion"][:, checked], spent.mean(axis=1)[:, checked]
+    )
+    np.testing.assert_allclose(result.tokens["cached"], 2 * result.asked)
+    assert (result.computed > result.tokens["completion"]).all()
+
+
+def test_a_second_replay_compiles_nothing():
+    from msjax.evaluate.replay import _replay
+
+    met = streams(make_pool(), jax.random.key(0), 3)
+    replay(margin_rule, met, np.array([1, 2, 3]))
+    before = _replay._cache_size()
+    replay(margin_rule, met, np.array([2, 4, 5]))
+    assert _replay._cache_size() == before
+
+
+def test_a_grid_is_all_combinations_one_by_one():
+    pool = make_pool()
+    met = streams(pool, jax.random.key(0), 3)
+    (entry,) = entries(pool, ("optscale",))
+    grid = Grid((np.array([0.5, 0.7], np.float32), np.array([0.1, 0.5, 0.9], np.float32)))
+    together = replay(entry.make, met, grid)
+    flat = replay(entry.make, met, grid.flat())
+    for found, expected in zip(together, flat, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for i, pair in enumerate((s, c) for s in (0.5, 0.7) for c in (0.1, 0.5, 0.9)):
+        alone = replay(entry.make, met, tuple(np.float32([x]) for x in pair))
+        np.testing.assert_array_equal(alone.asked[0], together.asked[i])
+
+
+def test_rules_that_want_more_than_was_recorded_are_counted():
+    pool = make_pool(recorded=np.array([2] * 10 + [SAMPLES] * 20))
+    met = streams(pool, jax.random.key(0), 2)
+    found = replay(lambda k, _: at_most(fixed_rounds(SAMPLES), k), met, np.array([4]))
+    assert found.exhausted[0, :, :10].all() and not found.exhausted[0, :, 10:].any()
+    assert (found.asked[0, :, :10] == 2).all() and (found.asked[0, :, 10:] == 4).all()
+
+
+FEW = {
+    True: ("self_consistency", "best_of_n", "dsc"),
+    False: ("fixed", "posterior_without_n_star", "belief_changes"),
+}
+
+
+@pytest.mark.parametrize("names", [FEW, pytest.param(None, marks=pytest.mark.slow)])
+def test_rules_run_and_results_are_consistent(names):
+    for parallel in (True, False):
+        pool = make_pool(parallel=parallel)
+        offered = entries(pool, names[parallel] if names else ())
+        result = evaluate(pool, offered, jax.random.key(1), orders=3)
+        assert [rule.name for rule in result.rules] == [entry.name for entry in offered]
+        oracle = result.yardsticks[0]
+        for rule in result.rules:
+            assert rule.accuracy.low <= rule.accuracy.estimate <= rule.accuracy.high
+            assert rule.accuracy.estimate <= oracle.accuracy.estimate
+            assert 1 <= rule.asked <= SAMPLES
+            assert rule.computed == pytest.approx(rule.tokens["prompt"] + rule.tokens["completion"])
+            assert sum(s.questions for s in rule.strata) == QUESTIONS
+        assert any(rule.efficient for rule in result.rules)
+    whole = next(r for r in result.rules if r.name == "posterior_without_n_star")
+    assert whole.saving.estimate >= 0
+
+
+def test_the_baseline_saves_nothing():
+    pool = make_pool(parallel=False)
+    (entry,) = entries(pool, ("fixed",))
+    result = evaluate(pool, [entry], jax.random.key(0), choose=False)
+    (rule,) = result.rules
+    assert rule.saving.estimate == pytest.approx(0) and rule.gain.estimate == pytest.approx(0)
+    assert rule.optimism == pytest.approx(0)
+
+
+def test_choosing_where_one_reports_looks_better_than_it_is():
+    """With pure noise every setting is worth the same, so what choosing finds is optimism."""
+    found = []
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        pool = make_pool(seed, parallel=False, questions=20)
+        pool.correct[:] = random.random(pool.correct.shape) < 0.5
+        (entry,) = entries(pool, ("fixed",))
+        (rule,) = evaluate(pool, [entry], jax.random.key(seed), price=0.0).rules
+        found.append((rule.optimism, rule.accuracy.estimate))
+    optimism, accuracy = np.array(found).T
+    assert optimism.mean() > 0.05
+    assert abs(accuracy.mean() - 0.5) < 6 * 0.5 / np.sqrt(8 * 20)
+
+
+def test_estimates_come_from_other_questions():
+    pool = make_pool(parallel=False)
+    (entry,) = entries(pool, ("posterior",))
+    half = np.arange(QUESTIONS) < 15
+    plan = entry.parameters(Training(pool, half, 1.0, 1e-4))
+    changed = make_pool(parallel=False)
+    changed.correct[~half] ^= True
+    again = entry.parameters(Training(changed, half, 1.0, 1e-4))
+    np.testing.assert_array_equal(plan.accuracy, again.accuracy)
+
+
+@pytest.mark.parametrize(
+    ("pool", "names", "message"),
+    [
+        (make_pool(), ("ascc",), "'ascc' is unknown; known are self_consistency"),
+        (make_pool(), ("fixed",), "does not apply to made, which is parallel"),
+        (
+            make_pool(scores=np.full((QUESTIONS, SAMPLES), np.nan, np.float32)),
+            ("best_of_n",),
+            "needs a score for every answer",
+        ),
+        (
+            make_pool(scores=np.full((QUESTIONS, SAMPLES), 3.0, np.float32)),
+            ("optscale",),
+            r"needs a score in \[0, 1\]",
+        ),
+    ],
+)
+def test_rules_that_a_pool_does_not_allow(pool, names, message):
+    with pytest.raises(InputError, match=message):
+        entries(pool, names)
+
+
+def test_bad_input():
+    pool = make_pool()
+    offered = entries(pool, ("esc",))
+    with pytest.raises(InputError, match="at least 5"):
+        small = make_pool(questions=4)
+        evaluate(small, entries(small, ("esc",)), jax.random.key(0))
+    with pytest.raises(InputError, match="pool made: no round of revision was recorded"):
+        only = {name: getattr(pool, name)[:, :1] for name in ("answers", "correct", "scores")}
+        ones = np.ones(QUESTIONS, int)
+        first = make_pool(parallel=False, tokens={}, recorded=ones, **only)
+        evaluate(first, offered, jax.random.key(0))
+    for name, given in (("value", 0.0), ("price", -1.0)):
+        with pytest.raises(InputError, match=f"{name} is {given}"):
+            evaluate(pool, offered, jax.random.key(0), **{name: given})
+    assert len(set(rule_names())) == len(rule_names())

@@ -1,0 +1,143 @@
+"""Rules on benchmarks of known law: the simulator, the yardstick, and plans from small pilots."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from msjax.data.pools import streams
+from msjax.errors import InputError
+from msjax.evaluate.replay import outcome, replay
+from msjax.evaluate.simulated import (
+    POPULATIONS,
+    best_worth_seeing_changes,
+    judge_rules,
+    plan_from_pilots,
+    simulate_pool,
+)
+from msjax.rules.belief import SignalLaw, belief_programme
+from msjax.rules.registry import entries
+from msjax.rules.spec import Training
+from msjax.theory.belief import optimal_continuation
+from msjax.theory.chain import TwoStateChain, accuracy_curve
+from msjax.verify.evidence import FALSE_ALARM
+
+CHAIN = TwoStateChain(0.5, 0.3, 0.08)
+ROUNDS, PRICE = 4, 2e-4
+HOMOGENEOUS = POPULATIONS[0]
+
+
+def z_limit(comparisons):
+    """Largest |z| that so many sound comparisons reach but for a false alarm."""
+    return scipy.stats.norm.isf(FALSE_ALARM / (2 * comparisons))
+
+
+def test_a_simulated_chain_has_its_rates_and_its_kept_answers():
+    pool = simulate_pool(HOMOGENEOUS, np.random.default_rng(0), 20_000, ROUNDS)
+    training = Training(pool, np.ones(20_000, dtype=bool), 1.0, PRICE)
+    (entry,) = entries(pool, ("belief_changes",))
+    p0, p_ic, p_ci, rho, cost, _ = entry.parameters(training)
+    limit = z_limit(4)
+    for draws, truth in ((p0, 0.5), (p_ic, 0.3), (p_ci, 0.08), (rho, 0.7)):
+        assert abs(draws.mean() - truth) < limit * np.asarray(draws).std()
+    np.testing.assert_allclose(cost[0], 100 * PRICE, rtol=1e-6)
+    right = pool.correct.mean(axis=0)
+    spread = np.sqrt(right * (1 - right) / 20_000)
+    assert (abs(right - accuracy_curve(CHAIN, ROUNDS)) < limit * spread).all()
+
+
+@pytest.mark.parametrize("population", POPULATIONS, ids=lambda p: p.name)
+def test_answers_follow_the_states(population):
+    pool = simulate_pool(population, np.random.default_rng(1), 500, 6)
+    same = pool.answers[:, :, None] == pool.answers[:, None, :]
+    right = pool.correct[:, :, None], pool.correct[:, None, :]
+    # The right answer is one answer, and no wrong one is the same as it.
+    assert same[right[0] & right[1]].all() and not same[right[0] ^ right[1]].any()
+    newest = np.maximum.accumulate(pool.answers, axis=1)
+    assert (pool.answers[:, 0] == 0).all() and (np.diff(newest, axis=1) <= 1).all()
+    assert pool.scores_are_probabilities
+
+
+def test_the_yardstick_is_the_optimum_of_one_chain():
+    """The tree of what may be seen, against the programme on beliefs, and that rule when run."""
+    solved = optimal_continuation(CHAIN, 1.0, 100 * PRICE, ROUNDS, keep_wrong=0.7)
+    optimum = float(np.interp(0.5, solved.beliefs, solved.value_to_go[ROUNDS])) - 100 * PRICE
+    random = np.random.default_rng(2)
+    found = best_worth_seeing_changes(HOMOGENEOUS, random, ROUNDS, 1.0, PRICE)
+    noise = 0.5 / np.sqrt(200_000)
+    assert abs(found - optimum) < z_limit(2) * noise + 1e-3
+    pool = simulate_pool(HOMOGENEOUS, random, 20_000, ROUNDS)
+    met = streams(pool, jax.random.key(0), 1)
+
+    def best(chain, _):
+        cost = jnp.full(ROUNDS, 100.0)
+        return belief_programme(chain, cost, SignalLaw(keep_wrong=0.7), price=PRICE)
+
+    one = jax.tree.map(lambda x: x[None], CHAIN)
+    ran = outcome(pool, met, replay(best, met, one))
+    worth = (ran.accuracy - PRICE * ran.computed).mean()
+    assert abs(worth - optimum) < z_limit(2) * 0.5 / np.sqrt(20_000) + 1e-3
+
+
+def test_no_rule_beats_the_yardstick():
+    pool = simulate_pool(HOMOGENEOUS, np.random.default_rng(3), 10, ROUNDS)
+    found = judge_rules(
+        HOMOGENEOUS,
+        entries(pool, ("fixed", "posterior", "belief_changes")),
+        jax.random.key(0),
+        pilot=100,
+        pilots=2,
+        questions=5000,
+        rounds=ROUNDS,
+        price=PRICE,
+    )
+    noise = z_limit(3) * 0.5 / np.sqrt(5000)
+    assert min(rule.regret for rule in found) > -noise
+    by_name = {rule.rule: rule for rule in found}
+    assert by_name["belief_changes"].worth > by_name["fixed"].worth
+
+
+def test_a_score_that_tells_is_worth_looking_at():
+    """A rule that sees it is worth more than one that sees changes, and both believe what is so."""
+    noisy, questions = POPULATIONS[4], 8000
+    names = ("belief_changes", "belief_scores", "question_rounds")
+    pool = simulate_pool(noisy, np.random.default_rng(3), 10, ROUNDS)
+    found = judge_rules(
+        noisy,
+        entries(pool, names),
+        jax.random.key(0),
+        pilot=4000,
+        pilots=1,
+        questions=questions,
+        rounds=ROUNDS,
+        price=PRICE,
+    )
+    changes, scores, first_score = found
+    noise = z_limit(4) * 0.5 / np.sqrt(questions)
+    assert scores.worth > changes.worth + noise
+    # The pilot is large, so what is left is the noise of the questions judged, and its own.
+    assert max(abs(changes.overconfidence), abs(scores.overconfidence)) < 2 * noise
+    assert scores.worth > first_score.worth + noise
+
+
+def test_averaging_over_the_posterior_pays_when_little_is_known():
+    """In posterior expectation it never loses; the advantage fades as the pilot grows."""
+    random = np.random.default_rng(4)
+    chains = TwoStateChain(*random.random((3, 150)).astype(np.float32))
+    small, large = (plan_from_pilots(chains, jax.random.key(1), questions=n) for n in (20, 1000))
+    assert small.expected_advantage > large.expected_advantage >= 0
+    assert abs(large.advantage) < 1e-3
+    noise = z_limit(1) * small.advantage_error
+    assert abs(small.advantage - small.expected_advantage) < noise
+    assert small.risky <= 0.1
+
+
+def test_bad_input():
+    random = np.random.default_rng(0)
+    with pytest.raises(InputError, match="rounds is 0"):
+        simulate_pool(HOMOGENEOUS, random, 5, 0)
+    with pytest.raises(InputError, match="questions is 0"):
+        simulate_pool(HOMOGENEOUS, random, 0, 5)
+    with pytest.raises(InputError, match="rounds is 40"):
+        best_worth_seeing_changes(HOMOGENEOUS, random, 40, 1.0, PRICE)

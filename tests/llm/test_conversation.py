@@ -1,0 +1,187 @@
+"""The loop, with a scripted engine: what is asked, recorded, resumed, and never asked twice."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from scripted_engine import ScriptedEngine, plan
+
+from msjax.data.messages import Score
+from msjax.data.store import read_runs
+from msjax.errors import InputError
+from msjax.llm.conversation import question_key
+from msjax.llm.record import record_run
+from msjax.rules.fixed import fixed_rounds, self_consistency
+from msjax.rules.protocol import Decision, StoppingRule
+from msjax.tasks.registry import BENCHMARKS
+
+RULES = dict.fromkeys(("arithmetic-easy", "arithmetic-hard"), fixed_rounds(2))
+
+
+def record(path, engine, rules=RULES, **changes):
+    return record_run(path, plan(**changes), rules, lambda: engine)
+
+
+def test_every_round_asks_to_revise_and_is_recorded(tmp_path) -> None:
+    engine = ScriptedEngine()
+    runs = record(tmp_path / "runs.jsonl", engine)
+    assert [(r.benchmark, r.question_id) for r in runs] == [
+        (name, f"{i:05d}") for name in RULES for i in range(5)
+    ]
+    assert all(run.revisions == 2 and run.stop_reason == "rule" for run in runs)
+    assert engine.asked == 10 * 3
+    benchmark = BENCHMARKS["arithmetic-easy"]
+    first = engine.conversations[0]
+    examples = 2 * len(benchmark.examples)
+    question = benchmark.questions(0, 1)[0].text
+    assert first[examples] == benchmark.first_prompt.format(question=question)
+    assert first[examples + 2] == benchmark.revise_prompt.format(question=question)
+    assert len(first) == examples + 6
+    assert runs == read_runs(tmp_path / "runs.jsonl")
+
+
+def test_grading_is_the_datasets_own(tmp_path) -> None:
+    for run in record(tmp_path / "runs.jsonl", ScriptedEngine(), count=20):
+        assert run.correct == tuple(answer == run.gold for answer in run.answers)
+        assert eval(run.question) == int(run.gold)
+
+
+def test_neither_batches_nor_company_change_an_answer(tmp_path) -> None:
+    alone = record(tmp_path / "a.jsonl", ScriptedEngine(batch_size=1))
+    together = record(tmp_path / "b.jsonl", ScriptedEngine(batch_size=64))
+    later = record(tmp_path / "c.jsonl", ScriptedEngine(), start=3, count=2)
+    assert alone == together
+    assert later == [run for run in alone if run.question_id in ("00003", "00004")]
+
+
+def test_samples_ask_the_same_anew(tmp_path) -> None:
+    engine = ScriptedEngine()
+    rules = dict.fromkeys(RULES, self_consistency(3))
+    runs = record(tmp_path / "samples.jsonl", engine, rules, parallel=True)
+    rounds = record(tmp_path / "rounds.jsonl", ScriptedEngine())
+    assert engine.asked == len(runs) * 3
+    for spoken in engine.conversations:
+        turn = len(spoken) // 3  # the prompt, and the answer to it
+        assert spoken[: turn - 1] == spoken[turn : 2 * turn - 1] == spoken[2 * turn : -1]
+    for run, revised in zip(runs, rounds, strict=True):
+        assert run.protocol == "parallel" and run.key == f"{revised.key}/parallel"
+        counts = [run.answers.count(answer) for answer in run.answers]
+        assert counts[run.returned] == max(counts)
+    # They are drawn apart from the rounds, also the first of them.
+    assert [run.answers[0] for run in runs] != [run.answers[0] for run in rounds]
+
+
+def test_keys_differ_between_seeds_questions_and_benchmarks() -> None:
+    keys = [
+        question_key(seed, f"{name}/{number}{kind}")
+        for seed in (0, 1)
+        for name in RULES
+        for number in ("00000", "00001")
+        for kind in ("", "/parallel")
+    ]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize("break_after", [0, 5, 17, 29])
+def test_an_interrupted_run_resumes_to_the_uninterrupted_one(tmp_path, break_after) -> None:
+    whole = record(tmp_path / "whole.jsonl", ScriptedEngine())
+    path = tmp_path / "broken.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        record(path, ScriptedEngine(break_after))
+    kept = path.read_bytes().count(b"\n") if path.exists() else 0
+    # Two questions advance side by side, three answers each.
+    assert break_after // 6 * 2 <= kept <= break_after / 3
+    second = ScriptedEngine()
+    assert record(path, second) == whole
+    assert second.asked == (10 - kept) * 3
+
+
+def test_a_finished_run_needs_no_engine(tmp_path) -> None:
+    path = tmp_path / "runs.jsonl"
+    whole = record(path, ScriptedEngine())
+
+    def refuse():
+        raise AssertionError("the engine was loaded although nothing is left to ask")
+
+    assert record_run(path, plan(), RULES, refuse) == whole
+    assert record_run(path, plan(count=2), RULES, refuse) == [
+        run for run in whole if run.question_id < "00002"
+    ]
+
+
+def stop_on_even_answers() -> StoppingRule:
+    def update(state, seen):
+        return state + 1, Decision(seen.answer_id % 2 == 0, seen.answer_id, jnp.float32(jnp.nan))
+
+    return StoppingRule(lambda: jnp.int32(0), update)
+
+
+def test_stopped_questions_cost_nothing_more(tmp_path) -> None:
+    engine = ScriptedEngine()
+    rules = dict.fromkeys(RULES, stop_on_even_answers())
+    runs = record(tmp_path / "runs.jsonl", engine, rules)
+    # The first answer has id 0, which is even: every question stops at once.
+    assert {(run.revisions, run.stop_reason) for run in runs} == {(0, "rule")}
+    assert engine.asked == len(runs)
+
+
+def test_the_budget_ends_what_the_rule_would_continue(tmp_path) -> None:
+    runs = record(tmp_path / "r.jsonl", ScriptedEngine(), dict.fromkeys(RULES, fixed_rounds(9)))
+    assert {(run.revisions, run.stop_reason) for run in runs} == {(2, "budget")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 0}, "questions = 0"),
+        ({"start": -1}, "start = -1"),
+        ({"rounds": -1}, "rounds = -1"),
+        ({"count": 100_000}, "arithmetic-easy has 100 different questions"),
+        ({"start": 5000}, "arithmetic-easy has 100 different questions, but questions 5000 to"),
+    ],
+)
+def test_bad_plans_are_named(tmp_path, changes, message) -> None:
+    with pytest.raises(InputError, match=message):
+        record(
+            tmp_path / "runs.jsonl",
+            ScriptedEngine(),
+            {"arithmetic-easy": fixed_rounds(1)},
+            **changes,
+        )
+
+
+def test_an_unknown_benchmark_is_named(tmp_path) -> None:
+    with pytest.raises(InputError, match="no benchmark was named; known are arithmetic-easy"):
+        record(tmp_path / "runs.jsonl", ScriptedEngine(), {})
+    with pytest.raises(InputError, match="'soms' is unknown; known are arithmetic-easy"):
+        record(tmp_path / "runs.jsonl", ScriptedEngine(), {"soms": fixed_rounds(1)})
+
+
+def test_a_stream_of_questions_is_fixed_and_has_no_repeats() -> None:
+    for benchmark in BENCHMARKS.values():
+        questions = benchmark.questions(0, 90)
+        assert len({q.text for q in questions}) == 90
+        assert [q.id for q in questions] == [f"{i:05d}" for i in range(90)]
+        assert [q.text for q in benchmark.questions(60, 30)] == [q.text for q in questions[60:]]
+        for question in questions:
+            assert question.verify(question.gold)
+            assert not question.verify(None)
+            assert not question.verify(question.gold + "1")
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+def test_a_score_that_is_no_number_is_none_to_the_rule_and_in_the_record(tmp_path, value) -> None:
+    seen = []
+
+    def update(state, observation):
+        seen.append(float(observation.score))
+        return rule.update(state, observation)
+
+    rule = fixed_rounds(0)
+    watched = {"arithmetic-easy": StoppingRule(rule.init, update)}
+    path = tmp_path / "runs.jsonl"
+    with jax.disable_jit():
+        (run,) = record_run(
+            path, plan(count=1), watched, ScriptedEngine, score=lambda _, __: Score(value)
+        )
+    assert run.scores == (None,) and read_runs(path) == [run]
+    assert len(seen) == 1 and seen[0] != seen[0]

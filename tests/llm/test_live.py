@@ -1,0 +1,249 @@
+"""Rules that learn from a pilot, what one would have done, and rates that drift."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import betabinom
+from scripted_engine import ScriptedEngine, plan
+
+from msjax.cli import main
+from msjax.data.pools import pools_of, streams
+from msjax.data.store import Trajectory
+from msjax.data.usage import Usage
+from msjax.errors import InputError
+from msjax.evaluate.replay import replay
+from msjax.llm.drift import RateMonitor, log_evidence_against
+from msjax.llm.live import cut_by, rule_from_pilot
+from msjax.llm.record import record_run
+from msjax.llm.scores import find_score
+from msjax.rules.fixed import answer_by, fixed_rounds, until_repeated
+from msjax.rules.registry import entries
+from msjax.rules.spec import Training
+
+NAME = "arithmetic-easy"
+
+
+def run_of(states, number=0, scores=None, answers=None):
+    """A run with these states; right answers are "7"."""
+    n = len(states)
+    return Trajectory(
+        model="m",
+        benchmark=NAME,
+        question_id=f"{number:05d}",
+        protocol="sequential",
+        question="?",
+        gold="7",
+        answers=tuple(
+            answers or ("7" if right else f"{number}.{k}" for k, right in enumerate(states))
+        ),
+        correct=tuple(map(bool, states)),
+        scores=tuple(scores or [None] * n),
+        tokens=(Usage(prompt=10, cached=0, completion=5),) * n,
+        completions=("",) * n,
+        stop_reason="rule",
+        censored=False,
+        key="",
+        settings={},
+    )
+
+
+def simulated(random, questions, p0, p_ic, p_ci, rounds=2):
+    """Runs of one chain, or of one per question."""
+    runs = []
+    for i in range(questions):
+        rates = [float(np.broadcast_to(p, questions)[i]) for p in (p0, p_ic, p_ci)]
+        states = [random.random() < rates[0]]
+        for _ in range(rounds):
+            states.append(states[-1] ^ (random.random() < rates[2 if states[-1] else 1]))
+        runs.append(run_of(states, i))
+    return runs
+
+
+def test_every_rule_that_may_run_live_has_its_default_setting():
+    random = np.random.default_rng(0)
+    rounds = simulated(random, 40, 0.4, 0.4, 0.1)
+    scored = [
+        run.model_copy(update={"scores": tuple(random.beta(4 + 2 * x, 3) for x in run.correct)})
+        for run in rounds
+    ]
+    samples = [run.model_copy(update={"protocol": "parallel"}) for run in scored]
+    for pilot in (scored, samples):
+        (pool,) = pools_of(pilot)
+        for entry in entries(pool):
+            if entry.told is None:
+                live = rule_from_pilot(entry.name, pilot, rounds=2, value=1.0, price=1e-4)
+                found = evaluate_default(entry, pool)
+                met = [len(run.answers) for run in cut_by(live.rule, pilot)]
+                assert met == found, entry.name
+
+
+def evaluate_default(entry, pool):
+    """Answers that the rule asks for of every question in replay, at its default setting."""
+    known = Training(pool, np.ones(pool.questions, bool), 1.0, 1e-4)
+    met = streams(pool, jax.random.key(0), 1)._replace(
+        **{name: np.asarray(x)[None] for name, x in as_recorded(pool).items()}
+    )
+    return replay(entry.make, met, entry.parameters(known)).asked[entry.default, 0].tolist()
+
+
+def as_recorded(pool):
+    return {
+        "answers": pool.answers,
+        "scores": pool.scores,
+        "tokens": pool.computed.astype(np.float32),
+        "sample": np.broadcast_to(np.arange(pool.samples), pool.answers.shape),
+    }
+
+
+@pytest.mark.parametrize("rule", [until_repeated(3), answer_by(fixed_rounds(2), "vote", 3)])
+def test_a_cut_run_is_the_live_run(rule, tmp_path):
+    """Keys belong to questions, so what the rule leaves out is all that differs."""
+    live = record_run(tmp_path / "a.jsonl", plan(count=12), {NAME: rule}, ScriptedEngine)
+    full = record_run(tmp_path / "b.jsonl", plan(count=12), {NAME: fixed_rounds(2)}, ScriptedEngine)
+    assert cut_by(rule, full) == live
+    assert {run.revisions for run in live} <= {1, 2} and len(full) == 12
+
+
+def test_the_answer_returned_need_not_be_the_last():
+    run = run_of([1, 1, 0])
+    (voted,) = cut_by(answer_by(fixed_rounds(2), "vote", 3), [run])
+    assert voted.returned == 1 and voted.right and not run.right
+    (none,) = cut_by(fixed_rounds(1), [run_of([0, 0, 1], answers=[None, None, "7"])])
+    assert none.returned == 1 and not none.right
+
+
+def test_a_rule_learns_from_the_pilot():
+    random = np.random.default_rng(0)
+    helps = simulated(random, 60, 0.3, 0.6, 0.02)
+    hurts = simulated(random, 60, 0.7, 0.02, 0.4)
+    for pilot, rounds in ((helps, 2), (hurts, 0)):
+        rule = rule_from_pilot("posterior", pilot, rounds=2, value=1.0, price=1e-4)
+        assert not rule.looks
+        assert {run.revisions for run in cut_by(rule.rule, pilot)} == {rounds}
+    assert rule_from_pilot("belief_changes", helps, rounds=2, value=1.0, price=1e-4).looks
+    with pytest.raises(InputError, match="2 rounds, rounds is 3; record a pilot"):
+        rule_from_pilot("posterior", helps, rounds=3, value=1.0, price=1e-4)
+    with pytest.raises(InputError, match="needs a score in"):
+        rule_from_pilot("belief_scores", helps, rounds=2, value=1.0, price=1e-4)
+
+
+def test_evidence_has_mean_one_under_the_pilot():
+    """Summed over all that 12 trials may be, as each is under the law of the pilot's rate."""
+    right = np.arange(13)
+    evidence = np.exp([log_evidence_against(8, 14, s, 12 - s) for s in right])
+    assert betabinom.pmf(right, 12, 8, 14) @ evidence == pytest.approx(1)
+
+
+@pytest.mark.parametrize("differ", [False, True])
+def test_alarms_are_rare_unless_something_changed(differ):
+    """Also where questions differ in their rates, which makes counts of moves spread more."""
+    random = np.random.default_rng(1)
+
+    def batch(questions, p_ic=0.4):
+        if not differ:
+            return simulated(random, questions, 0.5, p_ic, 0.1, rounds=4)
+        wide = random.beta(0.2, 0.3, questions) if p_ic == 0.4 else p_ic
+        return simulated(random, questions, random.beta(0.5, 0.5, questions), wide, 0.1, rounds=4)
+
+    alarms = 0
+    for _ in range(60):
+        monitor = RateMonitor(batch(50), false_alarm=0.05)
+        for run in batch(60):
+            monitor.add(run)
+        alarms += bool(monitor.alarms)
+    # 60 trials of at most .05: more than 12 has probability 1e-5.
+    assert alarms <= 12
+    monitor = RateMonitor(batch(100))
+    for run in batch(150, p_ic=0.05):
+        monitor.add(run)
+    assert [drift.rate for drift in monitor.alarms] == ["p_ic"]
+    assert monitor.alarms[0].live < monitor.alarms[0].pilot
+
+
+def test_estimates_are_by_score_and_count_every_move():
+    pilot = [run_of([1, 0], i, scores=[-1.0 * i, None]) for i in range(9)]
+    monitor = RateMonitor(pilot)
+    monitor.add(run_of([0, 1, 0], 0, scores=[-8.0, None, None]))
+    monitor.add(run_of([1, 1, 1], 1, scores=[0.0, None, None]))
+    low, high = monitor.estimates()["low score"], monitor.estimates()["high score"]
+    assert low["p_ic"].estimate == pytest.approx(2 / 3)
+    assert low["p_ci"].estimate == pytest.approx(2 / 3)
+    assert high["p_ci"].estimate == pytest.approx(1 / 4)
+    assert high["p_ic"].low < 0.1 and high["p_ic"].high > 0.9
+
+
+def test_after_an_alarm_the_rest_is_asked_for_all_rounds(tmp_path, capsys):
+    """The pilot said every first answer is right, so the rule never revises."""
+    pilot = [run_of([1, 1, 1], i) for i in range(50)]
+    rule = rule_from_pilot("posterior", pilot, rounds=2, value=1.0, price=1e-4)
+    monitor = RateMonitor(pilot)
+    runs = record_run(
+        tmp_path / "a.jsonl", plan(count=12), {NAME: rule.rule}, ScriptedEngine, {NAME: monitor}
+    )
+    assert monitor.alarms[0].rate == "p0"
+    revisions = [run.revisions for run in runs]
+    at = monitor.alarms[0].questions
+    # Questions advance two by two.
+    assert set(revisions[:at]) == {0} and set(revisions[at + 1 :]) == {2}
+    assert "p0 was 0.98 in the pilot and is" in capsys.readouterr().out
+    again = RateMonitor(pilot)
+    assert runs == record_run(
+        tmp_path / "a.jsonl", plan(count=12), {NAME: rule.rule}, ScriptedEngine, {NAME: again}
+    )
+    assert again.alarms == monitor.alarms
+
+
+def test_confidence_is_a_share_that_rules_may_look_at(tmp_path):
+    """The same answers, scored otherwise; a rule that needs scores in [0, 1] can learn."""
+    rules = {NAME: fixed_rounds(2)}
+    plain = record_run(tmp_path / "a.jsonl", plan(count=20), rules, ScriptedEngine)
+    scored = record_run(
+        tmp_path / "b.jsonl", plan(count=20), rules, ScriptedEngine, score=find_score("confidence")
+    )
+    assert [run.answers for run in plain] == [run.answers for run in scored]
+    assert scored[0].scores == pytest.approx(np.exp(plain[0].scores))
+    learnt = {"rounds": 2, "value": 1.0, "price": 1e-4}
+    assert rule_from_pilot("belief_scores", scored, **learnt).looks
+    with pytest.raises(InputError, match="needs a score in"):
+        rule_from_pilot("belief_scores", plain, **learnt)
+    sure = find_score("certainty")
+    scored = record_run(tmp_path / "c.jsonl", plan(), rules, ScriptedEngine, score=sure)
+    assert set(scored[0].scores) == {-0.5}
+    with pytest.raises(InputError, match="score is 'entropy'; choose from token_logprob, conf"):
+        find_score("entropy")
+
+
+def test_bad_input(tmp_path, capsys):
+    with pytest.raises(InputError, match="pilot holds no runs"):
+        RateMonitor([])
+    with pytest.raises(InputError, match="false_alarm is 1"):
+        RateMonitor([run_of([1])], false_alarm=1.0)
+    out = str(tmp_path / "x.jsonl")
+    assert main(["generate", out, "--rule", "posterior", "--shadow", "vote"]) == 2
+    assert "--shadow watches runs of --rule fixed" in capsys.readouterr().err
+    assert main(["generate", out, "--shadow", "vote"]) == 2
+    assert "needs --pilot FILE" in capsys.readouterr().err
+
+
+def test_shadow_of_a_recorded_run(tmp_path, monkeypatch, capsys):
+    """The whole command, with a scripted model in place of the decoder."""
+    import msjax.llm.flax.engine as flax_engine
+
+    monkeypatch.setattr(
+        flax_engine.FlaxEngine, "load", classmethod(lambda *_, **__: ScriptedEngine())
+    )
+    common = ["--benchmarks", NAME, "--rounds", "2", "--model", str(tmp_path / "scripted")]
+    pilot, out, report = (str(tmp_path / x) for x in ("p.jsonl", "s.jsonl", "s.json"))
+    assert main(["generate", pilot, "--questions", "20", *common]) == 0
+    shadow = ["--pilot", pilot, "--shadow", "until_repeated", "--json", report]
+    options = ["--questions", "10", "--start", "20"]
+    assert main(["generate", out, *common, *options, *shadow]) == 0
+    found = json.loads((tmp_path / "s.json").read_text())
+    lines = (tmp_path / "s.shadow-until_repeated.jsonl").read_text().splitlines()
+    assert len(lines) == 10
+    (compared,) = found["shadow"]["comparison"]
+    assert compared["tokens"] == pytest.approx(np.mean([json.loads(x)["tokens"] for x in lines]))
+    assert found["drift"][NAME]["alarms"] == []
+    assert "until_repeated would have done this" in capsys.readouterr().out

@@ -1,0 +1,478 @@
+"""The served engine in front of a scripted server: each fault it can meet, what comes of it."""
+
+import asyncio
+import importlib.util
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import jax
+import numpy as np
+import pytest
+from scripted_engine import talk
+from scripted_server import DROP, MODEL, USAGE, Reply, ScriptedServer, completion
+
+from msjax.data.messages import REFUSED, asked
+from msjax.data.store import read_runs
+from msjax.data.usage import Usage
+from msjax.errors import InputError, ServerError
+from msjax.llm import openai_engine
+from msjax.llm import server as server_module
+from msjax.llm.engine import Turn, ask
+from msjax.llm.openai_engine import OpenAIEngine
+from msjax.llm.record import RunPlan, record_run
+from msjax.rules.fixed import fixed_rounds
+
+
+def engine_at(server: ScriptedServer, **settings) -> OpenAIEngine:
+    return OpenAIEngine(server.url, MODEL, **{"max_retries": 0, **settings})
+
+
+def keys(seed: int, count: int) -> list[jax.Array]:
+    return list(jax.random.split(jax.random.key(seed), count))
+
+
+def one_turn(engine: OpenAIEngine):
+    (turn,) = ask(engine, [asked("2 + 2")], keys(0, 1))
+    return turn
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 10
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+def test_every_round_sends_the_whole_conversation_and_the_settings(serve) -> None:
+    server = serve(lambda number, _: Reply(completion(f"It is {number}.")))
+    engine = engine_at(server, max_new_tokens=9, temperature=0.5, top_p=0.9)
+    one, two = keys(0, 2)
+    ((_, second),) = talk(engine, [[Turn(asked("2 + 2"), one), Turn(asked("Are you sure?"), two)]])
+    assert engine.name == MODEL
+    assert second.text == "It is 1."
+    assert [message["content"] for message in server.asked[1]["messages"]] == [
+        "2 + 2",
+        "It is 0.",
+        "Are you sure?",
+    ]
+    for request in server.asked:
+        del request["messages"], request["seed"]
+        assert request == {
+            "model": MODEL,
+            "max_tokens": 9,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "logprobs": True,
+        }
+
+
+def test_seeds_follow_the_keys_alone(serve) -> None:
+    server = serve()
+    engine = engine_at(server, concurrency=1)
+    ask(engine, [asked("a"), asked("b"), asked("c")], keys(3, 3))
+    ask(engine, [asked("c"), asked("a")], [keys(3, 3)[i] for i in (2, 0)])
+    first, second, third, *again = [request["seed"] for request in server.asked]
+    assert again == [third, first]
+    assert len({first, second, third}) == 3
+    assert all(0 <= seed < 2**31 for seed in (first, second, third))
+    assert {request["top_p"] for request in server.asked} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ({}, 0),
+        ({"prompt_tokens_details": None}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": None}}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0}}, 16),
+    ],
+)
+def test_usage_is_what_the_server_reports(serve, details, cached) -> None:
+    turn = one_turn(engine_at(serve(lambda *_: Reply(completion(usage=USAGE | details)))))
+    assert turn.usage == Usage(prompt=20, cached=cached, completion=5)
+
+
+@pytest.mark.parametrize(
+    ("usage", "message"),
+    [
+        (None, "reports no usage"),
+        (USAGE | {"prompt_tokens": -1}, "usage that cannot be"),
+        (USAGE | {"prompt_tokens_details": {"cached_tokens": 21}}, r"\(21\) exceed prompt tokens"),
+        ({"prompt_tokens": 20}, "not OpenAI's protocol"),
+    ],
+)
+def test_usage_is_never_invented(serve, usage, message) -> None:
+    engine = engine_at(serve(lambda *_: Reply(completion(usage=usage))))
+    with pytest.raises(ServerError, match=message):
+        one_turn(engine)
+
+
+def test_log_probabilities_are_averaged_where_the_server_gives_them(serve) -> None:
+    tokens = [{"token": t, "logprob": p, "bytes": None} for t, p in (("4", -0.5), (".", -0.1))]
+    given = (None, {"content": []}, {"content": tokens})
+    script = [{}, *({"logprobs": logprobs} for logprobs in given)]
+    engine = engine_at(serve(lambda number, _: Reply(completion(**script[number]))))
+    found = [one_turn(engine).token_logprob for _ in script]
+    np.testing.assert_allclose(found, [np.nan, np.nan, np.nan, -0.3])
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "expected"),
+    [
+        ("It is 4.", "stop", ("It is 4.", True)),
+        ("It is", "length", ("It is", False)),
+        ("It", "content_filter", ("It", False)),
+        ("It", None, ("It", False)),
+        ("", "stop", ("", True)),
+        (None, "length", ("", False)),
+    ],
+)
+def test_an_empty_or_unfinished_completion_is_an_outcome(serve, text, finish, expected) -> None:
+    turn = one_turn(engine_at(serve(lambda *_: Reply(completion(text, finish)))))
+    assert (turn.text, turn.finished) == expected
+
+
+@pytest.mark.parametrize("body", [b"", b'{"choices": [{"mess', b"<html>busy</html>", b'{"id": 3}'])
+def test_a_malformed_answer_is_shown_and_not_tried_again(serve, body) -> None:
+    server = serve(lambda *_: Reply(body))
+    with pytest.raises(ServerError, match="not OpenAI's protocol") as caught:
+        one_turn(engine_at(server, max_retries=3))
+    assert repr(body) in str(caught.value).replace('\\"', '"') or body.decode() in str(caught.value)
+    assert len(server.asked) == 1
+
+
+SOON = {"retry-after-ms": "5"}
+TRANSIENT = {
+    "rate limit": Reply({"error": {"message": "slow down"}}, 429, SOON),
+    "request timeout": Reply(b"", 408, SOON),
+    "conflict": Reply(b"", 409, SOON),
+    "overloaded": Reply(b"loading", 503, SOON),
+    "crashed worker": Reply({"error": "no worker"}, 500, SOON),
+    "dropped connection": DROP,
+    "answer cut short": Reply(completion("It is 5."), missing=4),
+}
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_a_transient_fault_costs_a_retry_and_nothing_else(serve, fault) -> None:
+    server = serve(lambda number, _: Reply() if number else TRANSIENT[fault])
+    engine = engine_at(server, max_retries=1)
+    turn = one_turn(engine)
+    assert turn.text == "It is 4."
+    assert turn.usage == Usage(prompt=20, cached=0, completion=5)
+    assert (engine.requests.sent, engine.requests.retried) == (1, 1)
+    assert server.asked[0] == server.asked[1]
+
+
+def test_the_server_says_when_to_try_again(serve) -> None:
+    times = []
+
+    def script(number, _):
+        times.append(time.monotonic())
+        return Reply() if number else Reply(b"", 429, {"retry-after": "0.9"})
+
+    one_turn(engine_at(serve(script), max_retries=1))
+    assert times[1] - times[0] >= 0.9
+
+
+@pytest.mark.parametrize("fault", ["rate limit", "overloaded"])
+def test_retries_end(serve, fault) -> None:
+    server = serve(lambda *_: TRANSIENT[fault])
+    with pytest.raises(ServerError, match=rf"failed: .*{TRANSIENT[fault].status}.*now 2"):
+        one_turn(engine_at(server, max_retries=2))
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_refused_request_is_not_tried_again(serve, status) -> None:
+    server = serve(lambda *_: Reply({"error": {"message": "no such thing"}}, status))
+    with pytest.raises(InputError, match="refused .* 'small-model': .*such thing.* OPENAI_API_KEY"):
+        one_turn(engine_at(server, max_retries=3))
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_hangs_is_given_up(serve) -> None:
+    server = serve(lambda *_: None)
+    with pytest.raises(ServerError, match=r"not answer in time .*timeout = 0\.2 seconds"):
+        one_turn(engine_at(server, timeout=0.2))
+    assert eventually(lambda: server.given_up == 1)
+
+
+def test_no_more_requests_are_in_flight_than_asked_for(serve) -> None:
+    three = threading.Barrier(3)
+
+    def script(*_) -> Reply:
+        three.wait(10)
+        time.sleep(0.05)
+        return Reply()
+
+    server = serve(script)
+    engine = engine_at(server, concurrency=3)
+    ask(engine, [asked(str(i)) for i in range(9)], keys(0, 9))
+    assert len(server.asked) == 9
+    assert server.most_open == 3
+
+
+TOO_LONG = {
+    "vLLM": "This model's maximum context length is 64 tokens. However, you requested 90 tokens.",
+    "vLLM, later": "The decoder prompt (length 90) exceeds the maximum model length of 64.",
+    "SGLang": "The input (90 tokens) is longer than the model's context length (64 tokens).",
+    "llama.cpp": "request (90 tokens) exceeds the available context size (64 tokens)",
+}
+
+
+@pytest.mark.parametrize("words", TOO_LONG.values(), ids=TOO_LONG)
+def test_a_conversation_beyond_the_context_ends_alone(serve, words) -> None:
+    def script(_, request) -> Reply:
+        long = len(request["messages"][0]["content"]) > 50
+        return Reply({"error": {"message": words, "code": 400}}, 400) if long else Reply()
+
+    server = serve(script)
+    engine = engine_at(server)
+    one, two = keys(0, 2)
+    again = Turn(asked("again"), two)
+    short, long = talk(
+        engine, [[Turn(asked("short"), one), again], [Turn(asked("long" * 20), one), again]]
+    )
+    assert all(turn.finished for turn in short)
+    assert long == [REFUSED, REFUSED]
+    assert len(server.asked) == 3
+    assert (engine.requests.sent, engine.requests.refused) == (3, 1)
+
+
+def test_a_server_that_is_down_is_named_before_anything_is_asked(serve) -> None:
+    server = serve()
+    server.stop()
+    with pytest.raises(ServerError, match=rf"no server answers at {server.url} .*; start it there"):
+        engine_at(server, max_retries=5)
+
+
+def test_what_is_no_such_server_is_refused_at_the_start(serve, monkeypatch) -> None:
+    monkeypatch.setattr(server_module, "FIRST_ANSWER", 0.5)
+    monkeypatch.setattr(openai_engine, "FIRST_ANSWER", 0.5)
+    server = serve()
+    server.models = None
+    with pytest.raises(ServerError, match=r"not answer in time \(0\.5 seconds"):
+        engine_at(server)
+    server.models = Reply(b"not found", 404)
+    with pytest.raises(InputError, match="base_url, which as a rule ends in /v1"):
+        engine_at(server)
+    server.models = Reply(b"<html>hello</html>")
+    with pytest.raises(ServerError, match="hello.*not OpenAI's protocol"):
+        engine_at(server)
+    server.models = Reply(b"loading", 503)
+    with pytest.raises(ServerError, match="503.*wait until it is ready"):
+        engine_at(server)
+
+
+def test_a_model_that_is_not_served_is_refused_with_those_that_are(serve) -> None:
+    server = serve(served=("large-model", "larger-model"))
+    with pytest.raises(InputError, match="'small-model' .*served are large-model, larger-model"):
+        engine_at(server)
+    engine_at(serve(served=()))  # lists nothing: the requests will show
+
+
+def test_parallel_samples_are_decided_in_order_and_the_rest_is_cancelled(serve) -> None:
+    """The first is the last to arrive; two never do."""
+    sampled = keys(5, 5)
+    place = {openai_engine._seed(key): i for i, key in enumerate(sampled)}
+    arrived = threading.Semaphore(0)
+
+    def script(_, request) -> Reply | None:
+        sample = place[request["seed"]]
+        if sample == 0:
+            assert arrived.acquire(timeout=10) and arrived.acquire(timeout=10)
+            time.sleep(0.2)
+        elif sample > 2:
+            return None
+        else:
+            arrived.release()
+        return Reply(completion(f"sample {sample}"))
+
+    server = serve(script)
+    engine = engine_at(server, concurrency=5)
+    shown = []
+
+    def stop(seen) -> bool:
+        shown.append([turn.text for turn in seen])
+        return len(seen) == 2
+
+    samples = engine.sample_until(asked("2 + 2"), sampled, stop)
+    assert shown == [["sample 0"], ["sample 0", "sample 1"]]
+    assert [turn.text for turn in samples.seen] == shown[-1]
+    assert [turn.text for turn in samples.surplus] == ["sample 2"]
+    assert samples.cancelled == engine.requests.cancelled == 2
+    assert engine.requests.sent == len(server.asked) == 5
+    assert eventually(lambda: server.given_up == 2)
+
+
+def test_samples_beyond_the_concurrency_are_not_sent_once_the_rule_has_stopped(serve) -> None:
+    server = serve()
+    engine = engine_at(server, concurrency=1)
+    samples = engine.sample_until(asked("2 + 2"), keys(0, 6), lambda seen: len(seen) == 2)
+    assert len(samples.seen) == 2
+    assert len(server.asked) <= engine.requests.sent <= 3
+    samples = engine.sample_until(asked("2 + 2"), keys(0, 6), lambda seen: False)
+    assert (len(samples.seen), samples.surplus, samples.cancelled) == (6, (), 0)
+
+
+def test_one_failed_request_cancels_the_others_of_its_round(serve) -> None:
+    def script(_, request) -> Reply | None:
+        return Reply(b"", 500) if request["messages"][0]["content"] == "bad" else None
+
+    server = serve(script)
+    engine = engine_at(server)
+    with pytest.raises(ServerError, match="500"):
+        ask(engine, [asked("bad"), asked("good")], keys(0, 2))
+    assert eventually(lambda: server.given_up == len(server.asked) - 1)
+
+
+@pytest.mark.parametrize("notebook", [False, True], ids=["command", "notebook"])
+def test_an_interruption_cancels_what_is_in_flight(serve, notebook) -> None:
+    def script(number, _) -> None:
+        if number == 2:
+            # As Ctrl-C does, it has to wake the thread that waits.
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    server = serve(script)
+    engine = engine_at(server)
+
+    def asks() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            ask(engine, [asked(str(i)) for i in range(3)], keys(0, 3))
+
+    async def cell() -> None:
+        asks()
+
+    # Ignored where the tests themselves run in the background of a shell.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if notebook:  # asyncio.run would hear the interruption instead
+            with closing(asyncio.new_event_loop()) as loop:
+                loop.run_until_complete(cell())
+        else:
+            asks()
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    assert engine.requests.cancelled == 3
+    assert eventually(lambda: server.given_up == len(server.asked))
+
+
+def plan() -> RunPlan:
+    return RunPlan(model=MODEL, start=0, count=6, rounds=1, seed=1, settings={"rule": "fixed: 1"})
+
+
+def record(path, server):
+    rules = {"arithmetic-easy": fixed_rounds(1)}
+    return record_run(path, plan(), rules, lambda: engine_at(server, max_retries=1, concurrency=2))
+
+
+def answer_by_seed(_, request) -> Reply:
+    return Reply(completion(f"It is {request['seed'] % 10}."))
+
+
+def test_a_run_goes_on_after_the_server_has_died(serve, tmp_path) -> None:
+    """Nothing that was recorded is lost or asked again, nothing is counted twice."""
+    whole = record(tmp_path / "whole.jsonl", serve(answer_by_seed))
+    path = tmp_path / "runs.jsonl"
+
+    def dies_at_the_seventh_request(number, request) -> Reply:
+        if number == 6:
+            dying.stop()
+            return DROP
+        return answer_by_seed(number, request)
+
+    dying = serve(dies_at_the_seventh_request)
+    with pytest.raises(ServerError, match=f"no server answers at {dying.url}"):
+        record(path, dying)
+    kept = read_runs(path)
+    assert 2 <= len(kept) <= 3 and all(run in whole for run in kept)
+    restarted = serve(answer_by_seed)
+    assert record(path, restarted) == whole
+    assert sorted(read_runs(path), key=whole.index) == whole
+    assert len(restarted.asked) == (6 - len(kept)) * 2
+
+
+def test_a_notebook_with_its_own_event_loop_can_ask(serve) -> None:
+    server = serve()
+
+    async def cell():
+        return one_turn(engine_at(server))
+
+    assert asyncio.run(cell()).text == "It is 4."
+
+
+def test_a_conversation_may_begin_afresh(serve) -> None:
+    server = serve()
+    one, two, three = (Turn(asked(f"say {i}"), key) for i, key in enumerate(keys(0, 3)))
+    talk(engine_at(server), [[one, two._replace(afresh=True), three]])
+    sent = [[m["content"] for m in request["messages"]] for request in server.asked]
+    assert sent == [["say 0"], ["say 1"], ["say 1", "It is 4.", "say 2"]]
+
+
+def test_conversations_do_not_wait_for_each_other(serve) -> None:
+    """A short one takes its turns, and a third takes its place, while a long one is answered."""
+    others = threading.Semaphore(0)
+
+    def script(_, request) -> Reply:
+        if request["messages"][0]["content"] == "slow":
+            assert all(others.acquire(timeout=10) for _ in range(4))
+        else:
+            others.release()
+        return Reply()
+
+    server = serve(script)
+    first, second = keys(0, 2)
+    slow, *quick = (
+        [Turn(asked(t), first), Turn(asked("more"), second)] for t in ("slow", "a", "b")
+    )
+    heard = talk(engine_at(server, concurrency=2), [slow[:1], *quick])
+    assert [len(turns) for turns in heard] == [1, 2, 2]
+
+
+def test_turns_end_with_a_user_message(serve) -> None:
+    engine = engine_at(serve())
+    spoken = [*asked("one"), {"role": "assistant", "content": "two"}]
+    with pytest.raises(InputError, match="a turn must end with a user message"):
+        ask(engine, [asked("one"), spoken], keys(0, 2))
+    with pytest.raises(InputError, match="conversation must end with a user message"):
+        engine.sample_until(spoken, keys(0, 1), lambda seen: True)
+
+
+def test_a_key_is_stripped_and_never_shown(serve) -> None:
+    server = serve()
+    one_turn(engine_at(server, api_key=" sk-secret\n"))
+    one_turn(engine_at(server, api_key="\n"))
+    assert server.keys == {"sk-secret", "none"}
+    for key in ("s\u00e9cret", "sk\nsecret"):
+        with pytest.raises(InputError, match="OPENAI_API_KEY .*printable ASCII") as caught:
+            engine_at(server, api_key=key)
+        assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"base_url": "localhost:8000/v1"},
+        {"concurrency": 0},
+        {"max_new_tokens": 0},
+        {"max_retries": -1},
+        {"temperature": -0.1},
+        {"timeout": 0.0},
+        {"top_p": 0.0},
+    ],
+)
+def test_settings_outside_their_range(settings) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(settings))} is "):
+        OpenAIEngine(**{"base_url": "http://127.0.0.1:1/v1", "model": MODEL, **settings})
+
+
+def test_a_missing_client_package_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    spec = importlib.util.find_spec("msjax.llm.server")
+    with pytest.raises(InputError, match=r"pip install 'msjax\[served\]'"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -1,0 +1,125 @@
+"""SmolLM2 behind `transformers serve` and in our own decoder: the same conversations."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from msjax.data.messages import asked
+from msjax.data.store import Trajectory
+from msjax.errors import InputError
+from msjax.llm.conversation import refine
+from msjax.llm.engine import Engine, ask
+from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax.engine import FlaxEngine
+from msjax.rules.fixed import fixed_rounds
+from msjax.tasks.registry import BENCHMARKS
+
+pytestmark = pytest.mark.served
+
+NEEDED = ("torch", "accelerate", "fastapi", "uvicorn", "openai")
+MAX_NEW_TOKENS = 24
+START_UP = 60  # seconds
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    for package in NEEDED:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; pip install torch 'transformers[serving]'")
+    return smollm2.ensure(smollm2.default_folder())
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scratch = tmp_path_factory.mktemp("serve")
+    # An empty download cache: the server lists that as its models, not the folder it serves.
+    environment = os.environ | {"HF_HUB_CACHE": str(scratch), "HF_HUB_OFFLINE": "1"}
+    program = "from transformers.cli.transformers import app; app()"
+    options = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    with (scratch / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-c", program, "serve", folder.name, *options],
+            cwd=folder.parent,
+            env=environment | {"OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        end = time.monotonic() + START_UP
+        while not is_healthy(port):
+            if server.poll() is not None or time.monotonic() > end:
+                pytest.fail(f"the server did not start:\n{(scratch / 'log').read_text()[-2000:]}")
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def is_healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            return True
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def refined(engine: Engine) -> list[Trajectory]:
+    benchmark, runs = BENCHMARKS["arithmetic-easy"], []
+    engine.converse(
+        refine(
+            benchmark,
+            question,
+            fixed_rounds(1),
+            model=engine.name,
+            seed=0,
+            rounds=1,
+            settings={},
+            finish=runs.append,
+        )
+        for question in benchmark.questions(0, 2)
+    )
+    return sorted(runs, key=lambda run: run.question_id)
+
+
+def test_greedy_conversations_are_those_of_our_own_decoder(url: str, folder: Path) -> None:
+    """Text by text and token by token, over two rounds, in float32."""
+    from msjax.llm.openai_engine import OpenAIEngine
+
+    served = OpenAIEngine(url, folder.name, max_new_tokens=MAX_NEW_TOKENS)
+    theirs = refined(served)
+    ours = refined(FlaxEngine.load(folder, max_new_tokens=MAX_NEW_TOKENS))
+    assert [run.completions for run in theirs] == [run.completions for run in ours]
+    assert [run.correct for run in theirs] == [run.correct for run in ours]
+    for their_run, our_run in zip(theirs, ours, strict=True):
+        for their_usage, our_usage in zip(their_run.tokens, our_run.tokens, strict=True):
+            assert their_usage.prompt == our_usage.prompt
+            assert their_usage.completion == our_usage.completion
+            assert their_usage.cached == 0  # this server reports none
+        assert set(their_run.scores) == {None}  # nor log-probabilities
+    assert (served.requests.sent, served.requests.retried, served.requests.refused) == (4, 0, 0)
+
+
+def test_a_model_it_does_not_serve_is_refused_in_its_own_words(url: str) -> None:
+    from msjax.llm.openai_engine import OpenAIEngine
+
+    engine = OpenAIEngine(url, "another")
+    with pytest.raises(InputError, match="for model 'another': .*pinned"):
+        ask(engine, [asked("2 + 2")], [jax.random.key(0)])

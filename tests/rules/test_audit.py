@@ -1,0 +1,185 @@
+"""The exact audit against enumeration, closed forms, simulation, and published claims."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from msjax.errors import InputError
+from msjax.rules.audit import _QUICK, audit, stop_law
+from msjax.rules.fixed import answer_by, self_consistency, until_repeated
+from msjax.rules.optpo import optpo, optpo_posterior
+from msjax.rules.protocol import Observation
+from msjax.rules.votes import (
+    asc,
+    certificate,
+    consol,
+    dsc,
+    esc,
+    first_answer_certificate,
+    vote_margin,
+)
+from msjax.theory import voting
+from msjax.verify.evidence import FALSE_ALARM, of_counts
+
+partial = functools.partial
+QUICK = partial(jax.jit, compiler_options=_QUICK)  # compiling is what these tests would wait for
+
+
+def outcomes(rule, streams):
+    """Votes until the rule stops and the class it returns, for streams of classes (-1: none)."""
+
+    def follow(stream):
+        first = jnp.argmax(stream[None, :] == stream[:, None], axis=1)
+        new = (first == jnp.arange(stream.shape[0])) & (stream >= 0)
+        numbered = (jnp.cumsum(new) - 1)[first]
+        answers = jnp.where(stream >= 0, numbered, -1).astype(jnp.int32)
+        nan = jnp.full(stream.shape, jnp.nan)
+        says = jax.lax.scan(rule.update, rule.init(), Observation(answers, nan, nan))[1]
+        at = jnp.argmax(says.stop)
+        returned = says.answer_id[at]
+        known = (answers == returned) & (returned >= 0)
+        return at, jnp.where(known.any(), stream[jnp.argmax(known)], -1), says.stop.any()
+
+    at, winner, stopped = QUICK(jax.vmap(follow))(jnp.asarray(streams, jnp.int32))
+    assert stopped.all()
+    return np.asarray(at) + 1, np.asarray(winner)
+
+
+@pytest.mark.parametrize(
+    "rule_of",
+    [
+        self_consistency,
+        partial(vote_margin, margin=2),
+        asc,
+        partial(dsc, difficulty=1),
+        partial(esc, window=3),
+        consol,
+        partial(until_repeated, times=3),
+        partial(optpo, p_right=0.5, p_wrong=0.2, threshold=6.0, retain=4),
+        partial(optpo_posterior, p_right=0.5, p_wrong=0.2, classes=3),
+        partial(certificate, delta=0.4, predictive=False),
+        partial(certificate, delta=0.4),
+        lambda budget: answer_by(vote_margin(budget, 2), "last", budget),
+    ],
+)
+def test_the_audit_is_the_sum_over_all_sequences_of_votes(rule_of) -> None:
+    budget, rates = 5, (0.4, 0.2, 0.2)
+    streams = np.array(list(itertools.product([0, 1, 2, -1], repeat=budget)))
+    at, winner = outcomes(rule_of(budget), streams)
+    chance = np.array([*rates, 0.2])[streams].prod(axis=1)
+    law = stop_law(rule_of(budget), rates, budget)
+    exact = np.bincount(at - 1, chance, minlength=budget)
+    np.testing.assert_allclose(law.stopped_at, exact, atol=1e-12)
+    assert law.right == pytest.approx(chance[winner == 0].sum(), abs=1e-12)
+
+
+def test_a_vote_margin_has_the_closed_forms_of_the_theory() -> None:
+    rates = (0.55, 0.45)
+    found = audit(partial(vote_margin, margin=4), 41, rates, horizons=(41,))
+    law = voting.votes_law(np.array(rates), 4, 41)
+    assert found.error == pytest.approx(float(voting.error_probability(law)), rel=1e-5)
+    assert found.expected_votes == pytest.approx(float(voting.expected_votes(law)), rel=1e-5)
+    assert found.undecided == pytest.approx(float(law.undecided), rel=1e-5)
+    at = np.cumsum(law.stopped_at)
+    assert found.p95_votes == 1 + int(np.argmax(at >= 0.95))
+    fair = voting.votes_law(np.array([0.5, 0.5]), 4, 41)
+    assert found.null[41] == pytest.approx(1 - float(fair.undecided), rel=1e-5)
+
+
+def test_without_pressure_of_a_budget_it_has_walds_values() -> None:
+    found = audit(partial(vote_margin, margin=3), 200, (0.6, 0.4), horizons=(1,))
+    wald = voting.wald_two_class(0.6, 3)
+    assert found.error == pytest.approx(float(wald.error), rel=1e-6)
+    assert found.expected_votes == pytest.approx(float(wald.expected_votes), rel=1e-6)
+    assert found.undecided < 1e-12
+    assert found.unanimous_votes == 3
+    assert found.equivalent_margin == 3
+
+
+def test_certificates_at_a_coin_toss() -> None:
+    horizon = 400
+    for predictive, percent in ((False, (4.28, 6.52, 9.15)), (True, (2.54, 3.04, 3.39))):
+        rule = first_answer_certificate(horizon + 1, predictive=predictive)
+        declared = np.cumsum(stop_law(rule, (0.0, 0.5, 0.5), horizon).stopped_at)
+        np.testing.assert_allclose(100 * declared[[31, 99, 399]], percent, atol=0.005)
+
+
+def test_the_certificate_of_the_leader_has_the_null_law_of_the_first_answer() -> None:
+    for predictive in (False, True):
+        laws = [
+            stop_law(make(21, predictive=predictive), (0.0, 0.5, 0.5), 20).stopped_at
+            for make in (certificate, first_answer_certificate)
+        ]
+        np.testing.assert_allclose(laws[0], laws[1], atol=1e-12)
+        assert laws[0].sum() > 0.02
+
+
+def test_claims_at_a_coin_toss() -> None:
+    small = {"horizons": (10, 20), "claimed_error": 0.05}
+    certified = partial(first_answer_certificate, predictive=True)
+    found = audit(asc, 6, (0.6, 0.4), null_rule_of=certified, **small)
+    assert found.anytime_valid is True
+    found = audit(asc, 6, (0.6, 0.4), **small)
+    assert found.anytime_valid is False
+    assert found.null[10] < found.null[20]
+
+
+@pytest.mark.parametrize(
+    ("rule", "margin"),
+    [
+        (consol(13), 3),
+        (vote_margin(13, 5), 5),
+        (vote_margin(13, 2, retain=4), None),
+        (asc(13), None),
+        (esc(13), None),
+        (until_repeated(13, 3), None),
+        (self_consistency(13), None),
+        (optpo(13, 0.6, 0.3, 3.0), int(voting.margin_needed(3.0, 0.6, 0.3))),
+        (optpo(13, 0.6, 0.3, 30.0), int(voting.margin_needed(30.0, 0.6, 0.3))),
+    ],
+)
+def test_what_margin_a_rule_amounts_to(rule, margin) -> None:
+    assert stop_law(rule, (0.5, 0.3, 0.2), 12).equivalent_margin == margin
+
+
+def test_the_rule_run_on_thirty_thousand_questions() -> None:
+    n, budget, rates = 30_000, 12, (0.5, 0.3, 0.15)
+    streams = jax.random.choice(
+        jax.random.key(11), jnp.array([0, 1, 2, -1]), (n, budget), p=jnp.array([*rates, 0.05])
+    )
+    at, winner = outcomes(asc(budget), streams)
+    law = stop_law(asc(budget), rates, budget)
+    counts = np.bincount(at - 1, minlength=budget)
+    seen = of_counts(
+        np.append(counts, (winner == 0).sum()), n, np.append(law.stopped_at, law.right)
+    )
+    assert (seen.tail > FALSE_ALARM / len(seen.tail)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"budget": 0}, "budget is 0"),
+        ({"budget": 10**6}, "from 1 to 4,096"),
+        ({"rates": ()}, "rates is empty"),
+        ({"rates": (0.7, 0.4)}, "the sum of rates is 1.1"),
+        ({"rates": (1.2,)}, r"rates\[0\] is 1.2"),
+        ({"rates": (float("nan"), 0.4)}, r"rates\[0\] is nan"),
+        ({"claimed_error": 1.0}, "claimed_error is 1.0"),
+        ({"horizons": ()}, "horizons is empty"),
+        ({"horizons": (5, 0)}, r"horizons\[1\] is 0"),
+    ],
+)
+def test_bad_input_is_named(arguments, message) -> None:
+    with pytest.raises(InputError, match=message):
+        audit(**{"rule_of": asc, "budget": 4, "rates": (0.6, 0.4), **arguments})
+
+
+def test_too_many_states_are_refused(monkeypatch) -> None:
+    monkeypatch.setattr("msjax.rules.audit._STATE_LIMIT", 20)
+    with pytest.raises(InputError, match="states are undecided at once; |at most 20 are followed"):
+        stop_law(self_consistency(9), (0.5, 0.3, 0.2), 9)
