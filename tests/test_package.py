@@ -1,11 +1,19 @@
-"""The package as an import: every public name exists, nothing heavy loads before it is used."""
+"""The package as it is imported and installed."""
 
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
 
 import pytest
 
 import msjax
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_public_name_is_where_it_is_said_to_be() -> None:
@@ -18,12 +26,75 @@ def test_an_unknown_name_is_named() -> None:
         _ = msjax.Chian
 
 
-def test_the_library_imports_none_of_its_users() -> None:
-    script = (
-        "import sys, msjax\n"
-        "for name in msjax.__all__: getattr(msjax, name)\n"
-        "users = {'simulate', 'inference', 'paper_figures'} & set(sys.modules)\n"
-        "sys.exit(', '.join(sorted(users)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built from a copy, so that nothing of an earlier build is in it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    top = [path for path in ROOT.iterdir() if path.name[0] != "." and path.name != "build"]
+    for path in top:
+        if path.is_file():
+            shutil.copy(path, folder / path.name)
+        elif any(path.glob("*.py")):
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", folder / "dist", folder], check=True)
+    (built,) = (folder / "dist").iterdir()
+    return built
+
+
+def test_the_wheel_holds_the_library_and_nothing_else(wheel) -> None:
+    files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "msjax").rglob("*") if p.is_file()}
+    ours = {name for name in files if "__pycache__" not in name}
+    named = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert named == ours
+
+
+def foreign_wheel(folder: Path, name: str) -> Path:
+    """A package of this name, whose modules say whose they are."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for module in ("__init__", "calibration", "page_coverage"):
+            archive.writestr(f"{name}/{module}.py", f"OWNER = 'the foreign {name}'\n")
+        info = f"{name}-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr(f"{info}/WHEEL", wheel)
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+@pytest.mark.slow  # a page of decisions compiles for seconds, twice
+def test_foreign_packages_neither_break_it_nor_are_broken_by_it(wheel, tmp_path) -> None:
+    new = tmp_path / "venv"
+    venv.create(new, with_pip=False)
+    (packages,) = new.glob("lib/python3.*/site-packages")
+    # Dependencies are those of this environment; it is on the path, its .pth files are not read.
+    (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    python = new / "bin/python"
+    (tmp_path / "inference.py").write_text("raise SystemExit('a file of the user was imported')\n")
+    pilot = (ROOT / "msjax/recorded/pilot.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "pilot.jsonl").write_text("".join(pilot[:40]))  # one benchmark
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+    def run(*command: object) -> str:
+        done = subprocess.run(
+            list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def pip(*arguments: object) -> None:
+        quiet = ("--quiet", "--disable-pip-version-check")
+        run(sys.executable, "-m", "pip", *quiet, "--python", python, *arguments)
+
+    names = ("inference", "simulate")
+    owner = "import sys; sys.path.pop(0); import inference, simulate; print(inference.OWNER)"
+    foreign = [foreign_wheel(tmp_path, name) for name in names]
+    pip("install", "--no-deps", "--no-index", *foreign, wheel)
+    assert run(python, "-c", owner).strip() == "the foreign inference"
+    home = run(python, "-c", "import msjax; print(msjax.__file__)").strip()
+    assert Path(home).is_relative_to(packages)
+    before = run(python, "-m", "msjax", "card", "pilot.jsonl")
+    assert "REVISING HURTS" in before
+    pip("uninstall", "--yes", *names)
+    assert run(new / "bin/msjax", "card", "pilot.jsonl") == before
