@@ -1,8 +1,9 @@
-"""Exceptions that mean that what was given, or a server's answer, cannot be used; and checks."""
+"""What can be wrong with what was given, a server or an installation; and checks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,27 @@ class ServerError(OSError):
     What a run recorded before stays, and the same command goes on from there. Commands report it
     like any other `OSError`: one line on standard error and exit status 2.
     """
+
+
+class MissingExtraError(ImportError):
+    """An optional package is not installed: the message is the command that installs it.
+
+    Commands turn it into one line on standard error and exit status 2.
+    """
+
+
+def require_extra(extra: str, *packages: str) -> None:
+    """Raise `MissingExtraError` unless the packages, which `msjax[extra]` brings, are installed.
+
+    Args:
+        extra: name of a group of optional dependencies, such as "local".
+        packages: names as they are imported.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(
+                f"{package} is not installed; install it with `pip install 'msjax[{extra}]'`"
+            )
 
 
 def require(

@@ -34,8 +34,7 @@ def options_of(command) -> set[str]:
 
 def commands() -> dict[str, set[str]]:
     """The options of every command."""
-    pairs = (typing.get_args(annotated)[:2] for annotated in typing.get_args(cli.Command))
-    return {name.name: options_of(command) for command, name in pairs}
+    return {name: options_of(cli.find_command(name)) for name in cli.COMMANDS}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -101,9 +100,8 @@ def test_every_function_that_the_theory_names_is_defined_where_its_link_leads() 
     assert len(links) == sum(cell.count("`") for cell in cells) / 2
     trees = {path: ast.parse((ROOT / "docs" / path).read_text()) for _, path in links}
     for label, path in links:
-        full = label if label.startswith(("simulate.", "inference.")) else f"msjax.{label}"
-        home, name = full.rsplit(".", 1)
-        assert path == f"../{home.replace('.', '/')}.py", label
+        home, name = label.rsplit(".", 1)
+        assert path == f"../msjax/{home.replace('.', '/')}.py", label
         assert name in {getattr(node, "name", "") for node in trees[path].body}, label
 
 

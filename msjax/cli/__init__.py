@@ -1,9 +1,9 @@
-"""`msjax <command>`: the composition root, where msjax, simulate, inference and figures meet.
+"""`msjax <command>`: one file per command, which parses, calls the library and prints.
 
 Each command is a frozen dataclass in a file of its own: its fields are the options, `run` does the
-work and imports what is heavy, so that `msjax --help` stays instant. The types of the fields say
-what is checked before `run` (`msjax.cli.output`); `resumes` is true of a command that goes on from
-what an interrupted run left.
+work and imports what is heavy. The types of the fields say what is checked before `run`
+(`msjax.cli.output`); `resumes` is true of a command that goes on from what an interrupted run left.
+Only the file of the command that was asked for is imported, so that `msjax --help` is instant.
 """
 
 import _thread
@@ -12,65 +12,89 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from importlib import import_module
+from typing import Any
 
-import tyro
+from msjax.errors import InputError, MissingExtraError
 
-from msjax.cli.adapt import Adapt
-from msjax.cli.audit import Audit
-from msjax.cli.card import Card
-from msjax.cli.check import Check
-from msjax.cli.figures import Figures
-from msjax.cli.fit import Fit
-from msjax.cli.generate import Generate
-from msjax.cli.output import check_options
-from msjax.cli.plan import Plan
-from msjax.cli.predict import Predict
-from msjax.cli.replay import Replay
-from msjax.cli.report import Report
-from msjax.cli.reproduce import Reproduce
-from msjax.cli.sensitivity import Sensitivity
-from msjax.cli.verify import Verify
-from msjax.cli.weights import Weights
-from msjax.errors import InputError
+GROUPS = {
+    "Decide": {
+        "card": "what a pilot decides: does revising help, which rule to use, what to collect",
+        "fit": "accuracy, bounds and limits of recorded runs, and how sure one can be",
+        "check": "may recorded runs be taken for one Markov chain?",
+        "plan": "how many questions and rounds a pilot needs",
+        "sensitivity": "what errors in the rates cost",
+        "replay": "stopping rules on recorded runs, compared without tuning on what is reported",
+        "audit": "exact errors and votes of the rules that vote",
+    },
+    "Run": {
+        "generate": "ask a model, let it revise, stop by a rule, record every trajectory",
+        "weights": "obtain the default local model",
+        "adapt": "train a model on its own votes",
+        "predict": "learn priors from features of questions",
+    },
+    "Research": {
+        "verify": "check every claim of the theory by simulation",
+        "figures": "draw figures of results, with the numbers behind them",
+        "report": "one page of a folder of results",
+        "reproduce": "weights, pilot, posterior, rule, figures and report in one go",
+    },
+}
+COMMANDS = {name: says for group in GROUPS.values() for name, says in group.items()}
 
-_subcommand = tyro.conf.subcommand
-Command = (
-    Annotated[Weights, _subcommand("weights")]
-    | Annotated[Generate, _subcommand("generate")]
-    | Annotated[Card, _subcommand("card")]
-    | Annotated[Fit, _subcommand("fit")]
-    | Annotated[Check, _subcommand("check")]
-    | Annotated[Plan, _subcommand("plan")]
-    | Annotated[Predict, _subcommand("predict")]
-    | Annotated[Replay, _subcommand("replay")]
-    | Annotated[Verify, _subcommand("verify")]
-    | Annotated[Adapt, _subcommand("adapt")]
-    | Annotated[Audit, _subcommand("audit")]
-    | Annotated[Sensitivity, _subcommand("sensitivity")]
-    | Annotated[Report, _subcommand("report")]
-    | Annotated[Figures, _subcommand("figures")]
-    | Annotated[Reproduce, _subcommand("reproduce")]
-)
+
+def find_command(name: str) -> Any:
+    """The dataclass of a command.
+
+    Raises InputError at an unknown name; the message gives those that are near.
+    """
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "see `msjax --help`"
+        raise InputError(f"{name!r} is not a command; {remedy}")
+    return getattr(import_module(f"msjax.cli.{name}"), name.capitalize())
+
+
+def overview() -> str:
+    """What `msjax --help` prints: every command in one line, and how to learn more."""
+    lines = ["usage: msjax COMMAND [OPTIONS]", ""]
+    lines += ["Does letting a language model revise its answer help, by how much, when to stop,"]
+    lines += ["and how sure can one be?"]
+    for group, commands in GROUPS.items():
+        lines += ["", group, *(f"  {name:<13}{says}" for name, says in commands.items())]
+    lines += ["", "`msjax COMMAND --help` shows its options and an example; `msjax --version`."]
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; exit status 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"msjax {version('msjax')}")
+        return 0
+    if not name:
+        print(overview(), file=sys.stderr)
+        return 2
     # Only its tokenizers are used; it would advise every user to install torch.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     command = None
     try:
-        command = tyro.cli(
-            Command,
-            prog="msjax",
-            description="Does letting a language model revise its answer help, by how much, "
-            "when to stop, and how sure can one be?",
-            args=arguments,
-        )
+        import tyro
+
+        from msjax.cli.output import check_options
+
+        command = tyro.cli(find_command(name), prog=f"msjax {name}", args=rest)
         check_options(command)
         with _no_interrupt_lost():
             return command.run()
-    except (InputError, OSError) as error:
+    except (InputError, MissingExtraError, OSError) as error:
         print(f"msjax: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -174,7 +174,7 @@ class Generate:
     def _check(self) -> None:
         """Raises InputError for options that the engine and rules would refuse much later."""
         from msjax.errors import require, require_value_and_cost
-        from msjax.llm.flax.decode import Sampling
+        from msjax.llm.engine import Sampling
         from msjax.rules.registry import rule_names
 
         for option, rule in (("rule", self.rule), ("shadow", self.shadow)):

@@ -21,8 +21,7 @@ from msjax.data.messages import REFUSED, Completion, Message
 from msjax.data.usage import Usage
 from msjax.errors import InputError, ServerError
 from msjax.llm.concurrency import beside, wait
-from msjax.llm.engine import Conversation, next_turn, scored
-from msjax.llm.flax.decode import Sampling
+from msjax.llm.engine import Conversation, Sampling, next_turn, scored
 from msjax.llm.server import FIRST_ANSWER, Server, openai
 
 __all__ = ["OpenAIEngine", "ParallelSamples", "RequestCounts"]

@@ -9,14 +9,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from msjax.errors import InputError, ServerError
+from msjax.errors import InputError, ServerError, require_extra
 
-try:
-    import openai
-except ImportError as missing:
-    raise InputError(
-        "served models need the package openai; pip install 'msjax[served]'"
-    ) from missing
+require_extra("serve", "openai")
+
+import openai  # noqa: E402
 
 __all__ = ["FIRST_ANSWER", "SHOWN", "Server"]
 

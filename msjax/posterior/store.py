@@ -4,7 +4,8 @@ Groups: `posterior` holds the parameters of each benchmark's model [chain, draw,
 parameters that its model does not have; `sample_stats` what the sampler reported (NaN for draws
 made exactly); `quantities` accuracies and bounds, draw by draw; `observed_data` the runs;
 `constant_data` the models' names, tokens per round and what is identified. Written and read by
-xarray alone, so no difference between ArviZ versions matters.
+h5netcdf alone, so that neither xarray nor pandas is needed here; ArviZ and
+`xarray.open_datatree` open the files.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
+import h5py
 import numpy as np
-import xarray
 from jaxtyping import Bool, Float
 
 from msjax.data.counts import MISSING
@@ -52,7 +54,7 @@ def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[
     """
     fits = [analysis.fit for analysis in found]
     counts = [fit.count for fit in fits]
-    labels = {"benchmark": np.array([count.benchmark for count in counts], dtype=object)}
+    labels = (("benchmark",), np.array([count.benchmark for count in counts], dtype=object))
     sampled, carried = ("chain", "draw", "benchmark"), ("thinned", "benchmark", "k")
     horizon = min(a.quantities.bounds.neutral.shape[1] for a in found)
     limits = ("upper", "neutral", "lower")
@@ -111,10 +113,11 @@ def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[
         "sources": [source.name for source in sources],
         "sha256": [sha256(source.read_bytes()).hexdigest() for source in sources],
     }
-    datasets = {name: xarray.Dataset(variables, labels) for name, variables in groups.items()}
-    tree = xarray.DataTree.from_dict({"/": xarray.Dataset(attrs=attributes), **datasets})
     path.parent.mkdir(parents=True, exist_ok=True)
-    tree.to_netcdf(path, engine="h5netcdf")
+    with h5netcdf.File(path, "w") as file:
+        file.attrs.update(attributes)
+        for name, variables in groups.items():
+            _write_group(file.create_group(name), variables | {"benchmark": labels})
 
 
 def load(path: Path) -> SavedPosterior:
@@ -126,23 +129,37 @@ def load(path: Path) -> SavedPosterior:
     if not path.is_file():
         raise InputError(f"{path}: no such file; {remedy}")
     try:
-        with xarray.open_datatree(path, engine="h5netcdf") as tree:
-            found = tree.attrs.get("format")
+        with h5netcdf.File(path, decode_vlen_strings=True) as file:
+            found = file.attrs.get("format")
             if found != FORMAT:
                 raise InputError(f"{path}: format is {found!r}, not {FORMAT!r}; {remedy}")
-            quantities = tree.children["quantities"].to_dataset()
-            constant = tree.children["constant_data"].to_dataset()
+            quantities = file.groups["quantities"].variables
+            constant = file.groups["constant_data"].variables
             return SavedPosterior(
-                benchmarks=tuple(map(str, constant["benchmark"].values)),
-                models=tuple(map(str, constant["model"].values)),
-                accuracy=quantities["accuracy"].values,
-                identified=constant["identified"].values.astype(bool),
-                tokens_per_round=constant["tokens_per_round"].values,
-                censored=constant["censored"].values.astype(bool),
-                contradicted=constant["contradicted"].values.astype(bool),
+                benchmarks=tuple(map(str, constant["benchmark"][...])),
+                models=tuple(map(str, constant["model"][...])),
+                accuracy=quantities["accuracy"][...],
+                identified=constant["identified"][...].astype(bool),
+                tokens_per_round=constant["tokens_per_round"][...],
+                censored=constant["censored"][...].astype(bool),
+                contradicted=constant["contradicted"][...].astype(bool),
             )
     except (OSError, KeyError, RuntimeError) as error:
         raise InputError(f"{path}: not a readable posterior ({error}); {remedy}") from None
+
+
+def _write_group(group: h5netcdf.Group, variables: dict[str, tuple[Sequence[str], Any]]) -> None:
+    """Variables with the names of their axes: text, numbers and truth values."""
+    for name, (axes, values) in variables.items():
+        for axis, size in zip(axes, values.shape, strict=True):
+            if axis not in group.dimensions:
+                group.dimensions[axis] = size
+        text, truth = values.dtype == object, values.dtype == bool
+        kind = h5py.string_dtype() if text else np.int8 if truth else values.dtype
+        data = values.astype(kind) if truth else values
+        variable = group.create_variable(name, axes, kind, data=data)
+        if truth:
+            variable.attrs["dtype"] = "bool"  # what xarray writes, and reads as truth values
 
 
 def _stack(values: list[np.ndarray | None]) -> Float[np.ndarray, "chain draw benchmark"]:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from msjax.errors import InputError
+from msjax.errors import InputError, require_extra
 from msjax.tasks.benchmark import Benchmark, Question
 from msjax.tasks.extract import canonical_math, extract_boxed, extract_math
 from msjax.tasks.math_equal import equivalent
@@ -97,13 +97,10 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise InputError(
-            f"{path}: Parquet needs pyarrow; install it with `pip install 'msjax[parquet]'`"
-        ) from None
+    require_extra("parquet", "pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         rows = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowException) as error:

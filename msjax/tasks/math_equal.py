@@ -13,7 +13,7 @@ import sys
 import threading
 from functools import lru_cache
 
-from msjax.errors import InputError
+from msjax.errors import InputError, require_extra
 
 __all__ = ["DEADLINE", "equivalent"]
 
@@ -41,7 +41,8 @@ def equivalent(gold: str, answer: str) -> bool:
         answer: in canonical form.
 
     Raises:
-        InputError: math-verify cannot be started.
+        MissingExtraError: math-verify is not installed.
+        InputError: it does not start.
     """
     if gold == answer:
         return True
@@ -78,6 +79,7 @@ class _Judge:
             self._process = None
 
     def _start(self) -> subprocess.Popen[str]:
+        require_extra("tasks", "math_verify")
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", __name__],
             stdin=subprocess.PIPE,
@@ -88,9 +90,7 @@ class _Judge:
             start_new_session=True,  # an interrupt from the keyboard is for the run alone
         )
         if _exchange(self._process, "[]", _START) != "false":
-            raise InputError(
-                "math-verify does not start; install it with `pip install math-verify`"
-            )
+            raise InputError("math-verify does not start; try `python -c 'import math_verify'`")
         return self._process
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from msjax.errors import require_extra
 from msjax.tasks.benchmark import Benchmark, Question
 from msjax.tasks.extract import extract_choice, extract_number, extract_text
 from msjax.tasks.prompts import TEMPLATES
@@ -42,6 +43,7 @@ class _Stream:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self) -> Iterator[Question]:
+        require_extra("tasks", "reasoning_gym")
         with warnings.catch_warnings():
             # Of its dependency cellpylib, wherever that is compiled for the first time.
             warnings.simplefilter("ignore", SyntaxWarning)

@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from msjax.cli import main
+from msjax.cli import COMMANDS, main, overview
 from msjax.cli.adapt import Adapt
 from msjax.cli.card import Card
 from msjax.cli.generate import Generate
@@ -32,21 +33,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-COMMANDS = [
-    "adapt",
-    "card",
-    "figures",
-    "predict",
-    "weights",
-    "generate",
-    "fit",
-    "check",
-    "plan",
-    "verify",
-    "sensitivity",
-    "report",
-    "reproduce",
-]
+def test_help_fits_a_screen_and_names_every_command(capsys) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 30 and max(map(len, lines)) <= 100
+    assert all(any(line.startswith(f"  {name} ") for line in lines) for name in COMMANDS)
+
+
+def test_no_command_shows_the_help_and_is_status_2(capsys) -> None:
+    assert main([]) == 2
+    assert capsys.readouterr().err.strip() == overview()
+
+
+def test_version_is_the_installed_one(capsys) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"msjax {version('msjax')}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -62,6 +63,8 @@ def test_every_command_explains_itself_with_an_example(command, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["crad", "pilot.jsonl"], "did you mean card?"),
+        (["xyzzy"], "see `msjax --help`"),
         (["fit", "absent.jsonl"], "absent.jsonl: no such file"),
         (["report", "absent"], "no such file; run `msjax reproduce`"),
         (["verify", "--section", "Z9"], "Z9"),

@@ -1,5 +1,9 @@
 """Decoders: configuration, weights, forward pass, KV cache, and the default model."""
 
+from msjax.errors import require_extra
+
+require_extra("local", "flax", "gguf", "jinja2", "safetensors", "tokenizers", "transformers")
+
 from msjax.llm.flax.checkpoint import load
 from msjax.llm.flax.config import DecoderConfig, Llama3Scaling
 from msjax.llm.flax.decoder import Decoder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -11,38 +10,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from msjax.errors import InputError
+from msjax.llm.engine import Sampling
 from msjax.llm.flax.kv_cache import KVCache, put_rows, take_rows
 
 __all__ = ["Decoded", "Sampling", "decode", "entropy", "prefill", "prefill_rows", "sample"]
 
 _BLOCK = 256  # tokens per block of the two-level searches
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a token is drawn from the logits.
-
-    Attributes:
-        temperature: divides the logits; 0 takes the most probable token.
-        top_p: keep only the smallest set of most probable tokens that holds this much
-            probability (tokens tied with the last one stay too); None or 1 keeps all.
-
-    Raises:
-        InputError: a setting outside its range.
-
-    Reference:
-        Holtzman et al. 2020, The Curious Case of Neural Text Degeneration, section 3.1 (top_p).
-    """
-
-    temperature: float = 0.0
-    top_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p}; it must lie in (0, 1]")
 
 
 class Decoded(NamedTuple):

@@ -10,10 +10,9 @@ from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
 from msjax.errors import InputError
-from msjax.llm.engine import Conversation
+from msjax.llm.engine import Conversation, Sampling
 from msjax.llm.flax.chat import Chat, load_tokenizer
 from msjax.llm.flax.checkpoint import load
-from msjax.llm.flax.decode import Sampling
 from msjax.llm.flax.decoder import Decoder
 from msjax.llm.flax.kv_cache import KVCache
 from msjax.llm.flax.scheduler import Batch

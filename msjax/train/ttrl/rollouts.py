@@ -13,8 +13,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from msjax.errors import InputError
+from msjax.llm.engine import Sampling
 from msjax.llm.flax.config import DecoderConfig
-from msjax.llm.flax.decode import Sampling, decode, prefill
+from msjax.llm.flax.decode import decode, prefill
 from msjax.llm.flax.kv_cache import KVCache, empty_cache, take_rows
 
 __all__ = ["Prompt", "Rollouts", "Sampler", "completion_logprobs", "joined", "pad_prompt"]

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from msjax.errors import InputError
-from msjax.llm.flax.decode import Sampling, sample
+from msjax.llm.engine import Sampling
+from msjax.llm.flax.decode import sample
 
 DRAWS = 8192
 FALSE_ALARM = 1e-6

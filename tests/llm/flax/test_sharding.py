@@ -19,7 +19,8 @@ import numpy as np
 from flax import nnx
 from msjax.errors import InputError
 from msjax.llm.flax import Decoder, DecoderConfig, empty_cache, load
-from msjax.llm.flax.decode import Sampling, decode, prefill
+from msjax.llm.engine import Sampling
+from msjax.llm.flax.decode import decode, prefill
 from msjax.llm.flax.sharding import device_mesh, shard_cache, shard_decoder
 
 # all that any family has: biases, head norms, grouped queries
