@@ -61,11 +61,12 @@ def test_what_needs_no_extra_imports_none(tmp_path) -> None:
 def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(tmp_path) -> None:
     (tmp_path / "one.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}')
     (tmp_path / "one.parquet").touch()
+    served = "generate new.jsonl --server http://127.0.0.1:9/v1 --model m"
     commands = {
         "weights": "local",
         "generate new.jsonl": "local",
-        "generate new.jsonl --server http://127.0.0.1:9/v1 --model m": "tasks",
-        "generate new.jsonl --server http://127.0.0.1:9/v1 --model m --benchmarks one.jsonl": "serve",
+        served: "tasks",
+        f"{served} --benchmarks one.jsonl": "serve",
         "generate new.jsonl --benchmarks one.parquet": "parquet",
         "figures": "report",
         "report .": "report",
@@ -73,11 +74,11 @@ def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(tmp_p
         "predict train a --features b --out c": "train",
     }
     script = f"""
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from msjax.cli import main
 for command in {list(commands)}:
-    with redirect_stderr(StringIO()) as said:
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
         status = main(command.split())
     print(status, said.getvalue().splitlines()[-1])
 """
