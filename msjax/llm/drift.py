@@ -1,18 +1,17 @@
 """Does the pilot still speak for what is asked now? Rates as they come in, and a test on them."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln
 from scipy.stats import beta
 
 from msjax.data.store import Trajectory
+from msjax.decision.monitor import RateTest
 from msjax.errors import InputError
 from msjax.evaluate.paired import Interval
 
-__all__ = ["Drift", "RateMonitor", "log_evidence_against"]
+__all__ = ["Drift", "RateMonitor"]
 
 RATES = ("p0", "p_ic", "p_ci")
 STRATA = ("low score", "middle score", "high score")
@@ -24,37 +23,36 @@ class Drift(NamedTuple):
     Attributes:
         rate: its name.
         questions: live questions until it was noticed.
-        pilot, live: share of it in either, over first chances of each question.
-        evidence: the factor by which live runs speak against the pilot.
+        pilot, live: share of it in either, over first answers and first revisions.
+        p_value: bound on the probability of ever seeing so much where nothing has changed.
     """
 
     rate: str
     questions: int
     pilot: float
     live: float
-    evidence: float
+    p_value: float
 
 
 class RateMonitor:
     """Follows p0, p_ic and p_ci of live runs, and tests them against the pilot's at any time.
 
-    Of each question three trials count: whether the first answer is right, whether the first
-    revision of a wrong answer repairs it, whether the first revision of a right one breaks it. So
-    trials of one rate belong to different questions and are independent however much questions
-    differ. With s successes and f failures, and the pilot's law Beta(a, b) of the rate (uniform
-    prior), the evidence against the pilot is
+    Of each question the first answer (right?) and its revision (a wrong one repaired? a right one
+    broken?) count, in the pilot as in live runs. So both have the same trials however many rounds
+    they were asked for, those of one rate belong to different questions, and they are independent
+    with one rate however much questions differ. Each rate is tested by
+    `msjax.decision.monitor.RateTest` at a third of `false_alarm`, which thus bounds the probability
+    of any alarm where nothing has changed, however long one looks.
 
-        E = B(1 + s, 1 + f) / [B(a + s, b + f) / B(a, b)],
-
-    a uniform law of the rate against the pilot's. If the pilot's law holds, E is a martingale of
-    mean 1, so it ever reaches 3 / false_alarm, for any of the three rates, with probability at most
-    `false_alarm`, however long one looks (Ville).
+    A rate of revision is compared only if the pilot revised every first answer of its kind, since
+    what cut the others short may have chosen among them.
 
     Args:
         pilot: runs of the pilot.
         false_alarm: probability of any alarm where nothing has changed, in (0, 1).
-        revisions: whether p_ic and p_ci are tested. They must not be where a rule decides by what a
-            question showed, for the revisions that are seen are then not a fair sample.
+        revisions: whether p_ic and p_ci are tested. They must not be where a rule decides on the
+            first revision by what a question showed, for the revisions that are seen are then not a
+            fair sample.
 
     Attributes:
         alarms: rates found to have drifted, in the order in which they were noticed.
@@ -73,12 +71,19 @@ class RateMonitor:
         if not 0 < false_alarm < 1:
             raise InputError(f"false_alarm is {false_alarm}; give a probability in (0, 1)")
         self.alarms: list[Drift] = []
-        self._limit = math.log(len(RATES) / false_alarm)
-        self._tested = RATES if revisions else RATES[:1]
-        self._pilot, self._live = np.zeros((2, 3, 2), dtype=int)
+        self._level = false_alarm / len(RATES)
+        self._pilot = sum((_first_trials(run) for run in pilot), np.zeros((3, 2), dtype=int))
+        self._live = np.zeros((3, 2), dtype=int)
+        first, *moves = self._pilot.sum(axis=1)
+        right = self._pilot[0, 0]
+        complete = (True, moves[0] == first - right, moves[1] == right)
+        self._tested = [
+            rate
+            for rate, is_complete in zip(RATES, complete, strict=True)
+            if is_complete and (revisions or rate == RATES[0])
+        ]
+        self._tests = RateTest(*self._pilot.T)
         self._questions = 0
-        for run in pilot:
-            self._pilot += _chances(run, first=True)
         scores = [run.scores[0] for run in pilot]
         known = [score for score in scores if score is not None]
         self._cuts = np.quantile(known, [1 / 3, 2 / 3]) if len(known) == len(scores) else None
@@ -87,17 +92,16 @@ class RateMonitor:
     def add(self, run: Trajectory) -> list[Drift]:
         """One more live run; returns the rates that it shows to have drifted."""
         self._questions += 1
-        self._live += _chances(run, first=True)
+        self._live += _first_trials(run)
         self._moves.setdefault(self._stratum(run), np.zeros((3, 2), dtype=int))
-        self._moves[self._stratum(run)] += _chances(run, first=False)
+        self._moves[self._stratum(run)] += _trials(run.correct)
         found = []
-        for rate, (a, b), (s, f) in zip(RATES, 1 + self._pilot, self._live, strict=True):
-            log_evidence = log_evidence_against(a, b, s, f)
-            noticed = rate not in self._tested or any(old.rate == rate for old in self.alarms)
-            if not noticed and log_evidence >= self._limit:
-                pilot, live = a / (a + b), s / (s + f)
-                evidence = math.exp(min(log_evidence, 700.0))
-                found.append(Drift(rate, self._questions, float(pilot), float(live), evidence))
+        p_values = self._tests.update(*self._live.T)
+        noticed = {old.rate for old in self.alarms}
+        for rate, pilot, live, p in zip(RATES, self._pilot, self._live, p_values, strict=True):
+            if p <= self._level and rate in self._tested and rate not in noticed:
+                was, now = float(pilot[0] / pilot.sum()), float(live[0] / live.sum())
+                found.append(Drift(rate, self._questions, was, now, float(p)))
         self.alarms += found
         return found
 
@@ -122,17 +126,15 @@ class RateMonitor:
         return STRATA[int(np.searchsorted(self._cuts, score))]
 
 
-def log_evidence_against(a: int, b: int, successes: int, failures: int) -> float:
-    """Logarithm of E of trials against the law Beta(a, b) of their rate; see `RateMonitor`."""
-    either = betaln(a + successes, b + failures) - betaln(a, b)
-    return float(betaln(1 + successes, 1 + failures) - either)
+def _first_trials(run: Trajectory) -> np.ndarray:
+    """Successes and failures [rate, 2] of the first answer and of its revision."""
+    return _trials(run.correct[:2])
 
 
-def _chances(run: Trajectory, *, first: bool) -> np.ndarray:
-    """Successes and failures [rate, 2]: of every move, or of the first chance of each rate."""
+def _trials(correct: Sequence[bool]) -> np.ndarray:
+    """Successes and failures [rate, 2] of the first answer and of every move."""
     counts = np.zeros((3, 2), dtype=int)
-    counts[0, 0 if run.correct[0] else 1] = 1
-    for before, now in zip(run.correct[:-1], run.correct[1:], strict=True):
-        if not (first and counts[1 + before].any()):
-            counts[1 + before, 0 if now != before else 1] += 1
+    counts[0, 0 if correct[0] else 1] = 1
+    for before, now in zip(correct[:-1], correct[1:], strict=True):
+        counts[1 + before, 0 if now != before else 1] += 1
     return counts

@@ -146,8 +146,8 @@ class _Progress:
                 was, now = f"{drift.pilot:.2f}", f"{drift.live:.2f}"
                 self._bar.write(
                     f"warning: {run.benchmark}: {drift.rate} was {was} in the pilot and is {now} "
-                    f"after {drift.questions} questions (evidence {drift.evidence:.3g} to 1); the "
-                    "remaining questions are asked for all rounds"
+                    f"after {drift.questions} questions (by chance: at most {drift.p_value:.1g}); "
+                    "the remaining questions are asked for all rounds"
                 )
         accuracy = self._right / self._runs
         self._bar.set_postfix_str(

@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from scipy.stats import betabinom
+from scipy.stats import binom
 from scripted_engine import ScriptedEngine, plan
 
 from msjax.cli import main
@@ -14,13 +14,14 @@ from msjax.data.store import Trajectory
 from msjax.data.usage import Usage
 from msjax.errors import InputError
 from msjax.evaluate.replay import replay
-from msjax.llm.drift import RateMonitor, log_evidence_against
+from msjax.llm.drift import RateMonitor
 from msjax.llm.live import cut_by, rule_from_pilot
 from msjax.llm.record import record_run
 from msjax.llm.scores import find_score
 from msjax.rules.fixed import answer_by, fixed_rounds, until_repeated
 from msjax.rules.registry import entries
 from msjax.rules.spec import Training
+from msjax.verify.evidence import FALSE_ALARM
 
 NAME = "arithmetic-easy"
 
@@ -129,37 +130,39 @@ def test_a_rule_learns_from_the_pilot():
         rule_from_pilot("belief_scores", helps, rounds=2, value=1.0, price=1e-4)
 
 
-def test_evidence_has_mean_one_under_the_pilot():
-    """Summed over all that 12 trials may be, as each is under the law of the pilot's rate."""
-    right = np.arange(13)
-    evidence = np.exp([log_evidence_against(8, 14, s, 12 - s) for s in right])
-    assert betabinom.pmf(right, 12, 8, 14) @ evidence == pytest.approx(1)
-
-
-@pytest.mark.parametrize("differ", [False, True])
-def test_alarms_are_rare_unless_something_changed(differ):
-    """Also where questions differ in their rates, which makes counts of moves spread more."""
+@pytest.mark.parametrize("rounds", [1, 6])
+def test_alarms_are_rare_however_many_rounds_live_runs_have(rounds):
+    """Questions differ widely, so that later moves are those of other questions than the first."""
     random = np.random.default_rng(1)
 
-    def batch(questions, p_ic=0.4):
-        if not differ:
-            return simulated(random, questions, 0.5, p_ic, 0.1, rounds=4)
-        wide = random.beta(0.2, 0.3, questions) if p_ic == 0.4 else p_ic
-        return simulated(random, questions, random.beta(0.5, 0.5, questions), wide, 0.1, rounds=4)
+    def batch(questions, rounds, p_ic=None):
+        p0, wide = random.beta(0.5, 0.5, questions), random.beta(0.2, 0.3, questions)
+        return simulated(random, questions, p0, wide if p_ic is None else p_ic, 0.1, rounds=rounds)
 
     alarms = 0
     for _ in range(60):
-        monitor = RateMonitor(batch(50), false_alarm=0.05)
-        for run in batch(60):
+        monitor = RateMonitor(batch(60, 4), false_alarm=0.05)
+        for run in batch(80, rounds):
             monitor.add(run)
         alarms += bool(monitor.alarms)
-    # 60 trials of at most .05: more than 12 has probability 1e-5.
-    assert alarms <= 12
-    monitor = RateMonitor(batch(100))
-    for run in batch(150, p_ic=0.05):
+    assert binom.sf(alarms - 1, 60, 0.05) > FALSE_ALARM
+    monitor = RateMonitor(batch(150, 4))
+    for run in batch(200, rounds, p_ic=0.05):
         monitor.add(run)
     assert [drift.rate for drift in monitor.alarms] == ["p_ic"]
     assert monitor.alarms[0].live < monitor.alarms[0].pilot
+    assert monitor.alarms[0].p_value <= 0.01 / 3
+
+
+def test_revisions_that_were_chosen_are_not_compared():
+    """The pilot revised few wrong answers; whoever chose them may have chosen the easy ones."""
+    pilot = [run_of([0, 1], i) for i in range(40)] + [run_of([0], 40 + i) for i in range(20)]
+    all_wrong = [run_of([0, 0], i) for i in range(60)]
+    for runs, alarms in ((pilot, []), (pilot[:40], ["p_ic"])):
+        monitor = RateMonitor(runs)
+        for run in all_wrong:
+            monitor.add(run)
+        assert [drift.rate for drift in monitor.alarms] == alarms
 
 
 def test_estimates_are_by_score_and_count_every_move():
@@ -187,7 +190,7 @@ def test_after_an_alarm_the_rest_is_asked_for_all_rounds(tmp_path, capsys):
     at = monitor.alarms[0].questions
     # Questions advance two by two.
     assert set(revisions[:at]) == {0} and set(revisions[at + 1 :]) == {2}
-    assert "p0 was 0.98 in the pilot and is" in capsys.readouterr().out
+    assert "p0 was 1.00 in the pilot and is" in capsys.readouterr().out
     again = RateMonitor(pilot)
     assert runs == record_run(
         tmp_path / "a.jsonl", plan(count=12), {NAME: rule.rule}, ScriptedEngine, {NAME: again}
