@@ -171,11 +171,11 @@ def time_auto(runs: np.ndarray) -> float:
     """Seconds of `compare`, compiling included, for models not sampled before in this process."""
     import jax
 
-    from msjax.data.counts import BenchmarkCounts
+    from msjax.data.runs import Runs
     from msjax.posterior.compare import compare
 
     jax.clear_caches()
-    count = BenchmarkCounts("simulated", "simulated", runs, np.ones(runs.shape[1]))
+    count = Runs.from_arrays(runs, benchmark="simulated")
     start = time.perf_counter()
     compare(count, jax.random.key(0))
     return time.perf_counter() - start

@@ -79,22 +79,20 @@ def time_table(questions: int, samples: int, orders: int) -> dict[str, list[floa
     """Seconds of every rule of the table, first and second time."""
     import jax
 
-    from msjax.data.pools import Pool, by_first_appearance
+    from msjax.data.runs import Runs
     from msjax.evaluate.crossfit import evaluate
     from msjax.rules.registry import entries
 
     random = np.random.default_rng(0)
     right = random.random((questions, samples)) < random.beta(3, 1, (questions, 1))
     texts = np.where(right, 0, random.integers(1, 6, right.shape))
-    pool = Pool(
-        name="simulated",
-        parallel=True,
-        question_ids=tuple(map(str, range(questions))),
-        answers=by_first_appearance(texts).astype(np.int32),
-        correct=right,
-        scores=random.beta(np.where(right, 8, 4), 2).astype(np.float32),
-        tokens={"completion": random.integers(100, 1000, right.shape).astype(float)},
-        recorded=np.full(questions, samples),
+    pool = Runs.from_arrays(
+        right,
+        answers=texts,
+        scores=random.beta(np.where(right, 8, 4), 2),
+        tokens={"completion": random.integers(100, 1000, right.shape)},
+        benchmark="simulated",
+        protocol="parallel",
     )
     seconds: dict[str, list[float]] = {}
     for _ in range(2):

@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import markdown
-from msjax.data.counts import MISSING, BenchmarkCounts, first_rounds
+from msjax.data.runs import Runs
 
-Runs = dict[tuple[str, str], list[list[int]]]
+States = dict[tuple[str, str], list[list[int]]]
 """States of every question, by model and benchmark."""
 
 
@@ -52,12 +52,12 @@ class Recording:
     """One benchmark of one source."""
 
     source: str
-    count: BenchmarkCounts
+    count: Runs
 
     @property
     def name(self) -> str:
         """Source, language model and benchmark."""
-        return f"{self.source}: {self.count.model}, {self.count.benchmark}"
+        return f"{self.source}: {self.count.model}, {self.count.name}"
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -65,7 +65,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, file)
 
 
-def _textgrad(folder: Path) -> Runs:
+def _textgrad(folder: Path) -> States:
     runs: Runs = defaultdict(list)
     for name in ("trajectories.jsonl", "leetcode_hard.jsonl"):
         for line in _lines(folder / name):
@@ -73,7 +73,7 @@ def _textgrad(folder: Path) -> Runs:
     return runs
 
 
-def _incremental(folder: Path) -> Runs:
+def _incremental(folder: Path) -> States:
     runs: Runs = defaultdict(list)
     for line in _lines(folder / "qwen2.5-7b.jsonl"):
         benchmark = f"GSM8K, temperature {line['temperature']}"
@@ -81,14 +81,14 @@ def _incremental(folder: Path) -> Runs:
     return runs
 
 
-def _trajectories(folder: Path) -> Runs:
+def _trajectories(folder: Path) -> States:
     runs: Runs = defaultdict(list)
     for line in _lines(folder / "trajectories.jsonl"):
         runs[line["model"], line["benchmark"]].append(line["correct"])
     return runs
 
 
-def _oracle_stop(folder: Path) -> Runs:
+def _oracle_stop(folder: Path) -> States:
     runs = _trajectories(folder)
     with (folder / "direct_answer.csv").open() as file:
         for row in csv.DictReader(file):
@@ -96,7 +96,7 @@ def _oracle_stop(folder: Path) -> Runs:
     return runs
 
 
-def _self_reflection(folder: Path) -> Runs:
+def _self_reflection(folder: Path) -> States:
     runs: Runs = defaultdict(list)
     with (folder / "retries.csv").open() as file:
         for row in csv.DictReader(file):
@@ -105,7 +105,7 @@ def _self_reflection(folder: Path) -> Runs:
     return runs
 
 
-def _reflexion(folder: Path) -> Runs:
+def _reflexion(folder: Path) -> States:
     runs: Runs = defaultdict(list)
     for line in _lines(folder / "trials.jsonl"):
         solved = line["solved_by_trial"]
@@ -114,7 +114,7 @@ def _reflexion(folder: Path) -> Runs:
     return runs
 
 
-SOURCES: dict[str, tuple[Callable[[Path], Runs], bool, bool]] = {
+SOURCES: dict[str, tuple[Callable[[Path], States], bool, bool]] = {
     # name of the folder: reader, stopped by an oracle, rounds are revisions
     "textgrad_gpt4o": (_textgrad, False, True),
     "incremental_gsm8k": (_incremental, False, True),
@@ -138,12 +138,13 @@ def read_recordings(folder: Path) -> list[Recording]:
             print(f"skipped: {source} is not in {folder}")
             continue
         for (model, benchmark), rows in read(folder / source).items():
-            correct = np.full((len(rows), max(map(len, rows))), MISSING, dtype=np.int8)
-            for row, states in zip(correct, rows, strict=True):
-                row[: len(states)] = states
-            stopped = sum(1 in row for row in rows) if oracle else 0
-            tokens = np.ones(correct.shape[1])
-            count = BenchmarkCounts(model, benchmark, correct, tokens, stopped, revises=revises)
+            count = Runs.from_arrays(
+                rows,
+                benchmark=benchmark,
+                model=model,
+                protocol="sequential" if revises else "prefix",
+                censored=[oracle and 1 in row for row in rows],
+            )
             found.append(Recording(source, count))
     return found
 
@@ -165,7 +166,7 @@ def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
 
     count = recording.count
     rounds = training_rounds(count.rounds)
-    early = first_rounds(count, rounds)
+    early = count.truncated(rounds)
     key, pooled_key, draw_key = jax.random.split(_key(recording, seed + 1), 3)
     found = analyse(early, key, value=1.0, price=0.0)
     score = leave_future_out(found.fit, count)
@@ -199,7 +200,7 @@ def study(recording: Recording, seed: int) -> dict[str, Any]:
 
     found = analyse(recording.count, _key(recording, seed), value=1.0, price=0.0)
     result: dict[str, Any] = {"fit": as_dict(found), "later": None}
-    if not recording.count.censored and recording.count.rounds >= 2:
+    if not recording.count.n_censored and recording.count.rounds >= 2:
         result["later"] = predict_later_rounds(recording, seed)
     return result
 

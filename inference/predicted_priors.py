@@ -24,12 +24,12 @@ from tqdm import tqdm
 
 from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import interval, markdown
-from msjax.data.pools import Pool, by_first_appearance, pools_of, ragged, streams
-from msjax.data.store import read_runs
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.evaluate.paired import Interval, paired_mean_difference
 from msjax.evaluate.replay import outcome, replay
 from msjax.evaluate.simulated import Population, simulate_pool
+from msjax.evaluate.streams import streams
 from msjax.rules.belief import belief_rule
 from msjax.rules.grid import Grid, each_setting
 from msjax.rules.protocol import StoppingRule
@@ -124,7 +124,7 @@ def effects(
 
 def simulated_rounds(
     random: np.random.Generator, questions: int, strength: float
-) -> tuple[Pool, FeatureTable, np.ndarray]:
+) -> tuple[Runs, FeatureTable, np.ndarray]:
     """Chains with logit-normal rates and a verifier of some use; also the true chains."""
     effect, table = effects(random, questions, 3, strength)
     rates = 1 / (1 + np.exp(-(np.array([0.3, -1.2, -2.0]) + effect * np.array([1.2, 1.0, 1.0]))))
@@ -145,7 +145,7 @@ def simulated_rounds(
 
 def simulated_samples(
     random: np.random.Generator, questions: int, strength: float, samples: int = 16
-) -> tuple[Pool, FeatureTable]:
+) -> tuple[Runs, FeatureTable]:
     """Beta scores with a mean and a spread of the question's; a score is the chance to be right."""
     effect, table = effects(random, questions, 2, strength)
     mean, total = 1 / (1 + np.exp(-(0.4 + effect[:, :1]))), np.exp(2 + 0.5 * effect[:, 1:])
@@ -153,34 +153,32 @@ def simulated_samples(
     right = random.random(scores.shape) < scores
     texts = np.where(right, 0, random.integers(1, 6, right.shape))
     return (
-        Pool(
-            name="simulated",
-            parallel=True,
-            question_ids=tuple(map(str, range(questions))),
-            answers=by_first_appearance(texts).astype(np.int32),
-            correct=right,
-            scores=scores.astype(np.float32),
+        Runs.from_arrays(
+            right,
+            answers=texts,
+            scores=scores,
             tokens={"completion": np.full(right.shape, 100.0)},
-            recorded=np.full(questions, samples),
+            benchmark="simulated",
+            protocol="parallel",
         ),
         table,
     )
 
 
-def learn(pools: Sequence[Pool], target: str, table: FeatureTable, seed: int) -> Predictor:
+def learn(pools: Sequence[Runs], target: str, table: FeatureTable, seed: int) -> Predictor:
     """A predictor of these questions."""
     kind = TARGETS[target]
     names, data = kind.read(pools)
     return train(kind, data, names, table, seed=seed)
 
 
-def some_of(pool: Pool, kept: np.ndarray) -> Pool:
+def some_of(pool: Runs, kept: np.ndarray) -> Runs:
     """The pool of these questions."""
     return dataclasses.replace(
         pool,
         question_ids=tuple(np.array(pool.question_ids)[kept].tolist()),
         answers=pool.answers[kept],
-        correct=pool.correct[kept],
+        correct=pool.right[kept],
         scores=pool.scores[kept],
         tokens={name: x[kept] for name, x in pool.tokens.items()},
         recorded=pool.recorded[kept],
@@ -190,10 +188,10 @@ def some_of(pool: Pool, kept: np.ndarray) -> Pool:
 def judge(
     entry: Entry,
     on_labelled: Entry,
-    labelled: Pool,
+    labelled: Runs,
     chosen: np.ndarray,
-    choosing: Pool,
-    judged: Pool,
+    choosing: Runs,
+    judged: Runs,
     cost: float,
     orders: int = 5,
 ) -> Judged:
@@ -201,7 +199,7 @@ def judge(
     price = cost / float(labelled.computed[chosen, -1].mean())
     parameters = entry.parameters(Training(labelled, chosen, 1.0, price))
 
-    def follow(rule: Entry, pool: Pool, parameters: Any) -> Any:
+    def follow(rule: Entry, pool: Runs, parameters: Any) -> Any:
         met = streams(pool, jax.random.key(0), orders)
         told = None if rule.told is None else rule.told(pool)
         return outcome(pool, met, replay(rule.make, met, parameters, told))
@@ -226,7 +224,7 @@ def with_settings(entry: Entry) -> Entry:
     return dataclasses.replace(entry, settings=settings, parameters=lambda _: grid)
 
 
-def free_entries(pool: Pool) -> dict[str, Entry]:
+def free_entries(pool: Runs) -> dict[str, Entry]:
     """Rules of the catalogue that are compared."""
     offered = sample_rules(pool.samples) if pool.parallel else round_rules(pool.samples)
     kind = "samples" if pool.parallel else "rounds"
@@ -251,9 +249,9 @@ def _told_chain(p: Any, told: Any) -> StoppingRule:
 def compare(
     predictor: Predictor,
     table: FeatureTable,
-    labelled: Pool,
+    labelled: Runs,
     chosen: np.ndarray,
-    judged: Pool,
+    judged: Runs,
     cost: float,
 ) -> dict[str, Judged]:
     """All rules on `judged`; settings are chosen on labelled questions new to the predictor."""
@@ -327,26 +325,24 @@ def simulated_study(kind: str, strength: float, options: Predictors, bar: tqdm) 
     return summarise(f"{kind}, correlation {strength:g}", kind, found, epochs)
 
 
-def mixed(pools: Sequence[Pool]) -> Pool:
+def mixed(pools: Sequence[Runs]) -> Runs:
     """Several benchmarks as one stream of questions."""
-    rows = max(pool.samples for pool in pools)
+    rows = [row for pool in pools for row in range(pool.questions)]
+    which = [pool for pool in pools for _ in range(pool.questions)]
 
-    def joined(arrays: list[np.ndarray], fill: float) -> np.ndarray:
-        return ragged([row for array in arrays for row in array], fill)[:, :rows]
+    def joined(field: Callable[[Runs], np.ndarray]) -> list[np.ndarray]:
+        return [field(p)[i, : p.recorded[i]] for p, i in zip(which, rows, strict=True)]
 
-    tokens = {
-        name: joined([pool.tokens[name] for pool in pools], 0).astype(np.float32)
-        for name in pools[0].tokens
-    }
-    return Pool(
-        name="mixed",
-        parallel=pools[0].parallel,
-        question_ids=tuple(name for pool in pools for name in question_names(pool)),
-        answers=joined([pool.answers for pool in pools], -1).astype(np.int32),
-        correct=joined([pool.correct for pool in pools], 0).astype(bool),
-        scores=joined([pool.scores for pool in pools], np.nan).astype(np.float32),
-        tokens=tokens,
-        recorded=np.concatenate([pool.recorded for pool in pools]),
+    return Runs.from_arrays(
+        joined(lambda pool: pool.correct),
+        answers=joined(lambda pool: pool.answers),
+        scores=joined(lambda pool: pool.scores),
+        tokens={
+            name: joined(lambda pool, name=name: pool.tokens[name]) for name in pools[0].tokens
+        },
+        question_ids=[name for pool in pools for name in question_names(pool)],
+        benchmark="mixed",
+        protocol=pools[0].protocol,
     )
 
 
@@ -359,7 +355,7 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
     if options.features is None:
         raise InputError("--features is None; give features of the recorded questions")
     table = read_features(options.features)
-    whole = mixed(pools_of(read_runs(runs)))
+    whole = mixed(Runs.from_files([runs]).groups)
     renamed = FeatureTable(
         table.source, tuple(f"mixed/{name}" for name in table.names), table.vectors
     )

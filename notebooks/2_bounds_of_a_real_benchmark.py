@@ -26,7 +26,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from msjax.data.counts import read_counts
+from msjax.data.runs import Runs
 from msjax.data.store import read_runs
 from msjax.evaluate.summary import proportion
 from msjax.posterior.analysis import criticise, observed_accuracy
@@ -52,7 +52,7 @@ for answer, right, usage in zip(run.answers, run.correct, run.tokens, strict=Tru
     print(f"  {answer!s:>8}  {'right' if right else 'wrong'}  {usage.computed} tokens")
 
 # %%
-count = next(c for c in read_counts([PILOT]) if c.benchmark == "arithmetic-hard")
+count = next(c for c in Runs.from_files([PILOT]).groups if c.benchmark == "arithmetic-hard")
 print("accuracy per round:", np.round(observed_accuracy(count), 3), "of", len(count.correct))
 
 # %% [markdown]

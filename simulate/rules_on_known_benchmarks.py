@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import interval, markdown
-from msjax.data.answer_ids import answer_ids
-from msjax.data.pools import Pool, ragged
+from msjax.data.runs import Runs, ragged
 
 if TYPE_CHECKING:
     from msjax.evaluate.simulated import RuleWorth
@@ -57,7 +56,7 @@ class RuleTable:
     """seed of all random draws"""
 
 
-def read_pools(folder: Path) -> list[Pool]:
+def read_pools(folder: Path) -> list[Runs]:
     """The recorded pools that show every answer or whether it was right."""
     found = []
     for source in (*PARALLEL, *SEQUENTIAL):
@@ -80,16 +79,11 @@ def _name(source: str, line: dict[str, Any]) -> str:
     return f"{source}: {', '.join(word for word in words if word)}"
 
 
-def _pool(name: str, rows: Sequence[dict[str, Any]], parallel: bool) -> Pool:
+def _pool(name: str, rows: Sequence[dict[str, Any]], parallel: bool) -> Runs:
     correct = [row["correct"] for row in rows]
     known = all(row.get("answers") for row in rows)
     # Where only the label of an answer is known, every answer is one of its own.
-    answers = [
-        answer_ids([None if a is None else str(a) for a in row["answers"]])
-        if known
-        else list(range(len(row["correct"])))
-        for row in rows
-    ]
+    answers = [row["answers"] if known else list(range(len(row["correct"]))) for row in rows]
     scored = all(row.get("scores") for row in rows)
     scores = ragged(
         [row["scores"] if scored else [np.nan] * len(row["correct"]) for row in rows], np.nan
@@ -98,15 +92,13 @@ def _pool(name: str, rows: Sequence[dict[str, Any]], parallel: bool) -> Pool:
         scores = 1 / (1 + np.exp(-scores))
     counted = all(row.get("tokens") for row in rows)
     tokens = ragged([row["tokens"] if counted else [100] * len(row["correct"]) for row in rows], 0)
-    return Pool(
-        name=name,
-        parallel=parallel,
-        question_ids=tuple(map(str, range(len(rows)))),
-        answers=ragged(answers, -1).astype(np.int32),
-        correct=ragged(correct, 0).astype(bool),
-        scores=scores.astype(np.float32),
+    return Runs.from_arrays(
+        correct,
+        answers=answers,
+        scores=scores,
         tokens={"completion": tokens},
-        recorded=np.array([len(row) for row in correct]),
+        benchmark=name,
+        protocol="parallel" if parallel else "sequential",
         unit="tokens" if counted else "hundredths of a sample",
     )
 

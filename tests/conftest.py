@@ -1,8 +1,9 @@
 """Every test: shapes and types checked at run time, silent rank promotion an error; servers."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -13,8 +14,7 @@ from scripted_server import MODEL, Reply, ScriptedServer
 install_import_hook(
     [
         "msjax.theory",
-        "msjax.data.counts",
-        "msjax.data.pools",
+        "msjax.data.runs",
         "msjax.rules",
         "msjax.simulation",
         "msjax.posterior",
@@ -69,3 +69,30 @@ def serve() -> Iterator[Callable[..., ScriptedServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Any]:
+    """Makes sequential runs whose round k cost 100 + 10 k tokens."""
+    # Not before the hook above.
+    from msjax.data.trajectory import Trajectory
+    from msjax.data.usage import Usage
+
+    def make(
+        correct: Sequence[Any],
+        question_id: str = "q0",
+        benchmark: str = "arithmetic",
+        **changes: Any,
+    ) -> Trajectory:
+        completions = [50 + 10 * k for k in range(len(correct))]
+        fields = {
+            "model": "scripted",
+            "benchmark": benchmark,
+            "question_id": question_id,
+            "answers": ("2",) * len(correct),
+            "correct": tuple(map(bool, correct)),
+            "tokens": tuple(Usage(prompt=50, cached=0, completion=n) for n in completions),
+        }
+        return Trajectory(**fields | changes)
+
+    return make

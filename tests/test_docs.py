@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from msjax import cli
-from msjax.data.store import Trajectory
+from msjax.data.trajectory import Trajectory
 from msjax.tasks.prompts import Template
 from msjax.verify import CLAIMS
 

@@ -92,11 +92,11 @@ def as_dict(card: "DecisionCard") -> dict[str, Any]:
     decision, choice = card.decision, card.choice
     count = decision.count
     facts = {
-        "benchmark": count.benchmark,
+        "benchmark": count.name,
         "model": card.model,
         "questions": count.questions,
         "rounds_recorded": count.rounds,
-        "censored": count.censored,
+        "censored": count.n_censored,
         "verdict": decision.verdict,
         "judged": decision.judged and _named(decision.judged),
         "fold_rounds": decision.fold_rounds,

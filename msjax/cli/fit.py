@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from msjax.data.counts import BenchmarkCounts
+    from msjax.data.runs import Runs
     from msjax.posterior.analysis import Analysis
     from msjax.posterior.compare import Candidate, Score
     from msjax.posterior.quantities import Bounds
@@ -63,13 +63,13 @@ class Fit:
         """Fit, print, write; 0 when done, 1 when the sampler did not converge."""
         prepare_sampling()
         from msjax.cli.output import write_json
-        from msjax.data.counts import read_counts
+        from msjax.data.runs import Runs
         from msjax.errors import require_value_and_cost
         from msjax.posterior.fit import NotConvergedError
         from msjax.posterior.store import save
 
         require_value_and_cost(self.value, price=self.price)
-        counts = read_counts(self.runs)
+        counts = Runs.from_files(self.runs).groups
         try:
             found = self._analyses(counts)
         except NotConvergedError as error:
@@ -79,7 +79,7 @@ class Fit:
             "seed": self.seed,
             "value": self.value,
             "price": self.price,
-            "benchmarks": {a.fit.count.benchmark: as_dict(a) for a in found},
+            "benchmarks": {a.fit.count.name: as_dict(a) for a in found},
         }
         _print_report(report)
         if self.json:
@@ -90,7 +90,7 @@ class Fit:
             _draw(report, self.figures)
         return 0
 
-    def _analyses(self, counts: "Sequence[BenchmarkCounts]") -> "list[Analysis]":
+    def _analyses(self, counts: "Sequence[Runs]") -> "list[Analysis]":
         import jax
         from tqdm import tqdm
 
@@ -114,7 +114,7 @@ class Fit:
         with tqdm(counts, desc="fit", unit="benchmark", disable=None) as bar:
             for b, count in enumerate(bar):
 
-                def show(model: str, benchmark: str = count.benchmark) -> None:
+                def show(model: str, benchmark: str = count.name) -> None:
                     bar.set_postfix_str(f"{benchmark}: {model}")
 
                 found.append(
@@ -172,7 +172,7 @@ def as_dict(found: "Analysis") -> dict[str, Any]:
         "priors": fit.model.priors,
         "questions": count.questions,
         "rounds": count.rounds,
-        "censored": count.censored,
+        "censored": count.n_censored,
         "first_right": count.first_right,
         "transitions": {"II": ii, "IC": ic, "CI": ci, "CC": cc},
         "tokens_per_round": count.tokens_per_round,

@@ -13,7 +13,7 @@ from msjax.cli.output import OutputFile, Seed
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
-    from msjax.data.store import Trajectory
+    from msjax.data.trajectory import Trajectory
     from msjax.llm.drift import RateMonitor
     from msjax.llm.live import LiveRule
     from msjax.llm.scores import Scorer

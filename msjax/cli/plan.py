@@ -12,7 +12,7 @@ from msjax.cli.output import OutputFile, Seed, prepare_sampling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msjax.data.counts import BenchmarkCounts
+    from msjax.data.runs import Runs
     from msjax.decision import design as planner
 
 _WIDTH = 0.1
@@ -108,7 +108,7 @@ class Plan:
         import jax
         from tqdm import tqdm
 
-        from msjax.data.counts import read_counts
+        from msjax.data.runs import Runs
         from msjax.decision.design import plan
         from msjax.posterior.analysis import AUTO
         from msjax.posterior.compare import compare
@@ -117,11 +117,12 @@ class Plan:
 
         model = None if self.model == AUTO else find_model(self.model)
         found = {}
-        with tqdm(self._select(read_counts(self.runs)), unit="benchmark", disable=None) as bar:
+        groups = self._select(Runs.from_files(self.runs).groups)
+        with tqdm(groups, unit="benchmark", disable=None) as bar:
             for b, count in enumerate(bar):
-                bar.set_postfix_str(count.benchmark)
+                bar.set_postfix_str(count.name)
                 fit_key, key = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), b))
-                found[count.benchmark] = plan(
+                found[count.name] = plan(
                     fit(count, model, fit_key) if model else compare(count, fit_key).chosen,
                     key,
                     questions=self.questions,
@@ -132,10 +133,10 @@ class Plan:
                 )
         return found
 
-    def _select(self, counts: "Sequence[BenchmarkCounts]") -> "Sequence[BenchmarkCounts]":
+    def _select(self, counts: "Sequence[Runs]") -> "Sequence[Runs]":
         from msjax.errors import InputError
 
-        names = [count.benchmark for count in counts]
+        names = [count.name for count in counts]
         if self.benchmark is None:
             return counts
         if self.benchmark not in names:

@@ -12,8 +12,8 @@ from msjax.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msjax.data.pools import Pool
-    from msjax.data.store import Trajectory
+    from msjax.data.runs import Runs
+    from msjax.data.trajectory import Trajectory
     from msjax.train.priors.report import PriorReport
 
 
@@ -205,11 +205,13 @@ def _read(paths: "Sequence[Path]") -> "list[list[Trajectory]]":
     return files
 
 
-def _pools(paths: "Sequence[Path]") -> "list[Pool]":
+def _pools(paths: "Sequence[Path]") -> "list[Runs]":
     """Pools file by file, as one question may be in several files."""
-    from msjax.data.pools import pools_of
+    from msjax.data.runs import Runs
 
-    return [pool for runs in _read(paths) for pool in pools_of(runs)]
+    return [
+        pool.require_complete() for runs in _read(paths) for pool in Runs.from_records(runs).groups
+    ]
 
 
 def _conversation(run: "Trajectory") -> "list[Any]":

@@ -12,7 +12,7 @@ from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from msjax.data.pools import Pool
+    from msjax.data.runs import Runs
     from msjax.evaluate.crossfit import Evaluation, RuleResult
     from msjax.rules.spec import Entry
 
@@ -120,7 +120,7 @@ class Replay:
                 print(draw(result, self.figures))
         return 0
 
-    def _predicted(self, pools: "list[Pool]") -> "tuple[list[Pool], list[tuple[Entry, ...]]]":
+    def _predicted(self, pools: "list[Runs]") -> "tuple[list[Runs], list[tuple[Entry, ...]]]":
         """The questions that the predictor did not learn from, and its rules for them."""
         from msjax.errors import InputError
         from msjax.train.priors.features import read_features
@@ -135,14 +135,13 @@ class Replay:
         new = [new_questions(predictor, pool) for pool in pools]
         return new, [predicted_entries(predictor, table, pool) for pool in new]
 
-    def _pools(self) -> "list[Pool]":
+    def _pools(self) -> "list[Runs]":
         from msjax.data.importers.optscale import read_optscale
-        from msjax.data.pools import pools_of
-        from msjax.data.store import read_runs
+        from msjax.data.runs import Runs
         from msjax.errors import InputError
 
         if not self.prompts:
-            return list(pools_of(run for path in self.pools for run in read_runs(path)))
+            return [pool.require_complete() for pool in Runs.from_files(self.pools).groups]
         if len(self.prompts) != len(self.pools):
             raise InputError(
                 f"--prompts has {len(self.prompts)} files for {len(self.pools)} pools; "

@@ -6,105 +6,15 @@ most the questions still in flight, and a torn last line is repaired when the ru
 
 import fcntl
 import os
-import reprlib
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    FiniteFloat,
-    NonNegativeInt,
-    ValidationError,
-    model_validator,
-)
-
-from msjax.data.usage import Usage
+from msjax.data.trajectory import Trajectory, parse_trajectory
 from msjax.errors import InputError
-
-StopReason = Literal["rule", "budget"]
-
-
-class Trajectory(BaseModel):
-    """What one question went through: its answers in order, and what each cost.
-
-    For `protocol="sequential"` entry k of `answers`, `correct`, `scores`, `tokens` and
-    `completions` belongs to round k (round 0 is the first answer); for `"parallel"` to sample k;
-    for `"prefix"` to the k-th prefix of one reasoning trace from which an answer was elicited.
-    `scores` are verifier or confidence scores (None: not scored), `settings` whatever
-    the run must keep constant for its lines to belong together. `returned` is the entry whose
-    answer the rule returned (None: the last one).
-    `censored` marks a run that was cut short by looking at the label, where P(C -> I) cannot
-    be estimated.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    version: Literal[1] = 1
-    model: str
-    benchmark: str
-    question_id: str
-    protocol: Literal["sequential", "prefix", "parallel"]
-    question: str
-    gold: str
-    answers: tuple[str | None, ...]
-    correct: tuple[bool, ...]
-    scores: tuple[FiniteFloat | None, ...]
-    tokens: tuple[Usage, ...]
-    completions: tuple[str, ...]
-    stop_reason: StopReason
-    censored: bool
-    key: str
-    settings: dict[str, str | int | float | None]
-    returned: NonNegativeInt | None = None
-
-    @model_validator(mode="after")
-    def _one_entry_per_round(self) -> "Trajectory":
-        rounds = len(self.answers)
-        if not rounds:
-            raise ValueError("answers is empty")
-        for name in ("correct", "scores", "tokens", "completions"):
-            found = len(getattr(self, name))
-            if found != rounds:
-                raise ValueError(f"{name} has {found} entries but answers has {rounds}")
-        if self.returned is not None and self.returned >= rounds:
-            raise ValueError(f"returned is {self.returned} but answers has 0 to {rounds - 1}")
-        return self
-
-    @property
-    def right(self) -> bool:
-        """Whether the answer that was returned is right."""
-        return self.correct[-1 if self.returned is None else self.returned]
-
-    @property
-    def revisions(self) -> int:
-        """Refinement rounds after the first answer."""
-        return len(self.answers) - 1
-
-
-def _parse_line(path: Path, number: int, line: bytes) -> Trajectory:
-    try:
-        return Trajectory.model_validate_json(line.removeprefix(BOM_UTF8))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        found, says = reprlib.repr(first["input"]), first["msg"]
-        match first["type"]:
-            case "missing":
-                what = f"{field} is missing"
-            case "extra_forbidden":
-                what = f"unknown field {field} (found {found})"
-            case "value_error":
-                what = (field and f"{field}: ") + str(first["ctx"]["error"])
-            case "json_invalid":
-                what = says.partition(" at line ")[0]
-            case _:
-                what = f"{field} is {found}; it {says.removeprefix('Input ')}"
-        raise InputError(f"{path}, line {number}: {what}; mend or remove this line") from None
 
 
 def _lines(path: Path) -> list[bytes]:
@@ -124,6 +34,10 @@ def _lines(path: Path) -> list[bytes]:
     return lines
 
 
+def _parsed(path: Path, lines: Sequence[bytes]) -> list[Trajectory]:
+    return [parse_trajectory(f"{path}, line {n}", line) for n, line in enumerate(lines, 1)]
+
+
 def read_runs(path: Path) -> list[Trajectory]:
     """All trajectories of a JSON Lines file, in file order.
 
@@ -136,7 +50,7 @@ def read_runs(path: Path) -> list[Trajectory]:
             f"{path}, line {len(lines)}: torn (the writer was interrupted); resume the run that "
             "writes this file, which repairs it, or remove the line"
         )
-    runs = [_parse_line(path, number, line) for number, line in enumerate(lines, 1)]
+    runs = _parsed(path, lines)
     if not runs:
         raise InputError(f"{path}: empty, so there is nothing to read; record a run first")
     seen = Counter((run.benchmark, run.question_id) for run in runs)
@@ -185,7 +99,7 @@ def resume(path: Path, *, model: str, settings: dict[str, Any]) -> Iterator[RunW
         lines = _lines(path)
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()
-        finished = [_parse_line(path, number, line) for number, line in enumerate(lines, 1)]
+        finished = _parsed(path, lines)
         for run in finished:
             check_settings(path, {"model": run.model, **run.settings}, {"model": model, **settings})
         end = sum(map(len, lines))

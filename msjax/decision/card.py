@@ -8,9 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from msjax.data.counts import count_runs
-from msjax.data.pools import Pool, pools_of
-from msjax.data.store import Trajectory
+from msjax.data.runs import Runs
+from msjax.data.trajectory import Trajectory
 from msjax.decision.policies import Choice, ParallelAlternative, choose_rule, parallel_alternative
 from msjax.decision.verdict import FEWEST, SIZES, Decision, decide
 from msjax.errors import InputError
@@ -52,7 +51,7 @@ class Card:
         """Which runs the card is about."""
         count = self.decision.count
         return (
-            f"{count.benchmark} ({self.model}): {_counted(count.questions, 'question')}, "
+            f"{count.name} ({self.model}): {_counted(count.questions, 'question')}, "
             f"up to {_rounds(count.rounds)}"
         )
 
@@ -76,7 +75,7 @@ def make_cards(
     Parallel runs of the same benchmark and model are what revising is compared with.
 
     Raises:
-        InputError: runs as `count_runs` and `pools_of` refuse them, prefixes of a trace, parallel
+        InputError: runs as `Runs.from_records` refuses them, prefixes of a trace, parallel
             answers of a benchmark without rounds, or margin, value or price out of range.
     """
     rounds: defaultdict[tuple[str, str], list[Trajectory]] = defaultdict(list)
@@ -115,10 +114,10 @@ def _card(
     price: float,
 ) -> Card:
     decide_key, choose_key, parallel_key = jax.random.split(key, 3)
-    (count,) = count_runs(runs)
+    (count,) = Runs.from_records(runs).groups
     pool, why_not = None, None
     try:
-        (pool,) = pools_of(runs)
+        pool = count.require_complete()
     except InputError as error:
         why_not = str(error)
     right = None if pool is None else _returned(pool)
@@ -140,14 +139,14 @@ def _card(
         choice = choose_rule(pool, choose_key, value=value, price=price)
     parallel = None
     if samples and pool is not None and choice is not None:
-        parallel = parallel_alternative(pool, choice, pools_of(samples)[0], parallel_key)
+        parallel = parallel_alternative(pool, choice, Runs.from_records(samples), parallel_key)
     return Card(runs[0].model, decision, choice, why_not, parallel)
 
 
-def _returned(pool: Pool) -> np.ndarray:
+def _returned(pool: Runs) -> np.ndarray:
     """Whether the answer after k rounds is right; runs that ended earlier return their last."""
     last = np.minimum(np.arange(pool.samples), pool.recorded[:, None] - 1)
-    return np.take_along_axis(pool.correct, last, axis=1)
+    return np.take_along_axis(pool.right, last, axis=1)
 
 
 def statements(card: Card) -> list[tuple[str, str]]:
@@ -189,9 +188,9 @@ def _judged_rounds(decision: Decision) -> str:
 
 def _unidentified(card: Card) -> str:
     count = card.decision.count
-    if count.censored:
+    if count.n_censored:
         return (
-            f"{count.censored} of {count.questions} runs looked at the label to stop, so what "
+            f"{count.n_censored} of {count.questions} runs looked at the label to stop, so what "
             "revising breaks (p_ci) cannot be seen"
         )
     if not count.rounds:
@@ -285,7 +284,7 @@ def _assumptions(card: Card) -> str:
 def _collect(card: Card) -> str:
     decision, more = card.decision, card.decision.more
     if decision.verdict == "not identified":
-        remedy = "without looking at labels " if decision.count.censored else ""
+        remedy = "without looking at labels " if decision.count.n_censored else ""
         return f"record {USUAL} questions {remedy}with 3 rounds each, none cut short"
     if more is None:
         if decision.verdict == "undecided":

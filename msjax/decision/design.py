@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int8, PRNGKeyArray
 from numpyro import handlers
 from numpyro.infer.util import initialize_model
 
-from msjax.data.counts import MISSING
+from msjax.data.runs import MISSING
 from msjax.errors import InputError, require, require_value_and_cost
 from msjax.posterior.diagnostics import HIGH_PARETO_K, pareto_smoothed
 from msjax.posterior.fit import Fit
@@ -367,7 +367,7 @@ def _check(
     for name in needed:
         if not fit.identified[name]:
             raise InputError(
-                f"benchmark {fit.count.benchmark!r}: the runs do not identify {name}, so its prior "
+                f"benchmark {fit.count.name!r}: the runs do not identify {name}, so its prior "
                 "would decide the plan; first record a few runs that are not stopped by looking "
                 f"at labels and show it, or take a model without {name}"
             )

@@ -14,10 +14,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
-from msjax.data.pools import Pool, streams
+from msjax.data.runs import Runs
 from msjax.evaluate.crossfit import FOLDS
 from msjax.evaluate.paired import Interval, paired_accuracy_gain, paired_mean_difference
 from msjax.evaluate.replay import outcome, replay
+from msjax.evaluate.streams import streams
 from msjax.evaluate.summary import proportion
 from msjax.rules.registry import entries
 from msjax.rules.spec import Entry, Training
@@ -76,7 +77,7 @@ class ParallelAlternative:
     difference: Interval
 
 
-def choose_rule(pool: Pool, key: PRNGKeyArray, *, value: float, price: float) -> Choice:
+def choose_rule(pool: Runs, key: PRNGKeyArray, *, value: float, price: float) -> Choice:
     """The rule of greatest net value among `RULES`, cross-fitted.
 
     `pool` holds rounds of at least 5 questions. Ties go to the rule named first, and to fewer
@@ -119,7 +120,7 @@ def choose_rule(pool: Pool, key: PRNGKeyArray, *, value: float, price: float) ->
         right[mine] = found[0][pick, mine] > 0
         spent[mine], asked[mine] = found[1][pick, mine], found[2][pick, mine]
     entry, setting = names[best(outcomes(everyone), everyone)]
-    everything = np.where(pool.real, pool.computed, 0).sum(axis=1)
+    everything = np.where(pool.real, pool.uncached, 0).sum(axis=1)
     return Choice(
         rule=entry.name,
         says=entry.says,
@@ -127,7 +128,7 @@ def choose_rule(pool: Pool, key: PRNGKeyArray, *, value: float, price: float) ->
         folds=tuple(chosen),
         rounds=float(asked.mean() - 1),
         accuracy=proportion(int(right.sum()), pool.questions),
-        gain=paired_accuracy_gain(right, pool.correct[:, 0]),
+        gain=paired_accuracy_gain(right, pool.right[:, 0]),
         tokens=float(spent.mean()),
         saved=paired_mean_difference(everything, spent),
         all_tokens=float(everything.mean()),
@@ -137,7 +138,7 @@ def choose_rule(pool: Pool, key: PRNGKeyArray, *, value: float, price: float) ->
 
 
 def parallel_alternative(
-    rounds: Pool, choice: Choice, samples: Pool, key: PRNGKeyArray
+    rounds: Runs, choice: Choice, samples: Runs, key: PRNGKeyArray
 ) -> ParallelAlternative | None:
     """Majority of as many samples as the tokens of the choice pay for; None if none can be had.
 
@@ -150,8 +151,8 @@ def parallel_alternative(
     mine, other = np.array(pairs).T
     most = int(samples.recorded[other].min())
     asked = np.arange(1, most + 1)
-    prompts = np.cumsum(samples.computed_of_places[other, :most], axis=1)
-    answers = np.where(samples.real, samples.computed - samples.computed_of_places, 0)[other]
+    prompts = np.cumsum(samples.position_tokens[other, :most], axis=1)
+    answers = np.where(samples.real, samples.uncached - samples.position_tokens, 0)[other]
     cost = prompts + asked * (answers.sum(axis=1) / samples.recorded[other])[:, None]
     n = max(int((cost.mean(axis=0) <= choice.spent[mine].mean()).sum()), 1)
     (entry,) = entries(samples, ("self_consistency",))

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
-from msjax.data.counts import BenchmarkCounts
+from msjax.data.runs import Runs
 from msjax.errors import require, require_value_and_cost
 from msjax.evaluate.crossfit import FOLDS
 from msjax.posterior.checks import Check
@@ -117,7 +117,7 @@ class Decision:
         more: what would decide, where the runs do not; None where they do or nothing can be said.
     """
 
-    count: BenchmarkCounts
+    count: Runs
     margin: float
     by: Literal["paired answers", "chain"] | None
     changes: tuple[Change, ...]
@@ -149,7 +149,7 @@ class Decision:
 
 
 def decide(
-    count: BenchmarkCounts,
+    count: Runs,
     right: Bool[np.ndarray, "question answer"] | None,
     checks: tuple[Check, ...],
     key: PRNGKeyArray,

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
-from msjax.data.pools import Pool, Streams, streams
+from msjax.data.runs import Runs
 from msjax.errors import InputError, require_value_and_cost
 from msjax.evaluate.paired import Interval
 from msjax.evaluate.replay import Outcome, Replayed, outcome, replay
+from msjax.evaluate.streams import Streams, streams
 from msjax.rules.round_rules import programme
 from msjax.rules.spec import Entry, Training
 
@@ -86,7 +87,7 @@ class RuleResult:
 class Evaluation:
     """One pool: every rule, and yardsticks that no rule can use."""
 
-    pool: Pool
+    pool: Runs
     orders: int
     baseline: str
     rules: tuple[RuleResult, ...]
@@ -106,7 +107,7 @@ class _Judged:
 
 
 def evaluate(
-    pool: Pool,
+    pool: Runs,
     entries: Sequence[Entry],
     key: PRNGKeyArray,
     *,
@@ -172,7 +173,7 @@ def evaluate(
 
 def _judge(
     entry: Entry,
-    pool: Pool,
+    pool: Runs,
     met: Streams,
     fold: Int[np.ndarray, " question"],
     value: float,
@@ -230,7 +231,7 @@ def _judge(
 
 
 def _outcomes(
-    entry: Entry, pool: Pool, met: Streams, parameters: Sequence[Any], told: Any
+    entry: Entry, pool: Runs, met: Streams, parameters: Sequence[Any], told: Any
 ) -> list[Outcome]:
     """Outcomes of several sets of parameters, equal ones replayed once and all of them together."""
     different: list[Any] = []
@@ -252,7 +253,7 @@ def _same(a: Any, b: Any) -> bool:
     return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in pairs)
 
 
-def _everything(pool: Pool) -> Outcome:
+def _everything(pool: Runs) -> Outcome:
     """The baseline: all that was recorded, majority or last answer."""
     real = pool.real
     if pool.parallel and pool.answered:
@@ -262,12 +263,12 @@ def _everything(pool: Pool) -> Outcome:
             votes = np.bincount(ids[ids >= 0], minlength=1)
             # Ties go to the answer seen first, which differs from order to order.
             leaders = np.flatnonzero((votes == votes.max()) & (votes > 0))
-            each = [pool.correct[q, np.flatnonzero(pool.answers[q] == i)[0]] for i in leaders]
+            each = [pool.right[q, np.flatnonzero(pool.answers[q] == i)[0]] for i in leaders]
             right[q] = np.mean(each) if each else 0.0
     elif pool.parallel:
-        right = pool.correct.sum(axis=1) / pool.recorded
+        right = pool.right.sum(axis=1) / pool.recorded
     else:
-        right = pool.correct[np.arange(pool.questions), pool.recorded - 1].astype(float)
+        right = pool.right[np.arange(pool.questions), pool.recorded - 1].astype(float)
     return Outcome(
         right[None],
         {name: np.where(real, x, 0).sum(axis=1)[None] for name, x in pool.tokens.items()},
@@ -277,10 +278,10 @@ def _everything(pool: Pool) -> Outcome:
     )
 
 
-def _yardsticks(pool: Pool, met: Streams, value: float, price: float) -> list[_Judged]:
+def _yardsticks(pool: Runs, met: Streams, value: float, price: float) -> list[_Judged]:
     """What no rule can do, as it looks at labels of the questions it is judged on."""
     question = np.arange(pool.questions)[:, None]
-    right = (pool.correct & pool.real)[question, np.asarray(met.sample)]
+    right = (pool.right & pool.real)[question, np.asarray(met.sample)]
     ever = right.any(axis=2)
     asked = np.where(ever, right.argmax(axis=2) + 1, pool.recorded)
     exhausted, belief = np.zeros_like(ever), np.full(ever.shape, np.nan)
@@ -298,7 +299,7 @@ def _yardsticks(pool: Pool, met: Streams, value: float, price: float) -> list[_J
 def _summarise(
     one: _Judged,
     everything: Outcome,
-    pool: Pool,
+    pool: Runs,
     weight: Int[np.ndarray, "resample question"],
     value: float,
     price: float,

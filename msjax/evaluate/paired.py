@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, t
 
-from msjax.data.store import Trajectory
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 
 

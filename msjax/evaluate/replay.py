@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from msjax.data.pools import OF_THE_PLACE, Pool, Streams
+from msjax.data.runs import OF_THE_POSITION, Runs
+from msjax.evaluate.streams import Streams
 from msjax.rules.grid import Grid
 from msjax.rules.protocol import Observation, StoppingRule
 
@@ -119,13 +120,15 @@ def _for_each(decide: Callable[[Any], tuple[Array, ...]], parameters: Any) -> tu
     return tuple(x.reshape(-1, *x.shape[count:]) for x in found)
 
 
-def outcome(pool: Pool, streams: Streams, found: Replayed) -> Outcome:
+def outcome(pool: Runs, streams: Streams, found: Replayed) -> Outcome:
     """Averages over orders, tokens by category of the ledger."""
     sample = np.asarray(streams.sample)
     last = (found.asked - 1)[..., None]
     tokens = {}
     for name, values in pool.tokens.items():
-        each = values[None] if name in OF_THE_PLACE else np.take_along_axis(values[None], sample, 2)
+        each = (
+            values[None] if name in OF_THE_POSITION else np.take_along_axis(values[None], sample, 2)
+        )
         spent = np.broadcast_to(np.cumsum(each, axis=2, dtype=float), sample.shape)
         used = [np.take_along_axis(spent, one, axis=2)[..., 0].mean(axis=0) for one in last]
         tokens[name] = np.stack(used)

@@ -1,6 +1,6 @@
 """Rules on benchmarks whose law is known: what they are worth, and what the best rule would be.
 
-A benchmark is simulated with answers, scores and tokens as a `Pool`, so that the very rules of
+A benchmark is simulated with answers, scores and tokens as a `Runs`, so that the very rules of
 `msjax replay` run on it. They learn from a pilot of few questions and are judged on many others.
 The yardstick is the best of all rules that see which revisions changed the answer, by dynamic
 programming on the tree of what may be seen, whatever the law of the benchmark.
@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from msjax.data.pools import Pool, by_first_appearance, streams
+from msjax.data.runs import Runs
 from msjax.errors import InputError, require
 from msjax.evaluate.replay import outcome, replay
+from msjax.evaluate.streams import streams
 from msjax.rules.markovscale import RoundPlan, plan_rounds
 from msjax.rules.spec import Entry, Training
 from msjax.theory.chain import TwoStateChain, accuracy_curve
@@ -186,7 +187,7 @@ def simulate_pool(
     questions: int,
     rounds: int,
     tokens: float = 100.0,
-) -> Pool:
+) -> Runs:
     """A sequential pool of that population; every answer costs `tokens`.
 
     The right answer is one answer, a wrong one that is not kept is a new one.
@@ -209,15 +210,12 @@ def simulate_pool(
         random.beta(*population.right_scores, right.shape),
         random.beta(*population.wrong_scores, right.shape),
     )
-    return Pool(
-        name=population.name,
-        parallel=False,
-        question_ids=tuple(map(str, range(questions))),
-        answers=by_first_appearance(answers).astype(np.int32),
-        correct=right,
-        scores=scores.astype(np.float32),
+    return Runs.from_arrays(
+        right,
+        answers=answers,
+        scores=scores,
         tokens={"completion": np.full(right.shape, tokens)},
-        recorded=np.full(questions, rounds + 1),
+        benchmark=population.name,
     )
 
 
@@ -297,13 +295,13 @@ def best_worth_seeing_changes(
         raise InputError(f"rounds is {rounds}; give at most {_MOST_NODES.bit_length() - 1}")
     halves = [simulate_pool(population, random, questions // 2, rounds) for _ in range(2)]
     nodes = [_nodes(pool) for pool in halves]
-    cost = price * halves[0].computed[0]
+    cost = price * halves[0].uncached[0]
     stop_here: list[np.ndarray] = []
     best = np.zeros(0)
     for k in range(rounds, -1, -1):
         node, pool = nodes[0][:, k], halves[0]
         count = np.bincount(node, minlength=2**k)
-        right = np.bincount(node, weights=pool.correct[:, k], minlength=2**k)
+        right = np.bincount(node, weights=pool.right[:, k], minlength=2**k)
         now = value * right / np.maximum(count, 1)
         if k == rounds:
             later = np.full(2**k, -np.inf)
@@ -321,7 +319,7 @@ def best_worth_seeing_changes(
     return float((value * halves[1].correct[question, at] - spent[at]).mean())
 
 
-def _nodes(pool: Pool) -> Int[np.ndarray, "question answer"]:
+def _nodes(pool: Runs) -> Int[np.ndarray, "question answer"]:
     """Number of the node in which each question is after every answer; children 2 i and 2 i + 1."""
     changed = pool.answers[:, 1:] != pool.answers[:, :-1]
     nodes = np.zeros(pool.answers.shape, dtype=np.int64)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from scipy.stats import beta
 
-from msjax.data.store import Trajectory
+from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage, total
 from msjax.evaluate.paired import Interval
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msjax.data.answer_ids import answer_ids
 from msjax.data.messages import Completion
-from msjax.data.store import Trajectory
+from msjax.data.runs import answer_ids
+from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
 from msjax.llm.engine import Conversation, Turn
 from msjax.llm.scores import Scorer, token_logprob

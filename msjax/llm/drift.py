@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import beta
 
-from msjax.data.store import Trajectory
+from msjax.data.trajectory import Trajectory
 from msjax.decision.monitor import RateTest
 from msjax.errors import InputError
 from msjax.evaluate.paired import Interval

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from msjax.data.answer_ids import answer_ids
-from msjax.data.pools import pools_of
-from msjax.data.store import Trajectory
+from msjax.data.runs import Runs, answer_ids
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.llm.conversation import returned_round
 from msjax.rules.grid import each_setting
@@ -53,7 +52,8 @@ def rule_from_pilot(
         InputError: an unknown rule, one that needs what the pilot does not have or what nobody
             knows of a question beforehand, or a pilot of other rounds.
     """
-    (pool,) = pools_of(pilot)
+    (pool,) = Runs.from_records(pilot).groups
+    pool.require_complete()
     (entry,) = entries(pool, (name,))
     if pool.samples != rounds + 1 or (pool.recorded != rounds + 1).any():
         first = 0 if pool.parallel else 1
@@ -97,13 +97,10 @@ def cut_by(rule: StoppingRule, runs: Sequence[Trajectory]) -> list[Trajectory]:
 
 def ended(run: Trajectory, k: int, answer_id: int, by_rule: bool) -> Trajectory:
     """The run up to round k, of which answer number `answer_id` is returned."""
-    each = ("answers", "correct", "scores", "tokens", "completions")
-    return run.model_copy(
-        update={name: getattr(run, name)[: k + 1] for name in each}
-        | {
-            "stop_reason": "rule" if by_rule else "budget",
-            "returned": returned_round(run.answers[: k + 1], answer_id),
-        }
+    return run.ended(
+        k + 1,
+        stop_reason="rule" if by_rule else "budget",
+        returned=returned_round(run.answers[: k + 1], answer_id),
     )
 
 

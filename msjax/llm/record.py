@@ -7,7 +7,8 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
-from msjax.data.store import RunWriter, Trajectory, resume
+from msjax.data.store import RunWriter, resume
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.llm.conversation import refine
 from msjax.llm.drift import RateMonitor

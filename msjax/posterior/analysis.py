@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
-from msjax.data.counts import BenchmarkCounts
+from msjax.data.runs import Runs
 from msjax.posterior.checks import Check, check_chain
 from msjax.posterior.compare import Comparison, compare
 from msjax.posterior.fit import Fit, fit
@@ -81,9 +81,9 @@ class Analysis:
                 f"({', '.join(check.name for check in self._broken)}); the numbers are those of "
                 f"the model {name}: {fit.model.says}"
             )
-        if fit.count.censored:
+        if fit.count.n_censored:
             found.append(
-                f"CENSORED: {fit.count.censored} of {fit.count.questions} runs were stopped by "
+                f"CENSORED: {fit.count.n_censored} of {fit.count.questions} runs were stopped by "
                 "looking at the label; what revising breaks cannot be estimated, nor any limit or "
                 "bound, and p_ic is that of the questions still wrong, which get harder"
             )
@@ -125,7 +125,7 @@ def split_key(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     return fit_key, rest
 
 
-def check_benchmark(count: BenchmarkCounts, key: PRNGKeyArray) -> tuple[Check, ...]:
+def check_benchmark(count: Runs, key: PRNGKeyArray) -> tuple[Check, ...]:
     """`check_chain` with the key it has in `analyse`: all commands find the same p-values."""
     return check_chain(count, _criticism_keys(split_key(key)[1])[0])
 
@@ -135,7 +135,7 @@ def _criticism_keys(key: PRNGKeyArray) -> Key[Array, "3"]:
 
 
 def analyse(
-    count: BenchmarkCounts,
+    count: Runs,
     key: PRNGKeyArray,
     *,
     model: str | Model = AUTO,
@@ -188,6 +188,6 @@ def criticise(
     )
 
 
-def observed_accuracy(count: BenchmarkCounts) -> Float[np.ndarray, " answer"]:
+def observed_accuracy(count: Runs) -> Float[np.ndarray, " answer"]:
     """Share of right answers at every round, among the runs that reached it."""
     return (count.correct == 1).sum(axis=0) / np.maximum((count.correct >= 0).sum(axis=0), 1)

@@ -21,7 +21,7 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Array, Float, Int, Int8, Key, PRNGKeyArray
 
-from msjax.data.counts import BenchmarkCounts
+from msjax.data.runs import Runs
 from msjax.posterior.models.chains import Pooled
 from msjax.posterior.models.model import Draws, Model, Parameters
 from msjax.posterior.models.partial_pooling import PARAMETERS, PartiallyPooled, sample_jointly
@@ -153,10 +153,9 @@ def partial_pooling_ranks(
     truth |= {f"tau[{name}]": tau[:, i] for i, name in enumerate(PARAMETERS)}
     for b in (0, _BENCHMARKS - 1):
         truth |= {f"{name}[{b}]": rates[b, :, i] for i, name in enumerate(PARAMETERS)}
-    tokens = np.zeros(rounds + 1)
     draws = {name: np.empty((simulations, RANKED)) for name in truth}
     for i, one in enumerate(jax.random.split(fit_key, simulations)):
-        counts = [BenchmarkCounts("", str(b), x[i], tokens) for b, x in enumerate(benchmarks)]
+        counts = [Runs.from_arrays(x[i], benchmark=str(b)) for b, x in enumerate(benchmarks)]
         found = sample_jointly(counts, one, draws=RANKED * _THINNING, chains=1).flat
         for name, values in draws.items():
             values[i] = found[name][::_THINNING]

@@ -37,7 +37,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
-from msjax.data.counts import MISSING, BenchmarkCounts
+from msjax.data.runs import MISSING, Runs
 from msjax.posterior.models.chains import Pooled
 from msjax.posterior.sample import host_generator
 
@@ -83,7 +83,7 @@ class Check:
 
 
 def check_chain(
-    count: BenchmarkCounts, key: PRNGKeyArray, *, replicates: int = REPLICATES
+    count: Runs, key: PRNGKeyArray, *, replicates: int = REPLICATES
 ) -> tuple[Check, ...]:
     """The checks named in `NAMES`, in this order, for one benchmark.
 
@@ -99,11 +99,11 @@ def check_chain(
     )
 
 
-def _check_order_0(count: BenchmarkCounts, random: np.random.Generator, replicates: int) -> Check:
+def _check_order_0(count: Runs, random: np.random.Generator, replicates: int) -> Check:
     name, null = "order 0", "answers after the first are independent and equally likely to be right"
     later = count.correct[:, 1:]
     right, wrong = int((later == 1).sum()), int((later == 0).sum())
-    if count.censored:
+    if count.n_censored:
         return _unchecked(name, null, "runs stopped at the first right answer hide what follows it")
     if count.rounds < 1:
         return _unchecked(name, null, "it needs runs with at least one round of revision")
@@ -132,10 +132,8 @@ def _check_order_0(count: BenchmarkCounts, random: np.random.Generator, replicat
     return Check(name, null, float(statistic), p_value, False, sentence)
 
 
-def _check_first_order(
-    count: BenchmarkCounts, random: np.random.Generator, replicates: int
-) -> list[Check]:
-    oracle = count.censored > 0
+def _check_first_order(count: Runs, random: np.random.Generator, replicates: int) -> list[Check]:
+    oracle = count.n_censored > 0
     observed, reach = _right_and_reach(count)
     (scores,), (informative,) = _chain_scores(observed, reach, oracle)
     allowed = np.array([not oracle or name == "rounds" for name in CHAIN_NAMES])
@@ -168,7 +166,7 @@ def _p_value(statistic: float, replicated: Float[np.ndarray, " replicate"]) -> f
 
 
 def _right_and_reach(
-    count: BenchmarkCounts,
+    count: Runs,
 ) -> tuple[Bool[np.ndarray, "1 answer question"], Bool[np.ndarray, "answer question"]]:
     """Right answers, as if one replicate, and the answers each run had the budget for.
 
@@ -176,13 +174,13 @@ def _right_and_reach(
     """
     right = np.ascontiguousarray(count.correct.T == 1)
     reach = np.ascontiguousarray(count.correct.T != MISSING)
-    if count.censored:
+    if count.n_censored:
         reach |= right.any(axis=0)
     return right[None], reach
 
 
 def _replicate(
-    random: np.random.Generator, count: BenchmarkCounts, p_right: Float[np.ndarray, "replicate 2"]
+    random: np.random.Generator, count: Runs, p_right: Float[np.ndarray, "replicate 2"]
 ) -> Iterator[Bool[np.ndarray, "batch answer question"]]:
     """Runs with the observed first answers; `p_right` is P(next answer right | I) and (... | C)."""
     for batch in np.array_split(p_right, max(1, len(p_right) * count.correct.size // _BATCH)):
@@ -355,7 +353,7 @@ def _questions(left: np.ndarray, visit: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _verdict(
-    count: BenchmarkCounts,
+    count: Runs,
     name: str,
     states: np.ndarray,
     statistic: float,
@@ -371,7 +369,7 @@ def _verdict(
     return Check(name, _CHAIN, statistic, p_value, contradicted, sentence)
 
 
-def _evidence(count: BenchmarkCounts, name: str, states: np.ndarray) -> str:
+def _evidence(count: Runs, name: str, states: np.ndarray) -> str:
     """The counts behind a check, within each state that could be used."""
     usable = np.flatnonzero(states)
     if name == "Chapman-Kolmogorov":
@@ -405,17 +403,17 @@ def _evidence(count: BenchmarkCounts, name: str, states: np.ndarray) -> str:
     return "; ".join(parts)
 
 
-def _why_not(count: BenchmarkCounts, name: str) -> str:
+def _why_not(count: Runs, name: str) -> str:
     if count.rounds < 2:
         return "it needs runs with at least two rounds of revision"
-    if count.censored and name == "order 2":
+    if count.n_censored and name == "order 2":
         return "runs stopped at the first right answer have only I before the present state"
-    if count.censored and name == "questions":
+    if count.n_censored and name == "questions":
         return (
             "in runs stopped at the first right answer, questions that differ look the same as "
             "rates that fall with the round"
         )
-    if count.censored and name == "Chapman-Kolmogorov":
+    if count.n_censored and name == "Chapman-Kolmogorov":
         return "runs stopped at the first right answer hide what follows it"
     return "there are too few changes of state"
 

@@ -22,7 +22,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float, Int8, PRNGKeyArray
 
-from msjax.data.counts import BenchmarkCounts, first_rounds
+from msjax.data.runs import Runs
 from msjax.posterior.diagnostics import HIGH_PARETO_K, pareto_smoothed
 from msjax.posterior.fit import Fit, NotConvergedError, fit
 from msjax.posterior.models import CANDIDATES
@@ -79,7 +79,7 @@ class Comparison:
 
 
 def compare(
-    count: BenchmarkCounts,
+    count: Runs,
     key: PRNGKeyArray,
     *,
     candidates: Sequence[Model] = CANDIDATES,
@@ -96,7 +96,7 @@ def compare(
 
     Reference: docs/theory.md F3.
     """
-    early = first_rounds(count, training_rounds(count.rounds))
+    early = count.truncated(training_rounds(count.rounds))
     found: list[Candidate] = []
     losses: dict[str, np.ndarray] = {}
     futures: dict[str, np.ndarray] = {}
@@ -121,7 +121,7 @@ def compare(
         found.append(Candidate(model, whole, None, None, float(pareto_k.max()), high))
     if not losses:
         raise NotConvergedError(
-            f"{count.benchmark}: no candidate could be fitted: "
+            f"{count.name}: no candidate could be fitted: "
             + "; ".join(f"{c.model.name}: {c.refused}" for c in found)
         )
     return _rank(found, losses, futures, early.rounds)
@@ -143,7 +143,7 @@ def leave_one_out(
     return elpd[table.row], shapes[table.row]
 
 
-def leave_future_out(early: Fit, count: BenchmarkCounts) -> Float[np.ndarray, " question"]:
+def leave_future_out(early: Fit, count: Runs) -> Float[np.ndarray, " question"]:
     """Log-probability of each question's later rounds, given its first ones and the fit to those.
 
     log mean over draws of P(all rounds | draw) / P(first rounds | draw), where the draws are from
@@ -159,7 +159,7 @@ def leave_future_out(early: Fit, count: BenchmarkCounts) -> Float[np.ndarray, " 
     return scipy.special.logsumexp(later, axis=0) - np.log(len(later))
 
 
-def _too_little(model: Model, count: BenchmarkCounts) -> str | None:
+def _too_little(model: Model, count: Runs) -> str | None:
     if count.rounds < model.min_rounds:
         return f"it needs at least {model.min_rounds} rounds of revision; there are {count.rounds}"
     seen = model.identified(count.seen_as(model.sees))

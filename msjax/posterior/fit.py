@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int8, PRNGKeyArray
 
-from msjax.data.counts import BenchmarkCounts
+from msjax.data.runs import Runs
 from msjax.posterior.diagnostics import Diagnostics, diagnose
 from msjax.posterior.models.model import Draws, Model
 from msjax.posterior.sample import CHAINS, DRAWS, Sample, sample_posterior
@@ -28,7 +28,7 @@ class Fit:
     are draws from the prior.
     """
 
-    count: BenchmarkCounts
+    count: Runs
     model: Model
     sample: Sample
     diagnostics: Diagnostics
@@ -52,13 +52,13 @@ class Fit:
 
 
 def fit(
-    count: BenchmarkCounts,
+    count: Runs,
     model: Model,
     key: PRNGKeyArray,
     *,
     draws: int = DRAWS,
     chains: int = CHAINS,
-    like: BenchmarkCounts | None = None,
+    like: Runs | None = None,
 ) -> Fit:
     """Posterior of `model` for the runs of one benchmark.
 
@@ -70,7 +70,7 @@ def fit(
 
     Reference: docs/theory.md F1, F3.
     """
-    runs = count.seen_as(model.sees)
+    runs = count.require_rounds().seen_as(model.sees)
     whole = None if like is None else like.seen_as(model.sees)
     for many in (draws, LONGER * draws):
         sample = sample_posterior(model, runs, key, draws=many, chains=chains, like=whole)
@@ -79,7 +79,7 @@ def fit(
             break
     else:
         raise NotConvergedError(
-            f"{count.benchmark}: the fit of {model.name} is refused: "
+            f"{count.name}: the fit of {model.name} is refused: "
             f"{'; '.join(diagnostics.failures)}; take more draws (draws={LONGER * draws} per "
             "chain), another seed, or another model"
         )

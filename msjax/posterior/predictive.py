@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int8, PRNGKeyArray
 
-from msjax.data.counts import MISSING, BenchmarkCounts
+from msjax.data.runs import MISSING, Runs
 from msjax.posterior.fit import Fit
 from msjax.posterior.models.model import Draws
 from msjax.posterior.quantities import INTERVAL
@@ -70,8 +70,8 @@ def predictive_checks(fit: Fit, key: PRNGKeyArray) -> tuple[PredictiveCheck, ...
     if fit.model.sees == "changes":
         observed, predicted = _changes(fit.runs[None]), _changes(replicated)
     else:
-        observed = _statistics(fit.runs[None], count.censored > 0)
-        predicted = _statistics(replicated, count.censored > 0)
+        observed = _statistics(fit.runs[None], count.n_censored > 0)
+        predicted = _statistics(replicated, count.n_censored > 0)
     shown = {name: x[0] for name, x in observed.items() if not np.isnan(x[0]).all()}
     level = LEVEL / max(len(shown), 1)
     return tuple(_check(name, x, predicted[name], level) for name, x in shown.items())
@@ -88,16 +88,16 @@ def replicates(
         states[:, fit.runs == MISSING] = MISSING
         return states
     states[:, ~budgeted(count)] = MISSING
-    if count.censored:
+    if count.n_censored:
         solved = np.logical_or.accumulate(states == 1, axis=-1)
         states[..., 1:][solved[..., :-1]] = MISSING
     return states
 
 
-def budgeted(count: BenchmarkCounts) -> Bool[np.ndarray, "question answer"]:
+def budgeted(count: Runs) -> Bool[np.ndarray, "question answer"]:
     """Answers each run had the budget for; all of them where the label may have cut it short."""
     reached = count.correct != MISSING
-    if count.censored:
+    if count.n_censored:
         reached = reached | (count.correct == 1).any(axis=1, keepdims=True)
     return reached
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int8, Key, PRNGKeyArray, Shaped
 from numpyro.infer import MCMC, NUTS
 
-from msjax.data.counts import MISSING
+from msjax.data.runs import MISSING
 from msjax.posterior.models.model import BetaLaw, Draws, Model, Parameters
 
 CHAINS = 8

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float
 
-from msjax.data.counts import MISSING
+from msjax.data.runs import MISSING
 from msjax.errors import InputError
 from msjax.posterior.analysis import Analysis
 
@@ -54,7 +54,7 @@ def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[
     """
     fits = [analysis.fit for analysis in found]
     counts = [fit.count for fit in fits]
-    labels = (("benchmark",), np.array([count.benchmark for count in counts], dtype=object))
+    labels = (("benchmark",), np.array([count.name for count in counts], dtype=object))
     sampled, carried = ("chain", "draw", "benchmark"), ("thinned", "benchmark", "k")
     horizon = min(a.quantities.bounds.neutral.shape[1] for a in found)
     limits = ("upper", "neutral", "lower")
@@ -102,7 +102,7 @@ def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[
                     dtype=object,
                 ),
             ),
-            "censored": (("benchmark",), np.array([count.censored > 0 for count in counts])),
+            "censored": (("benchmark",), np.array([count.n_censored > 0 for count in counts])),
             "contradicted": (("benchmark",), np.array([a.contradicted for a in found])),
         },
     }

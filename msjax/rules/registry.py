@@ -4,7 +4,7 @@ An entry has a grid of settings. Nothing here chooses one: that is done on other
 those that are reported (`msjax.evaluate.crossfit`).
 """
 
-from msjax.data.pools import Pool
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.rules.round_rules import round_rules
 from msjax.rules.sample_rules import sample_rules
@@ -18,7 +18,7 @@ def rule_names() -> tuple[str, ...]:
     return (*(e.name for e in sample_rules(64)), *(e.name for e in round_rules(8)))
 
 
-def entries(pool: Pool, names: tuple[str, ...] = ()) -> tuple[Entry, ...]:
+def entries(pool: Runs, names: tuple[str, ...] = ()) -> tuple[Entry, ...]:
     """The rules that this pool allows, or those of them that are named.
 
     Raises InputError for a name that is not known, and for a named rule that the pool does not

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from msjax.data.pools import Pool
+from msjax.data.runs import Runs
 from msjax.rules import fixed
 from msjax.rules.belief import ScoreLaws, SignalLaw, belief_programme, belief_rule
 from msjax.rules.markovscale import (
@@ -33,7 +33,7 @@ DRAWS = 1000
 """Posterior draws that a posterior-aware rule averages over."""
 
 
-def programme(pool: Pool) -> Entry:
+def programme(pool: Runs) -> Entry:
     """The best rule of those that see which answers changed, if the benchmark were one chain.
 
     It is told the rates of the very questions it is judged on: a yardstick for sequential pools.
@@ -91,7 +91,7 @@ def round_rules(budget: int) -> tuple[Entry, ...]:
         return one(plan(train, accuracy_curve(mean, horizon)))
 
     def by_curve(train: Training) -> RoundPlan:
-        return one(plan(train, train.pool.correct[train.chosen].mean(axis=0, keepdims=True)))
+        return one(plan(train, train.pool.right[train.chosen].mean(axis=0, keepdims=True)))
 
     def surely(train: Training) -> RoundPlan:
         curve = accuracy_curve(_chain_draws(train), horizon)
@@ -282,13 +282,13 @@ def round_rules(budget: int) -> tuple[Entry, ...]:
 
 def _tokens(train: Training) -> Float[np.ndarray, " rounds"]:
     """Mean computed tokens of rounds 1..K."""
-    return train.pool.computed[train.chosen].mean(axis=0)[1:]
+    return train.pool.uncached[train.chosen].mean(axis=0)[1:]
 
 
 def _transitions(train: Training) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     pool = train.pool
     there = pool.real[:, 1:] & train.chosen[:, None]
-    before, after = pool.correct[:, :-1], pool.correct[:, 1:]
+    before, after = pool.right[:, :-1], pool.right[:, 1:]
     kept = pool.answers[:, :-1] == pool.answers[:, 1:]
     return there, before, after, kept
 
@@ -296,7 +296,7 @@ def _transitions(train: Training) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 def _chain_draws(train: Training) -> TwoStateChain:
     """Posterior draws of one chain for all questions, uniform priors."""
     there, before, after, _ = _transitions(train)
-    first = train.pool.correct[train.chosen, 0]
+    first = train.pool.right[train.chosen, 0]
     cases = (
         (first.sum(), (~first).sum()),
         ((there & ~before & after).sum(), (there & ~before & ~after).sum()),
@@ -321,7 +321,7 @@ def _wrong_answers(train: Training) -> float:
     """
     pool = train.pool
     there = pool.real & train.chosen[:, None]
-    wrong, answers = there & ~pool.correct, pool.answers
+    wrong, answers = there & ~pool.right, pool.answers
     m = np.arange(2, 101)
     log_weight = -np.log(m)
     given = np.zeros(len(answers), int)
@@ -329,7 +329,7 @@ def _wrong_answers(train: Training) -> float:
         earlier = wrong[:, :k] & (answers[:, :k] == answers[:, k, None])
         if k:
             replaced = wrong[:, k] & wrong[:, k - 1] & (answers[:, k] != answers[:, k - 1])
-            fresh = replaced | (wrong[:, k] & pool.correct[:, k - 1])
+            fresh = replaced | (wrong[:, k] & pool.right[:, k - 1])
             left = m - replaced[fresh, None]
             chance = np.minimum((given - replaced)[fresh, None] / left, 1)
             seen = earlier.any(axis=1)[fresh, None]
@@ -346,7 +346,7 @@ def _score_laws(train: Training) -> ScoreLaws:
     there = pool.real & train.chosen[:, None]
     fits = [
         fit_beta(
-            score_statistics(np.where(there & (pool.correct == right), pool.scores, np.nan).ravel())
+            score_statistics(np.where(there & (pool.right == right), pool.scores, np.nan).ravel())
         )
         for right in (True, False)
     ]

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float
 
-from msjax.data.pools import Pool
+from msjax.data.runs import Runs
 from msjax.rules import fixed, optpo, optscale, votes
 from msjax.rules.grid import Grid
 from msjax.rules.spec import ANSWERS, PROBABILITIES, SCORES, Entry, Training, at_most, constant
@@ -28,7 +28,7 @@ def sample_rules(budget: int) -> tuple[Entry, ...]:
     def all_combinations(_: Training) -> Grid:
         return Grid((np.array(s_mins, np.float32), np.array(confidences, np.float32)))
 
-    def told_difficulty(pool: Pool) -> np.ndarray:
+    def told_difficulty(pool: Runs) -> np.ndarray:
         """Thirds of the questions by mean score of all samples: easy, medium, hard."""
         mean = np.nanmean(pool.scores, axis=1)
         cuts = np.quantile(mean, [1 / 3, 2 / 3])
@@ -144,10 +144,10 @@ def _vote_rates(train: Training) -> Float[np.ndarray, "setting 3"]:
     """P(a vote is right), P(it falls on the commonest wrong answer), Bayes factor wanted."""
     pool = train.pool
     there = pool.real & train.chosen[:, None]
-    right = (pool.correct & there).sum() / there.sum()
+    right = (pool.right & there).sum() / there.sum()
     commonest = [
         np.bincount(ids[keep]).max(initial=0)
-        for ids, keep in zip(pool.answers, there & ~pool.correct & (pool.answers >= 0), strict=True)
+        for ids, keep in zip(pool.answers, there & ~pool.right & (pool.answers >= 0), strict=True)
     ]
     wrong = np.sum(commonest) / there.sum()
     p_right, p_wrong = np.clip([right, wrong], 0.01, 0.99)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Int, Shaped
 
-from msjax.data.pools import Pool
+from msjax.data.runs import Runs
 from msjax.rules.protocol import StoppingRule, restopped
 
 __all__ = [
@@ -32,7 +32,7 @@ NEEDS = {
 """What each need is in words."""
 
 
-def offered_by(pool: Pool) -> frozenset[str]:
+def offered_by(pool: Runs) -> frozenset[str]:
     """Which needs the pool meets."""
     met = (pool.answered, pool.scored, pool.scores_are_probabilities)
     return frozenset(need for need, there in zip(NEEDS, met, strict=True) if there)
@@ -48,7 +48,7 @@ class Training(NamedTuple):
         price: cost of one token.
     """
 
-    pool: Pool
+    pool: Runs
     chosen: Bool[np.ndarray, " question"]
     value: float
     price: float
@@ -77,7 +77,7 @@ class Entry:
     parameters: Callable[[Training], Any]
     default: int
     needs: frozenset[str]
-    told: Callable[[Pool], Shaped[np.ndarray, "question ..."]] | None = None
+    told: Callable[[Runs], Shaped[np.ndarray, "question ..."]] | None = None
 
 
 def at_most(rule: StoppingRule, answers: Int[Array, ""] | int) -> StoppingRule:

@@ -15,8 +15,8 @@ from flax import nnx
 from scripted_server import MODEL
 
 from msjax.cli import main
-from msjax.data.answer_ids import answer_ids
-from msjax.data.store import Trajectory
+from msjax.data.runs import answer_ids
+from msjax.data.trajectory import Trajectory
 from msjax.llm.flax import Decoder, DecoderConfig
 from msjax.llm.flax import weights as smollm2
 from msjax.llm.live import ended

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from msjax.data.store import Trajectory, read_runs, resume
+from msjax.data.store import read_runs, resume
+from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
 from msjax.errors import InputError
 
@@ -101,11 +102,11 @@ def test_a_run_with_other_settings_is_not_continued(path) -> None:
     ("change", "message"),
     [
         ({"colour": "red"}, r"line 2: unknown field colour \(found 'red'\); mend"),
-        ({"correct": [True]}, "line 2: correct has 1 entries but answers has 2; mend"),
+        ({"correct": [True]}, "line 2: answers has 2 entries but correct has 1; mend"),
         ({"correct": [0, 1]}, "line 2: correct.0 is 0; it should be a valid boolean"),
         (
             {"answers": [], "correct": [], "scores": [], "tokens": [], "completions": []},
-            "answers is empty",
+            "correct is empty",
         ),
         ({"returned": 2}, "line 2: returned is 2 but answers has 0 to 1; mend"),
         ({"protocol": "circular"}, "line 2: protocol is 'circular'; it should be 'sequential'"),
@@ -127,13 +128,17 @@ def test_a_line_off_the_schema_is_named(path, change, message) -> None:
         read_runs(path)
 
 
-def test_a_missing_field_is_named(path) -> None:
-    lines = path.read_text().splitlines()
-    fields = json.loads(lines[0])
-    del fields["gold"]
-    path.write_text(json.dumps(fields) + "\n")
-    with pytest.raises(InputError, match="line 1: gold is missing; mend"):
+def test_all_missing_fields_are_named_at_once(path) -> None:
+    path.write_text('{"gold": "4"}\n')
+    with pytest.raises(InputError, match="line 1: question_id, correct are missing .docs/data.md"):
         read_runs(path)
+
+
+def test_the_smallest_record(path) -> None:
+    path.write_text('{"question_id": "q", "correct": [false, true]}\n')
+    (run,) = read_runs(path)
+    assert run.answers == (None, None) and run.completions == ("", "") and run.right
+    assert [usage.prompt for usage in run.tokens] == [None, None]
 
 
 def test_scores_that_are_not_numbers_are_refused(path) -> None:

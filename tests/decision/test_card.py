@@ -13,9 +13,8 @@ import pytest
 from scipy import stats
 
 from msjax.cli import main
-from msjax.data.counts import count_runs
-from msjax.data.pools import pools_of
-from msjax.data.store import Trajectory
+from msjax.data.runs import Runs
+from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
 from msjax.decision.card import make_cards, statements
 from msjax.decision.policies import choose_rule, parallel_alternative
@@ -207,7 +206,7 @@ def test_choice_is_not_judged_where_it_was_made():
         coins = random.integers(0, 2, (40, 4))
         patterns = ["".join(map(str, row)) for row in coins]
         # Answers of which none is repeated say nothing of whether they are right.
-        (pool,) = pools_of(runs(patterns, answers=("1", "2", "3", "4")))
+        pool = Runs.from_records(runs(patterns, answers=("1", "2", "3", "4")))
         choice = choose_rule(pool, jax.random.fold_in(KEY, number), value=1.0, price=0.0)
         found.append(choice.accuracy.estimate)
     assert abs(np.mean(found) - 0.5) < 3 * 0.5 / np.sqrt(8 * 40)
@@ -223,8 +222,8 @@ def test_parallel_alternative_by_hand():
     # Of two samples of "110" the first decides a tie: right unless the wrong one comes first.
     assert found.accuracy == pytest.approx(24 / 40 * 2 / 3, abs=0.06)
     assert found.difference.estimate == pytest.approx(found.accuracy - 1, abs=1e-6)
-    (pool,) = pools_of(rounds)
-    (other,) = pools_of([trajectory(99, "11", protocol="parallel")])
+    (pool,) = Runs.from_records(rounds).groups
+    (other,) = Runs.from_records([trajectory(99, "11", protocol="parallel")]).groups
     assert parallel_alternative(pool, card.choice, other, KEY) is None
 
 
@@ -244,7 +243,7 @@ def test_samples_at_equal_tokens_pay_for_the_prompt_once():
 def test_every_command_finds_the_same_p_values():
     random = np.random.default_rng(2)
     rounds = runs(["".join(random.choice(["0", "1"], 4)) for _ in range(30)])
-    (card,), (count,) = make_cards(rounds, KEY), count_runs(rounds)
+    (card,), (count,) = make_cards(rounds, KEY), Runs.from_records(rounds).groups
     key = jax.random.fold_in(KEY, 0)
     checks = check_benchmark(count, key)
     assert card.decision.checks == checks

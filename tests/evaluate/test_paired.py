@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from msjax.data.store import Trajectory
+from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
 from msjax.errors import InputError
 from msjax.evaluate.paired import (

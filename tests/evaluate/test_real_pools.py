@@ -33,7 +33,7 @@ def test_best_of_n_is_that_of_the_same_pool(pools):
     """All eight samples: the answer with the highest reward score, and whether any is right."""
     (name,) = [name for name in pools if "math100" in name]
     pool = pools[name]
-    best = pool.correct[np.arange(pool.questions), pool.scores.argmax(axis=1)].mean()
+    best = pool.right[np.arange(pool.questions), pool.scores.argmax(axis=1)].mean()
     assert best == pytest.approx(0.94)
     result = evaluate(
         pool, entries(pool, ("best_of_n",)), jax.random.key(0), orders=2, choose=False

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msjax.data.pools import Pool, streams
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.evaluate.crossfit import evaluate
 from msjax.evaluate.replay import outcome, replay
+from msjax.evaluate.streams import streams
 from msjax.rules.fixed import fixed_rounds
 from msjax.rules.grid import Grid
 from msjax.rules.protocol import Observation
@@ -24,25 +25,24 @@ def make_pool(seed=0, parallel=True, questions=QUESTIONS, **changes):
     random = np.random.default_rng(seed)
     right = random.random((questions, SAMPLES)) < random.beta(3, 2, questions)[:, None]
     texts = np.where(right, 0, random.integers(1, 4, right.shape))
-    answers = np.empty_like(texts)
-    for row, ids in zip(answers, texts, strict=True):
-        known: dict[int, int] = {}
-        row[:] = [known.setdefault(int(i), len(known)) for i in ids]
     fields = {
-        "name": "made",
-        "parallel": parallel,
-        "question_ids": tuple(map(str, range(questions))),
-        "answers": answers.astype(np.int32),
         "correct": right,
-        "scores": np.clip(random.normal(0.4 + 0.2 * right, 0.2), 0, 1).astype(np.float32),
+        "protocol": "parallel" if parallel else "sequential",
+        "benchmark": "made",
+        "answers": texts,
+        "scores": np.clip(random.normal(0.4 + 0.2 * right, 0.2), 0, 1),
         "tokens": {
             "prompt": np.full(right.shape, 5.0),
             "cached": np.full(right.shape, 2.0),
             "completion": random.integers(50, 150, right.shape).astype(float),
         },
-        "recorded": np.full(questions, SAMPLES),
     }
-    return Pool(**fields | changes)
+    recorded = changes.pop("recorded", None)
+    fields |= changes
+    if recorded is not None:
+        over = np.arange(SAMPLES) >= np.asarray(recorded)[:, None]
+        fields["correct"] = np.where(over, -1, fields["correct"])
+    return Runs.from_arrays(**fields)
 
 
 def margin_rule(margin, _):
@@ -70,7 +70,7 @@ def test_replay_is_a_loop_over_the_rule():
                 sample = int(
                     met.sample[order, q, list(met.answers[order, q]).index(decision.answer_id)]
                 )
-                assert found.right[p, order, q] == pool.correct[q, sample]
+                assert found.right[p, order, q] == pool.right[q, sample]
                 used = np.asarray(met.sample[order, q, : place + 1])
                 spent[p, order, q] = pool.tokens["completion"][q, used].sum()
     checked = np.arange(0, QUESTIONS, 7)
@@ -153,7 +153,7 @@ def test_choosing_where_one_reports_looks_better_than_it_is():
     for seed in range(8):
         random = np.random.default_rng(seed)
         pool = make_pool(seed, parallel=False, questions=20)
-        pool.correct[:] = random.random(pool.correct.shape) < 0.5
+        pool.right[:] = random.random(pool.right.shape) < 0.5
         (entry,) = entries(pool, ("fixed",))
         (rule,) = evaluate(pool, [entry], jax.random.key(seed), price=0.0).rules
         found.append((rule.optimism, rule.accuracy.estimate))
@@ -203,8 +203,7 @@ def test_bad_input():
         evaluate(small, entries(small, ("esc",)), jax.random.key(0))
     with pytest.raises(InputError, match="pool made: no round of revision was recorded"):
         only = {name: getattr(pool, name)[:, :1] for name in ("answers", "correct", "scores")}
-        ones = np.ones(QUESTIONS, int)
-        first = make_pool(parallel=False, tokens={}, recorded=ones, **only)
+        first = make_pool(parallel=False, tokens={}, **only)
         evaluate(first, offered, jax.random.key(0))
     for name, given in (("value", 0.0), ("price", -1.0)):
         with pytest.raises(InputError, match=f"{name} is {given}"):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from msjax.data.pools import streams
 from msjax.errors import InputError
 from msjax.evaluate.replay import outcome, replay
 from msjax.evaluate.simulated import (
@@ -16,6 +15,7 @@ from msjax.evaluate.simulated import (
     plan_from_pilots,
     simulate_pool,
 )
+from msjax.evaluate.streams import streams
 from msjax.rules.belief import SignalLaw, belief_programme
 from msjax.rules.registry import entries
 from msjax.rules.spec import Training
@@ -42,7 +42,7 @@ def test_a_simulated_chain_has_its_rates_and_its_kept_answers():
     for draws, truth in ((p0, 0.5), (p_ic, 0.3), (p_ci, 0.08), (rho, 0.7)):
         assert abs(draws.mean() - truth) < limit * np.asarray(draws).std()
     np.testing.assert_allclose(cost[0], 100 * PRICE, rtol=1e-6)
-    right = pool.correct.mean(axis=0)
+    right = pool.right.mean(axis=0)
     spread = np.sqrt(right * (1 - right) / 20_000)
     assert (abs(right - accuracy_curve(CHAIN, ROUNDS)) < limit * spread).all()
 
@@ -51,7 +51,7 @@ def test_a_simulated_chain_has_its_rates_and_its_kept_answers():
 def test_answers_follow_the_states(population):
     pool = simulate_pool(population, np.random.default_rng(1), 500, 6)
     same = pool.answers[:, :, None] == pool.answers[:, None, :]
-    right = pool.correct[:, :, None], pool.correct[:, None, :]
+    right = pool.right[:, :, None], pool.right[:, None, :]
     # The right answer is one answer, and no wrong one is the same as it.
     assert same[right[0] & right[1]].all() and not same[right[0] ^ right[1]].any()
     newest = np.maximum.accumulate(pool.answers, axis=1)

@@ -9,11 +9,12 @@ from scipy.stats import binom
 from scripted_engine import ScriptedEngine, plan
 
 from msjax.cli import main
-from msjax.data.pools import pools_of, streams
-from msjax.data.store import Trajectory
+from msjax.data.runs import Runs
+from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
 from msjax.errors import InputError
 from msjax.evaluate.replay import replay
+from msjax.evaluate.streams import streams
 from msjax.llm.drift import RateMonitor
 from msjax.llm.live import cut_by, rule_from_pilot
 from msjax.llm.record import record_run
@@ -71,7 +72,7 @@ def test_every_rule_that_may_run_live_has_its_default_setting():
     ]
     samples = [run.model_copy(update={"protocol": "parallel"}) for run in scored]
     for pilot in (scored, samples):
-        (pool,) = pools_of(pilot)
+        (pool,) = Runs.from_records(pilot).groups
         for entry in entries(pool):
             if entry.told is None:
                 live = rule_from_pilot(entry.name, pilot, rounds=2, value=1.0, price=1e-4)
@@ -93,7 +94,7 @@ def as_recorded(pool):
     return {
         "answers": pool.answers,
         "scores": pool.scores,
-        "tokens": pool.computed.astype(np.float32),
+        "tokens": pool.uncached.astype(np.float32),
         "sample": np.broadcast_to(np.arange(pool.samples), pool.answers.shape),
     }
 

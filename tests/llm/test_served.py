@@ -15,7 +15,7 @@ import jax
 import pytest
 
 from msjax.data.messages import asked
-from msjax.data.store import Trajectory
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.llm.conversation import refine
 from msjax.llm.engine import Engine, ask

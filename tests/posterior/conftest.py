@@ -3,39 +3,17 @@
 import numpy as np
 import pytest
 
-from msjax.data.counts import BenchmarkCounts, count_runs
-from msjax.data.store import Trajectory
-from msjax.data.usage import Usage
+from msjax.data.runs import Runs
+from msjax.data.trajectory import Trajectory
 
 
-def _make_run(correct, question_id="q0", benchmark="arithmetic", **changes) -> Trajectory:
-    """A sequential run whose round k cost 100 + 10 k tokens."""
-    rounds = len(correct)
-    fields = {
-        "model": "scripted",
-        "benchmark": benchmark,
-        "question_id": question_id,
-        "protocol": "sequential",
-        "question": "1 + 1",
-        "gold": "2",
-        "answers": ("2",) * rounds,
-        "correct": tuple(bool(state) for state in correct),
-        "scores": (None,) * rounds,
-        "tokens": tuple(Usage(prompt=50, cached=0, completion=50 + 10 * k) for k in range(rounds)),
-        "completions": ("",) * rounds,
-        "stop_reason": "budget",
-        "censored": False,
-        "key": "0",
-        "settings": {},
-    }
-    return Trajectory(**fields | changes)
-
-
-def _make_counts(correct, benchmark="simulated", censored=0) -> BenchmarkCounts:
-    """Counts from an array of states, -1 where a run is over."""
-    correct = np.asarray(correct, dtype=np.int8)
-    tokens = np.full(correct.shape[1], 100.0)
-    return BenchmarkCounts("scripted", benchmark, correct, tokens, censored)
+def _make_counts(correct, benchmark="simulated", censored=False) -> Runs:
+    """Runs from an array of states, -1 where a run is over."""
+    correct = np.asarray(correct)
+    tokens = np.full(correct.shape, 100.0)
+    return Runs.from_arrays(
+        correct, tokens=tokens, benchmark=benchmark, model="scripted", censored=censored
+    )
 
 
 def _simulate(random, p0, p_ic, p_ci, questions, rounds):
@@ -58,18 +36,13 @@ BENCHMARKS = {
 }
 
 
-def _make_runs() -> list[Trajectory]:
+def _make_runs(make_run) -> list[Trajectory]:
     """Runs of all of `BENCHMARKS`."""
     return [
-        _make_run(states, f"q{i}", name, censored=name == "censored" and len(states) < 4)
+        make_run(states, f"q{i}", name, censored=name == "censored" and len(states) < 4)
         for name, rows in BENCHMARKS.items()
         for i, states in enumerate(rows)
     ]
-
-
-@pytest.fixture(scope="session")
-def make_run():
-    return _make_run
 
 
 @pytest.fixture(scope="session")
@@ -83,9 +56,9 @@ def simulate():
 
 
 @pytest.fixture(scope="session")
-def five_counts() -> dict[str, BenchmarkCounts]:
+def five_counts(make_run) -> dict[str, Runs]:
     """Counts of `BENCHMARKS` by name."""
-    return {count.benchmark: count for count in count_runs(_make_runs())}
+    return {count.name: count for count in Runs.from_records(_make_runs(make_run)).groups}
 
 
 @pytest.fixture(autouse=True)

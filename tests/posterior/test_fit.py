@@ -11,7 +11,7 @@ import scipy.stats
 import xarray
 
 import msjax.posterior.sample
-from msjax.data.counts import count_runs, first_rounds
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.posterior.analysis import analyse
 from msjax.posterior.compare import (
@@ -72,7 +72,7 @@ def compared(settled):
 def five(five_counts):
     """Analyses of five benchmarks that differ in what they identify, under the pooled chain."""
     return {
-        count.benchmark: analyse(count, KEY, model="pooled", value=2.0, price=1e-4)
+        count.name: analyse(count, KEY, model="pooled", value=2.0, price=1e-4)
         for count in five_counts.values()
     }
 
@@ -98,7 +98,7 @@ def test_warnings_name_what_is_wrong(five, compared):
 
 def test_prefixes_of_one_trace_are_no_revisions(make_run):
     runs = [make_run([0, 1, 1], f"q{i}", protocol="prefix") for i in range(3)]
-    (count,) = count_runs(runs)
+    count = Runs.from_records(runs)
     found = analyse(count, KEY, model="pooled", value=1.0, price=0.0)
     assert found.warnings[0].startswith("NOT REVISIONS")
     assert found.contradicted
@@ -218,7 +218,7 @@ def test_leave_one_out_is_the_exact_predictive_probability(settled):
 def test_leave_future_out_is_the_exact_predictive_probability(settled):
     count = settled
     assert [training_rounds(k) for k in range(1, 7)] == [1, 1, 2, 2, 3, 3]
-    early = first_rounds(count, 3)
+    early = count.truncated(3)
     model = find_model("pooled")
     found = leave_future_out(fit(early, model, KEY, draws=4000), count)
     posterior = model.exact(early.correct)

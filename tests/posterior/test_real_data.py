@@ -44,7 +44,7 @@ def later(recordings):
     return {
         name: predict_later_rounds(recording, seed=0)
         for name, recording in recordings.items()
-        if recording.count.rounds > 1 and not recording.count.censored
+        if recording.count.rounds > 1 and not recording.count.n_censored
     }
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msjax.data.answer_ids import answer_ids
+from msjax.data.runs import answer_ids
 from msjax.tasks.extract import (
     canonical_math,
     explicit_part,

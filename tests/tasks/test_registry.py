@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from msjax.data.messages import Completion
-from msjax.data.store import Trajectory, read_runs
+from msjax.data.store import read_runs
+from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
 from msjax.errors import InputError
 from msjax.llm.conversation import refine

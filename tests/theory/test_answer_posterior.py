@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from msjax.data.pools import Pool, by_first_appearance
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.rules.belief import SignalLaw, belief_rule
 from msjax.rules.most_probable import belief_answers, most_probable
@@ -163,16 +163,7 @@ def test_stopping_pays_better_than_never_or_always_revising(exact):
 def learnt(names):
     """The law learnt from questions whose answers have these names, 0 the right one."""
     names = np.asarray(names)
-    pool = Pool(
-        name="made",
-        parallel=False,
-        question_ids=tuple(map(str, range(len(names)))),
-        answers=by_first_appearance(names),
-        correct=names == 0,
-        scores=np.full(names.shape, np.nan, np.float32),
-        tokens={"completion": np.ones(names.shape)},
-        recorded=np.full(len(names), names.shape[1]),
-    )
+    pool = Runs.from_arrays(names == 0, answers=names, tokens={"completion": np.ones(names.shape)})
     (entry,) = entries(pool, ("belief_answers",))
     law, _ = entry.parameters(Training(pool, np.ones(len(names), bool), 1.0, 1e-4))
     return jax.tree.map(lambda x: float(x[0]), law)

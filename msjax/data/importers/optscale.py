@@ -14,10 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from msjax.data.answer_ids import answer_ids
-from msjax.data.pools import Pool, ragged
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.tasks.extract import extract_number
 
@@ -47,7 +44,7 @@ def normal_form(answer: str) -> str:
     return extract_number(plain) or plain if whole else plain
 
 
-def read_optscale(completions: Path, prompts: Path) -> Pool:
+def read_optscale(completions: Path, prompts: Path) -> Runs:
     """One pool from a pair of files; tokens are those of the completions alone.
 
     Raises InputError when a file is absent or not as described, or the two differ in length.
@@ -71,19 +68,17 @@ def read_optscale(completions: Path, prompts: Path) -> Pool:
         if len({len(values) for values in sample.values()}) != 1:
             raise InputError(f"{completions}, question {i}: its lists differ in length")
         found = [boxed_answer(text) for text in sample["completions"]]
-        answers.append(answer_ids(found))
+        answers.append(found)
         correct.append([answer == gold for answer in found])
         scores.append(sample["scores"])
         tokens.append(sample["completion_tokens"])
-    return Pool(
-        name=completions.stem,
-        parallel=True,
-        question_ids=tuple(str(i) for i in range(len(items))),
-        answers=ragged(answers, -1).astype(np.int32),
-        correct=ragged(correct, 0).astype(bool),
-        scores=ragged(scores, np.nan).astype(np.float32),
-        tokens={"completion": ragged(tokens, 0).astype(np.float32)},
-        recorded=np.array([len(row) for row in answers]),
+    return Runs.from_arrays(
+        correct,
+        answers=answers,
+        scores=scores,
+        tokens={"completion": tokens},
+        benchmark=completions.stem,
+        protocol="parallel",
     )
 
 

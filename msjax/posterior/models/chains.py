@@ -28,7 +28,7 @@ import numpyro.distributions as dist
 import scipy.special
 from jaxtyping import Array, Bool, Float, Int8
 
-from msjax.data.counts import MISSING
+from msjax.data.runs import MISSING
 from msjax.posterior.models.model import BetaLaw, ChainMixture, Chains, Draws, Parameters
 
 _STRATA = 20

@@ -19,7 +19,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int8, PRNGKeyArray
 
-from msjax.data.counts import MISSING
+from msjax.data.runs import MISSING
 from msjax.posterior.models.model import Draws, Parameters
 from msjax.posterior.models.noisy import HiddenChain
 

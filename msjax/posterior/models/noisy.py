@@ -10,7 +10,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int8
 
-from msjax.data.counts import MISSING
+from msjax.data.runs import MISSING
 from msjax.errors import InputError
 from msjax.posterior.models.model import ChainMixture, Chains, Draws, Parameters
 

@@ -30,7 +30,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
-from msjax.data.counts import BenchmarkCounts
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.posterior.diagnostics import Diagnostics, diagnose
 from msjax.posterior.fit import Fit, NotConvergedError
@@ -84,7 +84,7 @@ class PartialPooling:
     """
 
     benchmarks: tuple[str, ...]
-    counts: tuple[BenchmarkCounts, ...]
+    counts: tuple[Runs, ...]
     sample: Sample
     diagnostics: Diagnostics
     identified: Bool[np.ndarray, "3 benchmark"]
@@ -121,7 +121,7 @@ class PartialPooling:
 
 
 def partially_pool(
-    counts: Sequence[BenchmarkCounts],
+    counts: Sequence[Runs],
     key: PRNGKeyArray,
     *,
     draws: int = DRAWS,
@@ -151,7 +151,7 @@ def partially_pool(
 
 
 def sample_jointly(
-    counts: Sequence[BenchmarkCounts],
+    counts: Sequence[Runs],
     key: PRNGKeyArray,
     *,
     draws: int = DRAWS,
@@ -185,22 +185,20 @@ def sample_jointly(
     return Sample(named, {name: np.asarray(values) for name, values in stats.items()})
 
 
-def _labels(counts: Sequence[BenchmarkCounts]) -> tuple[str, ...]:
+def _labels(counts: Sequence[Runs]) -> tuple[str, ...]:
     if len(counts) < 2:
         raise InputError(
             f"counts has {len(counts)} benchmarks; partial pooling needs two or more, fit one alone"
         )
     several = len({count.model for count in counts}) > 1
-    labels = tuple(
-        f"{count.model}: {count.benchmark}" if several else count.benchmark for count in counts
-    )
+    labels = tuple(f"{count.model}: {count.name}" if several else count.name for count in counts)
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"benchmark {label!r} occurs twice in counts; give it once")
     return labels
 
 
-def _binomials(count: BenchmarkCounts) -> Float[np.ndarray, "2 3"]:
+def _binomials(count: Runs) -> Float[np.ndarray, "2 3"]:
     """Successes and trials of p0, p_ic, p_ci."""
     ii, ic, ci, cc = transition_counts(count.observable).sum(axis=0)
     right, wrong = (x.sum() for x in started(count.observable))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msjax.data.store import Trajectory
+from msjax.data.trajectory import Trajectory
 from msjax.evaluate.summary import accuracy_per_round
 from msjax.report.figures import style
 

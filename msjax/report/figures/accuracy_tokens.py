@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from msjax.data.store import Trajectory
+from msjax.data.trajectory import Trajectory
 from msjax.evaluate.paired import ALL, computed_tokens, of_benchmark
 from msjax.evaluate.summary import proportion
 from msjax.report.figures import style

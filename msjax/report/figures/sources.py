@@ -7,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from msjax.data.store import Trajectory, read_runs
+from msjax.data.store import read_runs
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.report.figures.published import Cell, complete
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from scipy.special import betaincinv
 from scipy.stats import qmc
 
-from msjax.data.pools import Pool
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.rules.belief import SignalLaw, belief_rule
 from msjax.rules.markovscale import question_rounds
@@ -42,7 +42,7 @@ _DRAWS = 8
 """Binary digits of the number of chains that stand for a question's prior."""
 
 
-def new_questions(predictor: Predictor, pool: Pool) -> Pool:
+def new_questions(predictor: Predictor, pool: Runs) -> Runs:
     """The pool without the questions that the predictor learnt from.
 
     Raises:
@@ -54,18 +54,10 @@ def new_questions(predictor: Predictor, pool: Pool) -> Pool:
             f"pool {pool.name}: the predictor learnt from all of its questions; record others"
         )
     kept = np.flatnonzero(~known)
-    return replace(
-        pool,
-        question_ids=tuple(pool.question_ids[i] for i in kept),
-        answers=pool.answers[kept],
-        correct=pool.correct[kept],
-        scores=pool.scores[kept],
-        tokens={name: x[kept] for name, x in pool.tokens.items()},
-        recorded=pool.recorded[kept],
-    )
+    return pool.take(kept)
 
 
-def predicted_entries(predictor: Predictor, table: FeatureTable, pool: Pool) -> tuple[Entry, ...]:
+def predicted_entries(predictor: Predictor, table: FeatureTable, pool: Runs) -> tuple[Entry, ...]:
     """The rules of this pool that a predicted prior makes.
 
     For rounds, from priors of the chain:
@@ -100,7 +92,7 @@ def predicted_entries(predictor: Predictor, table: FeatureTable, pool: Pool) -> 
     return tuple(entry for entry in found if entry.needs <= offered_by(pool))
 
 
-def _round_entries(prior: Any, pool: Pool, p0_spread_known: bool) -> tuple[Entry, ...]:
+def _round_entries(prior: Any, pool: Runs, p0_spread_known: bool) -> tuple[Entry, ...]:
     known = {entry.name: entry for entry in round_rules(pool.samples)}
     p0 = np.asarray(prior.p0.mean)
     sobol = qmc.Sobol(2, scramble=False).random_base2(_DRAWS) + 2.0 ** -(_DRAWS + 1)
@@ -145,7 +137,7 @@ def _round_entries(prior: Any, pool: Pool, p0_spread_known: bool) -> tuple[Entry
     )
 
 
-def _sample_entries(prior: Any, pool: Pool) -> tuple[Entry, ...]:
+def _sample_entries(prior: Any, pool: Runs) -> tuple[Entry, ...]:
     known = {entry.name: entry for entry in sample_rules(pool.samples)}
     number = jnp.round(prior.weight).astype(jnp.int32)
     none = jnp.zeros_like(prior.mean)

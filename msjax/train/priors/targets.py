@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from msjax.data.pools import Pool, ragged
+from msjax.data.runs import Runs, ragged
 from msjax.errors import InputError
 from msjax.theory.score_fits import ScoreStatistics, score_statistics
 from msjax.train.priors.losses import (
@@ -78,7 +78,7 @@ class Target(Protocol):
     parts: ClassVar[tuple[str, ...]]
     owners: ClassVar[tuple[int, ...]]
 
-    def read(self, pools: Sequence[Pool]) -> tuple[tuple[str, ...], Any]:
+    def read(self, pools: Sequence[Runs]) -> tuple[tuple[str, ...], Any]:
         """Names of the questions, and what they showed, over all pools."""
 
     def prior(self, outputs: Float[ArrayLike, "*question output"]) -> Any:
@@ -108,7 +108,7 @@ class ChainTarget:
     parts: ClassVar[tuple[str, ...]] = ("p0", "p_ic", "p_ci")
     owners: ClassVar[tuple[int, ...]] = (0, 1, 2, 0, 1, 2)
 
-    def read(self, pools: Sequence[Pool]) -> tuple[tuple[str, ...], ChainData]:
+    def read(self, pools: Sequence[Runs]) -> tuple[tuple[str, ...], ChainData]:
         """Names of the questions, and their trials, over all pools.
 
         Sequential runs show a first answer and transitions, parallel ones several first answers.
@@ -156,7 +156,7 @@ class ScoreTarget:
     parts: ClassVar[tuple[str, ...]] = ("scores",)
     owners: ClassVar[tuple[int, ...]] = (0, 0, 0)
 
-    def read(self, pools: Sequence[Pool]) -> tuple[tuple[str, ...], ScoreData]:
+    def read(self, pools: Sequence[Runs]) -> tuple[tuple[str, ...], ScoreData]:
         """Names of the questions, and their scores, over all pools.
 
         Raises:
@@ -201,14 +201,14 @@ TARGETS: dict[str, Target] = {target.name: target for target in (ChainTarget(), 
 """Targets by name."""
 
 
-def question_names(pool: Pool) -> tuple[str, ...]:
+def question_names(pool: Runs) -> tuple[str, ...]:
     """Names of a pool's questions, "benchmark/question_id", as where several benchmarks meet."""
     return tuple(f"{pool.name}/{i}" for i in pool.question_ids)
 
 
-def _trials(pool: Pool) -> Int[np.ndarray, "question 2 3"]:
+def _trials(pool: Runs) -> Int[np.ndarray, "question 2 3"]:
     """Trials of the three rates that succeeded and that failed."""
-    real, right = pool.real, pool.correct & pool.real
+    real, right = pool.real, pool.right & pool.real
     first = right if pool.parallel else right[:, :1]
     asked = real if pool.parallel else real[:, :1]
     if pool.parallel:

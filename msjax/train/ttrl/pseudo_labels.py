@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from msjax.data.answer_ids import answer_ids
 from msjax.data.messages import REFUSED
+from msjax.data.runs import answer_ids
 from msjax.errors import InputError
 from msjax.llm.flax.chat import Chat
 from msjax.rules.protocol import Observation, StoppingRule

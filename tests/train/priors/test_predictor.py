@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from msjax.data.pools import Pool
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.llm.flax.checkpoint import load as load_decoder
 from msjax.llm.flax.kv_cache import empty_cache
@@ -233,16 +233,16 @@ def test_pooled_states_see_no_padding():
 
 
 def made_pool(scores, parallel=True, correct=None, recorded=None):
-    questions, samples = scores.shape
-    return Pool(
-        name="made",
-        parallel=parallel,
-        question_ids=tuple(map(str, range(questions))),
-        answers=np.zeros(scores.shape, np.int32),
-        correct=np.ones(scores.shape, bool) if correct is None else np.array(correct, bool),
-        scores=scores.astype(np.float32),
+    correct = np.ones(scores.shape, int) if correct is None else np.array(correct)
+    if recorded is not None:
+        correct = np.where(np.arange(scores.shape[1]) < np.array(recorded)[:, None], correct, -1)
+    return Runs.from_arrays(
+        correct,
+        answers=np.zeros(scores.shape, int),
+        scores=scores,
         tokens={"completion": np.ones(scores.shape)},
-        recorded=np.full(questions, samples) if recorded is None else np.array(recorded),
+        benchmark="made",
+        protocol="parallel" if parallel else "sequential",
     )
 
 

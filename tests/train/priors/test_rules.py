@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from msjax.data.pools import Pool, streams
+from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.evaluate.replay import replay
+from msjax.evaluate.streams import streams
 from msjax.rules.markovscale import plan_rounds
 from msjax.rules.registry import entries
 from msjax.rules.spec import Training
@@ -46,15 +47,13 @@ def predictor(target, outputs, learnt_from=()):
 def pool(parallel, questions=40, answers=5, seed=0):
     random = np.random.default_rng(seed)
     scores = random.beta(4, 2, (questions, answers))
-    return Pool(
-        name="made",
-        parallel=parallel,
-        question_ids=tuple(map(str, range(questions))),
-        answers=random.integers(0, 2, scores.shape).astype(np.int32),
+    return Runs.from_arrays(
+        answers=random.integers(0, 2, scores.shape),
         correct=random.random(scores.shape) < scores,
-        scores=scores.astype(np.float32),
+        scores=scores,
         tokens={"completion": np.full(scores.shape, 100.0)},
-        recorded=np.full(questions, answers),
+        benchmark="made",
+        protocol="parallel" if parallel else "sequential",
     )
 
 

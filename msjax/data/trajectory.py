@@ -1,0 +1,149 @@
+"""One recorded run: what a question went through, validated when it is read."""
+
+import reprlib
+from codecs import BOM_UTF8
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FiniteFloat,
+    JsonValue,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
+
+from msjax.data.usage import Usage
+from msjax.errors import InputError
+
+__all__ = ["Protocol", "StopReason", "Trajectory", "parse_trajectory"]
+
+Protocol = Literal["sequential", "prefix", "parallel"]
+StopReason = Literal["rule", "budget"]
+
+_PER_ANSWER: dict[str, Any] = {
+    "answers": None,
+    "scores": None,
+    "verdicts": None,
+    "tokens": Usage.model_construct(prompt=None, cached=None, completion=None),
+    "completions": "",
+    "finish": None,
+}
+"""Fields with one entry for each answer, and what stands for an entry that was not recorded."""
+
+
+class Trajectory(BaseModel):
+    """What one question went through: its answers in order, and what each cost.
+
+    Only `question_id` and `correct` are needed. For `protocol="sequential"` entry k of `answers`,
+    `correct`, `scores`, `verdicts`, `tokens`, `completions` and `finish` belongs to round k (round
+    0 is the first answer); for `"parallel"` to sample k; for `"prefix"` to the k-th prefix of one
+    reasoning trace from which an answer was elicited.
+
+    Attributes:
+        answers: canonical answers, None for none.
+        correct: whether each answer is right.
+        scores: verifier or confidence scores, None where not scored.
+        verdicts: whether a judge accepted the answer, None where it was not asked.
+        tokens: accounts; their counts are None where not reported.
+        finish: why each completion ended, in the server's words; None where not reported.
+        stop_reason: whether a stopping rule or the budget of answers ended the run.
+        censored: whether the run was ended by looking at the label, where P(C -> I) cannot be
+            estimated.
+        returned: the entry whose answer was returned, None for the last one.
+        cluster: questions of one cluster are not independent; None for a cluster of its own.
+        settings: whatever a run must keep constant for its lines to belong together.
+        metadata: whatever else is known of the question.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Literal[1] = 1
+    model: str = "model"
+    benchmark: str = "benchmark"
+    question_id: str
+    protocol: Protocol = "sequential"
+    question: str = ""
+    gold: str = ""
+    answers: tuple[str | None, ...] = ()
+    correct: tuple[bool, ...]
+    scores: tuple[FiniteFloat | None, ...] = ()
+    verdicts: tuple[bool | None, ...] = ()
+    tokens: tuple[Usage, ...] = ()
+    completions: tuple[str, ...] = ()
+    finish: tuple[str | None, ...] = ()
+    stop_reason: StopReason = "budget"
+    censored: bool = False
+    key: str = ""
+    settings: dict[str, str | int | float | None] = {}
+    returned: NonNegativeInt | None = None
+    cluster: str | None = None
+    metadata: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _one_entry_per_answer(self) -> "Trajectory":
+        entries = len(self.correct)
+        if not entries:
+            raise ValueError("correct is empty; give one label for each answer")
+        for name, absent in _PER_ANSWER.items():
+            found = len(getattr(self, name))
+            if not found:
+                # The model is frozen for its users, and not yet handed to them.
+                self.__dict__[name] = (absent,) * entries
+            elif found != entries:
+                raise ValueError(f"{name} has {found} entries but correct has {entries}")
+        if self.returned is not None and self.returned >= entries:
+            raise ValueError(f"returned is {self.returned} but answers has 0 to {entries - 1}")
+        return self
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer that was returned is right."""
+        return self.correct[-1 if self.returned is None else self.returned]
+
+    @property
+    def revisions(self) -> int:
+        """Rounds of revision after the first answer."""
+        return len(self.correct) - 1
+
+    def ended(self, answers: int, **changes: Any) -> "Trajectory":
+        """The run as if it had ended after so many answers, with other changes."""
+        each = ("correct", *_PER_ANSWER)
+        return self.model_copy(
+            update={name: getattr(self, name)[:answers] for name in each} | changes
+        )
+
+
+def parse_trajectory(where: str, line: bytes) -> Trajectory:
+    """A trajectory from one JSON line; `where` names the line in errors.
+
+    Raises InputError that names all fields that are missing or unknown, else the first bad value.
+    """
+    try:
+        return Trajectory.model_validate_json(line.removeprefix(BOM_UTF8))
+    except ValidationError as error:
+        raise InputError(f"{where}: {_problem(error)}; mend or remove this line") from None
+
+
+def _problem(error: ValidationError) -> str:
+    found = error.errors()
+    missing = [_field(x) for x in found if x["type"] == "missing"]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        return f"{', '.join(missing)} {verb} missing (docs/data.md lists the fields)"
+    first = found[0]
+    field, value, says = _field(first), reprlib.repr(first["input"]), first["msg"]
+    match first["type"]:
+        case "extra_forbidden":
+            return f"unknown field {field} (found {value})"
+        case "value_error":
+            return (field and f"{field}: ") + str(first["ctx"]["error"])
+        case "json_invalid":
+            return says.partition(" at line ")[0]
+        case _:
+            return f"{field} is {value}; it {says.removeprefix('Input ')}"
+
+
+def _field(error: Any) -> str:
+    return ".".join(map(str, error["loc"]))
