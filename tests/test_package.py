@@ -66,7 +66,7 @@ def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(tmp_p
         "weights": "local",
         "generate new.jsonl": "local",
         served: "tasks",
-        f"{served} --benchmarks one.jsonl": "serve",
+        f"{served} --benchmarks one.jsonl --questions 1": "serve",
         "generate new.jsonl --benchmarks one.parquet": "parquet",
         "figures": "report",
         "report .": "report",
