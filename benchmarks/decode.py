@@ -4,7 +4,7 @@ Both answer the same prompts greedily, in float32, with a KV cache, as many thre
 has cores and the same number of new tokens (end tokens are switched off). Each pair runs one
 completion of ours, then one of torch; compilation and warm-up are excluded, prefill is included.
 
-    python benchmarks/decode.py --batch-sizes 8 32 --json decode.json
+    python -m benchmarks.decode --batch-sizes 8 32 --json decode.json
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ QUESTIONS = (
 class Decode:
     """Compare our decoding speed with torch.
 
-    python benchmarks/decode.py --batch-sizes 8 32 --json decode.json
+    python -m benchmarks.decode --batch-sizes 8 32 --json decode.json
     """
 
     model: Path | None = None

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from flax import nnx
@@ -62,15 +64,25 @@ def compare(folder: Path) -> Row:
         exact = reference.double()(torch.tensor(tokens)).logits.numpy()
 
     @nnx.jit
-    def logits(decoder: Decoder, tokens: np.ndarray) -> np.ndarray:
+    def logits(decoder: Decoder, tokens: jax.Array) -> jax.Array:
         cache = empty_cache(decoder.config, *shape, decoder.dtype)
-        hidden, _ = decoder(tokens, np.full(ROWS, TIME, np.int32), cache)
+        hidden, _ = decoder(tokens, jnp.full(ROWS, TIME, jnp.int32), cache)
         return decoder.logits(hidden.reshape(hidden.shape[0], -1)).T.reshape(*shape, -1)
 
-    ours = np.asarray(logits(decoder, tokens.astype(np.int32)))
+    ours = np.asarray(logits(decoder, jnp.asarray(tokens, jnp.int32)))
     name = "/".join(folder.parts[-2:]) if folder.is_relative_to(TINY) else folder.name
-    differences = (np.abs(a - b).max() for a, b in ((ours, theirs), (ours, exact), (theirs, exact)))
-    return Row(name, reference.config.model_type, *map(float, differences), float(exact.std()))
+
+    def largest(one: np.ndarray, other: np.ndarray) -> float:
+        return float(np.abs(one - other).max())
+
+    return Row(
+        name,
+        reference.config.model_type,
+        ours_torch=largest(ours, theirs),
+        ours_exact=largest(ours, exact),
+        torch_exact=largest(theirs, exact),
+        spread=float(exact.std()),
+    )
 
 
 def main() -> None:

@@ -96,7 +96,11 @@ def time_table(questions: int, samples: int, orders: int) -> dict[str, list[floa
     )
     seconds: dict[str, list[float]] = {}
     for _ in range(2):
-        marks = []
+        marks: list[tuple[str, float]] = []
+
+        def mark(name: str, marks: list[tuple[str, float]] = marks) -> None:
+            marks.append((name, time.perf_counter()))
+
         begin = time.perf_counter()
         evaluate(
             pool,
@@ -104,7 +108,7 @@ def time_table(questions: int, samples: int, orders: int) -> dict[str, list[floa
             jax.random.key(0),
             orders=orders,
             choose=False,
-            progress=lambda name, marks=marks: marks.append((name, time.perf_counter())),
+            progress=mark,
         )
         end = time.perf_counter()
         seconds.setdefault("whole table", []).append(end - begin)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -135,7 +136,7 @@ def compare_fits(name: str, scores: np.ndarray, loop: int, repeats: int) -> FitR
     )
     pools = scores[:loop].astype(float)
 
-    def timed(work: Callable, questions: int) -> tuple[float, object]:
+    def timed(work: Callable, questions: int) -> tuple[float, Any]:
         start = time.perf_counter()
         result = work()
         return (time.perf_counter() - start) / questions * 1e6, result
@@ -151,7 +152,8 @@ def compare_fits(name: str, scores: np.ndarray, loop: int, repeats: int) -> FitR
     mu, sigma = np.asarray(fit.mu, float), np.asarray(fit.sigma, float)
     gain = np.array(
         [
-            objective(mu[i], sigma[i], pools[i], prior) - objective(*fits[i], pools[i], prior)
+            objective(mu[i], sigma[i], pools[i], prior)
+            - objective(fits[i][0], fits[i][1], pools[i], prior)
             for i in kept
         ]
     )

@@ -120,7 +120,7 @@ def _numba_chains(seed: int, n: int, rounds: int, start: int, repair: int, break
                 x ^= x << np.uint64(17)
                 u = x >> np.uint64(32)
                 limit = break_ if correct else (start if k == 0 else repair)
-                correct ^= u < np.uint64(limit)
+                correct ^= bool(u < np.uint64(limit))
                 own[k] += correct
         counts[thread] = own
     return counts.sum(0)

@@ -16,16 +16,11 @@ import pdoc
 
 import msjax
 
-ROOMS = ("msjax", "simulate", "inference", "paper_figures")
-
 
 def modules() -> list[str]:
-    """The rooms and every module in them."""
-    found = []
-    for room in ROOMS:
-        inside = walk_packages(import_module(room).__path__, f"{room}.")
-        found += [room, *(module.name for module in inside if "__main__" not in module.name)]
-    return found
+    """The package and every module in it."""
+    inside = walk_packages(msjax.__path__, "msjax.")
+    return ["msjax", *(module.name for module in inside if "__main__" not in module.name)]
 
 
 def specifications(names: list[str]) -> list[str]:
@@ -41,7 +36,7 @@ def specifications(names: list[str]) -> list[str]:
 def resolve_named_tuples() -> None:
     """Puts types for their names: pdoc looks for those outside the module of a NamedTuple."""
     for name, module in list(sys.modules.items()):
-        if name.split(".")[0] in ROOMS:
+        if name.split(".")[0] == "msjax":
             for found in list(vars(module).values()):
                 if isinstance(found, type) and issubclass(found, tuple):
                     with suppress(NameError):  # imported for type checkers alone: pdoc does that

@@ -97,7 +97,7 @@ class Study(NamedTuple):
     seeds: int
     questions: int
     epochs: list[tuple[int, ...]]
-    worth: dict[str, tuple[float, float, float]]
+    worth: dict[str, tuple[float, ...]]
     gains: dict[str, Interval]
 
 

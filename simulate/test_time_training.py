@@ -62,7 +62,7 @@ class TestTimeTraining:
 
     def summaries(self, seed: int) -> dict[str, dict[str, Any]]:
         """Adapts with each rule; what the command wrote, and the held-out answers after."""
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for rule in RULES:
             out = self.out / f"seed-{seed}" / rule
             tiny = self.model == "tiny"
@@ -91,7 +91,7 @@ class TestTimeTraining:
 
 def differences(runs: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Interval]]:
     """Paired 90 % intervals: over seeds (if there are several) and over all questions."""
-    right = {
+    right: dict[tuple[str, str, str], np.ndarray] = {
         (rule, when, kind): np.concatenate([run[rule][when][kind] for run in runs])
         for rule in RULES
         for when in ("before", "after")
@@ -107,18 +107,22 @@ def differences(runs: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, In
             one, other = right[*first, kind], right[*second, kind]
             found[f"{name}, {label}"] = {"questions": over_questions(one, other)}
             if len(runs) > 1:
-                per_seed = [x.reshape(len(runs), -1).mean(axis=1) for x in (one, other)]
-                found[f"{name}, {label}"]["seeds"] = paired_mean_difference(*per_seed)
+                first_mean, second_mean = (
+                    x.reshape(len(runs), -1).mean(axis=1) for x in (one, other)
+                )
+                found[f"{name}, {label}"]["seeds"] = paired_mean_difference(first_mean, second_mean)
 
     compare("fixed, after - before", ("fixed", "after"), ("fixed", "before"))
     compare("OptPO, after - before", ("optpo", "after"), ("optpo", "before"))
     compare("OptPO - fixed, after", ("optpo", "after"), ("fixed", "after"))
     if len(runs) > 1:
-        saved = [run["optpo"]["rollouts_saved"] for run in runs]
-        labels = [[run[rule]["label_accuracy"] for run in runs] for rule in ("optpo", "fixed")]
+        saved = np.array([run["optpo"]["rollouts_saved"] for run in runs])
+        optpo, fixed = (
+            np.array([run[rule]["label_accuracy"] for run in runs]) for rule in ("optpo", "fixed")
+        )
         none = np.zeros(len(runs))
         found["share of rollouts saved"] = {"seeds": paired_mean_difference(saved, none)}
-        found["label accuracy, OptPO - fixed"] = {"seeds": paired_mean_difference(*labels)}
+        found["label accuracy, OptPO - fixed"] = {"seeds": paired_mean_difference(optpo, fixed)}
     return found
 
 

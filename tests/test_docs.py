@@ -17,7 +17,9 @@ from msjax.tasks.prompts import Template
 from msjax.verify import CLAIMS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "notebooks/README.md"]
+STUDIES = ("simulate", "inference", "paper_figures", "benchmarks")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [ROOT / folder / "README.md" for folder in ("notebooks", *STUDIES)]
 
 
 def options_of(command) -> set[str]:
@@ -53,6 +55,34 @@ def test_commands_and_their_options_exist(page) -> None:
         if name not in known or not options <= known[name]:
             unknown.append((name, options))
     assert unknown == []
+
+
+def options_of_study(module: str) -> set[str] | None:
+    """The options of `python -m module`: the fields of what it gives to `tyro.cli`."""
+    path = ROOT / module.replace(".", "/")
+    path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    if not path.is_file():
+        return None
+    source = path.read_text()
+    (name,) = re.findall(r"tyro\.cli\((\w+)", source)
+    (body,) = (x.body for x in ast.parse(source).body if getattr(x, "name", "") == name)
+    fields = {x.target.id for x in body if isinstance(x, ast.AnnAssign)}
+    return {f"--{no}{field.replace('_', '-')}" for field in fields for no in ("", "no-")}
+
+
+def test_studies_that_are_named_exist_with_their_options() -> None:
+    sources = [x for folder in ("msjax", *STUDIES) for x in sorted((ROOT / folder).rglob("*.py"))]
+    named = set()
+    for page in (*PAGES, *sources):
+        text = page.read_text().replace("\\\n", " ")
+        for module, rest in re.findall(r"python -m ((?!msjax\b)[a-z][\w.]*\w)([^`\"\n]*)", text):
+            named.add(module)
+            known = options_of_study(module)
+            assert known is not None, (page, module)
+            assert set(re.findall(r"(?<!\S)--[a-z0-9-]+", rest)) <= known, (page, module)
+    programs = [x for x in sources if "tyro.cli(" in x.read_text() and "msjax" not in x.parts]
+    modules = {".".join(x.relative_to(ROOT).with_suffix("").parts) for x in programs}
+    assert {x.removesuffix(".__main__") for x in modules if x.split(".")[0] in STUDIES} <= named
 
 
 def test_the_formats_that_are_shown_are_read() -> None:

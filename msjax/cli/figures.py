@@ -1,4 +1,4 @@
-"""`msjax figures`: the papers' figures and tables, and our own, from saved results."""
+"""`msjax figures`: figures and tables of your own results."""
 
 import shlex
 import sys
@@ -12,68 +12,42 @@ from msjax.cli.output import OutputFile, OutputFolder
 
 @dataclass(frozen=True)
 class Figures:
-    """Draw figures and tables as PDF and PNG, with the numbers behind each as CSV.
+    """Draw your own results as PDF and PNG, with the numbers behind each figure as CSV.
 
-    Nothing is computed anew but closed forms. Results that are missing, or cannot be used, skip
-    their figures by name. A second run writes the same bytes.
+    Nothing is computed anew. Results that are missing, or cannot be used, skip their figures by
+    name; the message says which command makes them. A second run writes the same bytes.
 
-    Example: msjax figures markovscale_rounds optpo_error --out figures
+    Example: msjax figures --results artifacts --out figures
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Figures to draw; all of them if none is named."""
-    out: OutputFolder = Path("figures")
-    """Folder for the figures, manifest.json and differences.csv."""
+    """Figures to draw (accuracy_per_round, rules, auditor_table, claims_residuals); all of them if
+    none is named."""
     results: Path | None = None
-    """Folder with your own results (fit.json, replay.json, verify.json, ...); otherwise those that
-    ship with msjax."""
-    optscale: Path | None = None
-    """Folder with OptScale's public result files as CSV; otherwise what is transcribed of them."""
+    """Folder with your results: pilot.jsonl, fit.json, replay.json, audit.json, verify.json."""
+    out: OutputFolder = Path("figures")
+    """Folder for the figures and manifest.json."""
     json: OutputFile | None = None
-    """Also write every artefact (files, sources, status, differences) to this file, as JSON."""
+    """Also write every artefact (files, sources, status) to this file, as JSON."""
 
     def run(self) -> int:
         """Draw and list; 2 if a result cannot be used, 1 if one is missing, else 0."""
-        from tqdm import tqdm
-
         from msjax.cli.output import write_json
         from msjax.errors import InputError
-        from msjax.report.figures.catalogue import NOT_REPRODUCIBLE, select
-        from msjax.report.figures.gallery import draw_all, write_manifest
+        from msjax.report.figures.catalogue import CATALOGUE
+        from msjax.report.figures.gallery import draw_and_report, select
         from msjax.report.figures.sources import Sources
 
-        for option in ("results", "optscale"):
-            folder = getattr(self, option)
-            if folder is not None and not folder.is_dir():
-                raise InputError(f"--{option} is {folder}; give a folder that exists")
-        entries = select(self.names)
-        with tqdm(total=len(entries), unit="figure", disable=None, leave=False) as bar:
-
-            def show(name: str) -> None:
-                bar.set_postfix_str(name)
-                bar.update()
-
-            found = draw_all(entries, Sources(self.results, self.optscale), self.out, show)
-        for artefact in found:
-            print(f"{artefact.name:<22}{artefact.reason or artefact.says}")
-        names = {
-            status: [x.name for x in found if x.status == status]
-            for status in ("drawn", "skipped", "refused")
-        }
-        differences = [d for artefact in found for d in artefact.differences]
-        if differences:
-            agree = sum(d.agrees for d in differences)
-            print(f"{agree} of {len(differences)} published numbers agree: differences.csv")
-        manifest = write_manifest(found, self.out, shlex.join(["msjax", *sys.argv[1:]]))
-        print(f"{len(names['drawn'])} drawn in {self.out}, {manifest.name} beside them")
-        for status in ("skipped", "refused"):
-            if names[status]:
-                print(f"{status}: {', '.join(names[status])}", file=sys.stderr)
+        figures = select(CATALOGUE, self.names)
+        if self.results is None:
+            raise InputError(
+                "--results is missing; give the folder with fit.json, replay.json, audit.json or "
+                "verify.json, which `msjax fit`, `replay`, `audit` and `verify` write with --json"
+            )
+        if not self.results.is_dir():
+            raise InputError(f"--results is {self.results}; give a folder that exists")
+        command = shlex.join(["msjax", *sys.argv[1:]])
+        status, artefacts = draw_and_report(figures, Sources(self.results), self.out, command)
         if self.json is not None:
-            listed = [
-                vars(x)
-                | {"differences": [d._asdict() | {"agrees": d.agrees} for d in x.differences]}
-                for x in found
-            ]
-            write_json(self.json, {"artefacts": listed, "not_reproducible": NOT_REPRODUCIBLE})
-        return 2 if names["refused"] else 1 if names["skipped"] else 0
+            write_json(self.json, {"artefacts": artefacts})
+        return status

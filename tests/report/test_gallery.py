@@ -1,152 +1,52 @@
-"""The figures: what they hold, that they repeat byte by byte, and what is refused."""
+"""Figures of a user's own results: what is skipped, and what is refused."""
 
-import csv
-import dataclasses
 import json
-import math
 
-import numpy as np
 import pytest
-from scipy import stats
 
 from msjax.errors import InputError
-from msjax.report.figures import gallery, optpo, published
-from msjax.report.figures.catalogue import CATALOGUE, select
-from msjax.report.figures.shrink import Shrink
-from msjax.report.figures.sources import MissingSourceError, Sources
-from msjax.theory.voting import error_probability, votes_law
-from msjax.verify.bench import ClaimResult
+from msjax.report.figures.catalogue import CATALOGUE
+from msjax.report.figures.gallery import draw_all, select, write_manifest
+from msjax.report.figures.sources import Sources
 
-
-def drawn(name, folder, **where):
-    """One figure, and the rows of its CSV."""
-    (artefact,) = gallery.draw_all([CATALOGUE[name]], Sources(**where), folder)
-    with (folder / f"{name}.csv").open() as file:
-        return artefact, list(csv.DictReader(file))
-
-
-def test_transcribed_numbers():
-    cells = {cell.key: cell for cell in published.table()}
-    assert len(cells) == 8 * 4 * 5
-    assert cells["BoN", 8, "MATH500"][3:] == (94.8, 22135)
-    assert cells["MR-Thinking", 64, "AIME24"][3:] == (70.0, 625850)
-    assert cells["OptScale-t", 64, "AMC23"][3:] == (95.0, 119282)
-    curves = {cell.key: cell for cell in published.curves()}
-    assert len(curves) == 3 * 7 * 5
-    assert curves["MR-Thinking", 2, "MATH500"][3:] == (92.0, 5417)
-
-
-def test_differences_see_a_wrong_number():
-    cells, curves = published.table(), {"curves": published.curves()}
-    found = published.differences(cells, curves)
-    # Three methods have curves: 4 budgets, 5 datasets, accuracy and tokens of each.
-    assert len(found) == 3 * 4 * 5 * 2 and all(x.agrees for x in found)
-    wrong = [cells[0]._replace(accuracy=cells[0].accuracy + 0.1), *cells[1:]]
-    assert [x.agrees for x in published.differences(wrong, curves)].count(False) == 1
-
-
-def test_table_repeats_byte_by_byte_with_embedded_fonts(tmp_path):
-    first, rows = drawn("optscale_summary", tmp_path / "a")
-    again, _ = drawn("optscale_summary", tmp_path / "b")
-    assert first.files == again.files and set(first.files) == {
-        f"optscale_summary{suffix}" for suffix in (".png", ".pdf", ".csv")
-    }
-    assert len(rows) == 4 and rows[0]["accuracy"].startswith("95.8 [")
-    pdf = (tmp_path / "a" / "optscale_summary.pdf").read_bytes()
-    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
-
-
-@pytest.mark.realdata
-def test_every_published_number_is_that_of_the_published_files(real_data):
-    theirs, files = Sources(optscale=real_data / "optscale").optscale()
-    for cells, found in (
-        (published.table(), {"table": theirs}),
-        (theirs, files),
-        (published.curves(), files),
-    ):
-        compared = published.differences(cells, found)
-        assert len(compared) == 2 * len(cells) and all(x.agrees for x in compared)
-
-
-def test_samples_needed_against_another_library(tmp_path):
-    _, rows = drawn("optscale_n_star", tmp_path)
-    for row in rows[:: len(rows) // 20]:
-        mu, sigma, s_min = (float(row[name]) for name in ("mu", "sigma", "s_min"))
-        law = stats.truncnorm(-mu / sigma, (1 - mu) / sigma, mu, sigma)
-        needed = math.log(1 - float(row["confidence"])) / law.logcdf(s_min)
-        if row["samples"] != "unbounded" and needed < 1e6:
-            assert abs(int(row["samples"]) - needed) <= 1 + 1e-4 * needed
-
-
-def test_vote_figures_against_other_formulas(tmp_path):
-    for votes in (4, 5):
-        law = votes_law(np.array([0.6, 0.4]), votes + 1, votes)
-        right = 1 - float(error_probability(law))
-        assert optpo._majority(0.6, votes) == pytest.approx(right, abs=1e-6)
-    _, rows = drawn("optpo_margin", tmp_path)
-    for row in rows:
-        p, margin = float(row["p_right"]), int(row["margin"])
-        exact = math.log(float(row["bayes_factor"])) / math.log(p / (1 - p))
-        assert margin == max(1, math.ceil(exact - 1e-6))
-
-
-def claim(name, residuals, **changes):
-    """A claim as `msjax verify --json` writes it."""
-    empty = {str: "", bool: True, float: 1.0, int: 1, tuple: [0.5]}
-    values = {field.name: empty.get(field.type, []) for field in dataclasses.fields(ClaimResult)}
-    return values | {"id": name, "threshold": 5.0, "residuals": residuals} | changes
-
-
-def test_own_results_shrink_without_changing_the_figure(tmp_path):
-    full, small = tmp_path / "full", tmp_path / "small"
-    full.mkdir()
-    claims = [claim("A1.x", [0.511, -1.02, None]), claim("A2.y", [40.0], holds=False)]
-    (full / "verify.json").write_text(json.dumps(claims))
-    Shrink(full, small).run()
-    before, rows = drawn("claims_residuals", tmp_path / "a", results=full)
-    after, shrunk = drawn("claims_residuals", tmp_path / "b", results=small)
-    assert [row["claim"] for row in rows] == ["A1.x"] * 3 + ["A2.y"]
-    assert rows[3]["verdict"] == "refuted" and float(rows[0]["z"]) == 0.511
-    assert [row["verdict"] for row in rows] == [row["verdict"] for row in shrunk]
-    assert float(shrunk[0]["z"]) == 0.51 and before.sources != after.sources
-    assert "user's" in Sources(full).origin("ours") and "ours" in Sources().origin("x")
+AUDIT = {
+    "rule": "asc",
+    "rates": [0.6, 0.4],
+    "budget": 16,
+    "error": 0.1,
+    "undecided": 0.0,
+    "expected_votes": 6.5,
+    "p95_votes": 14,
+    "equivalent_margin": None,
+    "claimed_error": 0.05,
+    "anytime_valid": False,
+    "null": {"16": 0.2},
+}
 
 
 def test_missing_source_skips_by_name_and_goes_on(tmp_path):
-    (tmp_path / "empty").mkdir()
-    found = gallery.draw_all(
-        select(["auditor_table", "optpo_margin"]), Sources(tmp_path / "empty"), tmp_path
-    )
+    (tmp_path / "audit.json").write_text(json.dumps([AUDIT]))
+    found = draw_all(select(CATALOGUE, ["rules", "auditor_table"]), Sources(tmp_path), tmp_path)
     assert [x.status for x in found] == ["skipped", "drawn"]
-    assert "msjax audit" in found[0].reason and not found[0].files
-    manifest = json.loads(gallery.write_manifest(found, tmp_path, "msjax figures").read_text())
-    assert manifest["figures"]["auditor_table"]["status"] == "skipped"
+    assert "msjax replay" in found[0].reason and not found[0].files
+    table = (tmp_path / "auditor_table.csv").read_text().splitlines()
+    assert table[0].startswith("rule,") and table[1].startswith("asc,") and table[1].endswith("NO")
+    manifest = json.loads(write_manifest(found, tmp_path, "msjax figures").read_text())
+    assert manifest["figures"]["rules"]["status"] == "skipped"
     assert set(manifest["versions"]) >= {"msjax", "matplotlib", "python"}
-    with pytest.raises(MissingSourceError, match="results_table.csv"):
-        Sources(optscale=tmp_path).optscale()
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [('[{"rule": "asc"}]', "audit.json lacks what this version"), ("[{", "audit.json: not JSON")],
 )
-def test_results_that_cannot_be_used_are_refused_and_the_others_drawn(tmp_path, text, reason):
+def test_results_that_cannot_be_used_are_refused(tmp_path, text, reason):
     (tmp_path / "audit.json").write_text(text)
-    found = gallery.draw_all(select(["auditor_table", "optpo_margin"]), Sources(tmp_path), tmp_path)
-    assert [x.status for x in found] == ["refused", "drawn"]
-    assert reason in found[0].reason and not found[0].files
+    (found,) = draw_all(select(CATALOGUE, ["auditor_table"]), Sources(tmp_path), tmp_path)
+    assert found.status == "refused" and reason in found.reason and not found.files
 
 
 def test_unknown_name_gives_near_ones():
-    with pytest.raises(InputError, match="optscale_table"):
-        select(["optscale_tabel"])
-    assert [entry.name for entry in select([])] == list(CATALOGUE)
-
-
-@pytest.mark.slow
-def test_everything_is_drawn_and_repeats(tmp_path):
-    first, again = (
-        gallery.draw_all(list(CATALOGUE.values()), Sources(), tmp_path / name) for name in "ab"
-    )
-    assert {x.status for x in first} == {"drawn"}
-    assert [x.files for x in first] == [x.files for x in again]
+    with pytest.raises(InputError, match="auditor_table"):
+        select(CATALOGUE, ["auditor_tabel"])
+    assert select(CATALOGUE, []) == CATALOGUE

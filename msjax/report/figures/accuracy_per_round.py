@@ -7,6 +7,15 @@ from typing import Any
 from msjax.data.trajectory import Trajectory
 from msjax.evaluate.summary import accuracy_per_round
 from msjax.report.figures import style
+from msjax.report.figures.sources import MODEL_RUNS, Sources
+
+__all__ = ["draw", "make"]
+
+
+def make(sources: Sources, stem: Path) -> None:
+    """`draw` of saved results."""
+    fit = sources.json("fit.json")
+    draw(sources.runs("pilot.jsonl"), fit, stem, sources.origin(MODEL_RUNS))
 
 
 def draw(

@@ -1,24 +1,71 @@
-"""Draw figures of the catalogue, and write down what each was made from."""
+"""Draw figures by name, and write down what each was made from."""
 
 import csv
 import hashlib
 import json
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from tqdm import tqdm
 
 from msjax.errors import InputError
-from msjax.report.figures.catalogue import Entry
-from msjax.report.figures.published import Difference
 from msjax.report.figures.sources import MissingSourceError, Sources
 
-__all__ = ["Artefact", "draw_all", "write_manifest"]
+__all__ = [
+    "Artefact",
+    "Difference",
+    "Figure",
+    "draw_all",
+    "draw_and_report",
+    "select",
+    "write_manifest",
+]
 
 _SUFFIXES = (".png", ".pdf", ".csv")
 _VERSIONS = ("msjax", "jax", "numpy", "scipy", "matplotlib")
+
+
+S = TypeVar("S", bound=Sources)
+
+
+class Difference(NamedTuple):
+    """A published number beside another one for the same thing."""
+
+    method: str
+    budget: int
+    dataset: str
+    quantity: str
+    published: float
+    found: float
+    found_in: str
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the two are equal to the tolerance."""
+        return abs(self.published - self.found) <= self.tolerance + 1e-9
+
+
+@dataclass(frozen=True)
+class Figure(Generic[S]):
+    """A figure or a table.
+
+    Attributes:
+        name: what users type, and the name of its files.
+        says: what it shows.
+        make: draws it from the sources to a path without suffix; returns numbers that stand for the
+            same thing as published ones, if there are any.
+    """
+
+    name: str
+    says: str
+    make: Callable[[S, Path], list[Difference] | None]
 
 
 @dataclass(frozen=True)
@@ -44,21 +91,73 @@ class Artefact:
     differences: tuple[Difference, ...]
 
 
+def select(figures: Sequence[Figure[S]], names: Sequence[str]) -> list[Figure[S]]:
+    """The figures named, all of them if none is.
+
+    Raises:
+        InputError: an unknown name; the message gives those that are near.
+    """
+    known = {figure.name: figure for figure in figures}
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.4) or list(known)
+            raise InputError(f"figure {name!r} is unknown; did you mean {', '.join(near)}?")
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
+def draw_and_report(
+    figures: Sequence[Figure[S]], sources: S, folder: Path, command: str
+) -> tuple[int, list[dict[str, Any]]]:
+    """Draw into `folder`, with manifest.json and differences.csv, and print what came out.
+
+    Returns:
+        Exit status (2 if a result cannot be used, 1 if one is missing, else 0), and every artefact
+        as a dictionary.
+    """
+    with tqdm(total=len(figures), unit="figure", disable=None, leave=False) as bar:
+
+        def show(name: str) -> None:
+            bar.set_postfix_str(name)
+            bar.update()
+
+        found = draw_all(figures, sources, folder, show)
+    for artefact in found:
+        print(f"{artefact.name:<22}{artefact.reason or artefact.says}")
+    names = {
+        status: [x.name for x in found if x.status == status]
+        for status in ("drawn", "skipped", "refused")
+    }
+    differences = [d for artefact in found for d in artefact.differences]
+    if differences:
+        agree = sum(d.agrees for d in differences)
+        print(f"{agree} of {len(differences)} published numbers agree: differences.csv")
+    manifest = write_manifest(found, folder, command)
+    print(f"{len(names['drawn'])} drawn in {folder}, {manifest.name} beside them")
+    for status in ("skipped", "refused"):
+        if names[status]:
+            print(f"{status}: {', '.join(names[status])}", file=sys.stderr)
+    listed = [
+        vars(x) | {"differences": [d._asdict() | {"agrees": d.agrees} for d in x.differences]}
+        for x in found
+    ]
+    return 2 if names["refused"] else 1 if names["skipped"] else 0, listed
+
+
 def draw_all(
-    entries: Sequence[Entry],
-    sources: Sources,
+    figures: Sequence[Figure[S]],
+    sources: S,
     folder: Path,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Artefact]:
-    """Draw every entry into `folder` for which there is a source that can be used.
+    """Draw every figure into `folder` for which there is a source that can be used.
 
     Writes `differences.csv` too, if a published number stands beside another.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = []
-    for entry in entries:
-        progress(entry.name)
-        found.append(_draw(entry, sources, folder))
+    for figure in figures:
+        progress(figure.name)
+        found.append(_draw(figure, sources, folder))
     differences = [(x.name, d) for x in found for d in x.differences]
     if differences:
         with (folder / "differences.csv").open("w", newline="") as file:
@@ -68,14 +167,14 @@ def draw_all(
     return found
 
 
-def _draw(entry: Entry, sources: Sources, folder: Path) -> Artefact:
+def _draw(figure: Figure[S], sources: S, folder: Path) -> Artefact:
     sources.forget()
-    stem = folder / entry.name
+    stem = folder / figure.name
     try:
-        differences = tuple(entry.make(sources, stem) or ())
+        differences = tuple(figure.make(sources, stem) or ())
     except InputError as error:
         status = "skipped" if isinstance(error, MissingSourceError) else "refused"
-        return Artefact(entry.name, entry.says, status, str(error), {}, {}, ())
+        return Artefact(figure.name, figure.says, status, str(error), {}, {}, ())
     except (KeyError, TypeError) as error:
         if not sources.used:
             raise
@@ -83,12 +182,12 @@ def _draw(entry: Entry, sources: Sources, folder: Path) -> Artefact:
             f"{', '.join(sources.used)} lacks what this version of msjax writes ({error}); "
             "make it again"
         )
-        return Artefact(entry.name, entry.says, "refused", reason, {}, dict(sources.used), ())
+        return Artefact(figure.name, figure.says, "refused", reason, {}, dict(sources.used), ())
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (stem.with_suffix(suffix) for suffix in _SUFFIXES)
     }
-    return Artefact(entry.name, entry.says, "drawn", None, files, dict(sources.used), differences)
+    return Artefact(figure.name, figure.says, "drawn", None, files, dict(sources.used), differences)
 
 
 def write_manifest(artefacts: Sequence[Artefact], folder: Path, command: str) -> Path:

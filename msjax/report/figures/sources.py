@@ -3,29 +3,16 @@
 import gzip
 import hashlib
 import json
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from msjax.data.store import read_runs
 from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
-from msjax.report.figures.published import Cell, complete
 
 __all__ = ["MODEL_RUNS", "MissingSourceError", "Sources"]
 
 MODEL_RUNS = "SmolLM2-135M-Instruct, recorded runs"
-
-_MADE_BY = {
-    "audit.json": "msjax audit all --json audit.json",
-    "calibration.json": "python -m inference.calibration --json calibration.json",
-    "fit.json": "msjax fit pilot.jsonl --json fit.json",
-    "heterogeneity.json": "msjax sensitivity --p0 .5 --p-ic .3 --p-ci .1 --out FOLDER",
-    "pilot.jsonl": "msjax generate pilot.jsonl",
-    "regret.json": "msjax sensitivity --p0 .5 --p-ic .3 --p-ci .1 --out FOLDER",
-    "replay.json": "msjax replay pilot.jsonl --json replay.json",
-    "verify.json": "msjax verify --json verify.json",
-}
 
 
 class MissingSourceError(InputError):
@@ -36,21 +23,27 @@ class Sources:
     """Saved results by name.
 
     Args:
-        results: folder with results of `msjax`; None for those that ship with msjax.
-        optscale: folder with OptScale's whole result files as CSV; None for what is transcribed.
+        folders: with results of `msjax`, those that are looked at first first.
 
     `used` holds, by name, the SHA-256 of every file read since `forget`, and the seed it states.
     """
 
-    def __init__(self, results: Path | None = None, optscale: Path | None = None) -> None:
-        self._results, self._optscale = results, optscale
+    made_by: ClassVar[dict[str, str]] = {
+        "audit.json": "msjax audit all --json audit.json",
+        "fit.json": "msjax fit pilot.jsonl --json fit.json",
+        "pilot.jsonl": "msjax generate pilot.jsonl",
+        "replay.json": "msjax replay pilot.jsonl --json replay.json",
+        "verify.json": "msjax verify --json verify.json",
+    }
+    """The command that makes each of them."""
+
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
         self.used: dict[str, dict[str, Any]] = {}
 
     def origin(self, what: str) -> str:
-        """Whose results are read, in words; `what` says of what ours are."""
-        if self._results is None:
-            return f"ours, shipped with msjax ({what})"
-        return f"user's results, folder {self._results.name}"
+        """Whose results are read, in words; `what` would say of what ours are."""
+        return f"user's results, folder {self._folders[0].name}"
 
     def forget(self) -> None:
         """Begin a new list of files used."""
@@ -63,14 +56,14 @@ class Sources:
             MissingSourceError: it is not there.
             InputError: it is not JSON.
         """
-        path = self._path(name, "saved")
+        path = self._path(name)
         data = path.read_bytes()
         try:
             found = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
         except (ValueError, OSError) as error:
             raise InputError(f"{path}: not JSON ({error}); make it again") from None
         settings = found.get("options", found) if isinstance(found, dict) else {}
-        self._note(name, data, settings.get("seed"))
+        self.note(name, data, settings.get("seed"))
         return found
 
     def runs(self, name: str) -> list[Trajectory]:
@@ -80,41 +73,20 @@ class Sources:
             MissingSourceError: it is not there.
             InputError: see `msjax.data.store.read_runs`.
         """
-        path = self._path(name, "recorded")
+        path = self._path(name)
         runs = read_runs(path)
-        self._note(name, path.read_bytes(), runs[0].settings.get("seed"))
+        self.note(name, path.read_bytes(), runs[0].settings.get("seed"))
         return runs
 
-    def optscale(self) -> tuple[list[Cell], dict[str, list[Cell]]] | None:
-        """The whole result files of OptScale; None if no folder was given.
-
-        Raises:
-            MissingSourceError: the folder lacks a file.
-            InputError: a file has other columns.
-        """
-        if self._optscale is None:
-            return None
-        try:
-            found = complete(self._optscale)
-        except FileNotFoundError as error:
-            raise MissingSourceError(f"{error.filename}: no such file") from None
-        except (KeyError, ValueError) as error:
-            raise InputError(f"{self._optscale}: a file has other columns ({error!r})") from None
-        for name in ("results_table.csv", *found[1]):
-            self._note(f"optscale/{name}", (self._optscale / name).read_bytes(), None)
-        return found
-
-    def _note(self, name: str, data: bytes, seed: Any) -> None:
+    def note(self, name: str, data: bytes, seed: Any) -> None:
+        """Remember what was read."""
         self.used[name] = {"sha256": hashlib.sha256(data).hexdigest(), "seed": seed}
 
-    def _path(self, name: str, shipped: str) -> Path:
-        if self._results is not None:
-            folder = self._results
-        elif shipped == "recorded":
-            folder = Path(str(files("msjax") / "recorded"))
-        else:
-            folder = Path(str(files("msjax") / "report" / "saved"))
-        for path in (folder / name, folder / f"{name}.gz"):
-            if path.is_file():
-                return path
-        raise MissingSourceError(f"{folder / name}: no such file; make it by `{_MADE_BY[name]}`")
+    def _path(self, name: str) -> Path:
+        for folder in self._folders:
+            for path in (folder / name, folder / f"{name}.gz"):
+                if path.is_file():
+                    return path
+        raise MissingSourceError(
+            f"{self._folders[0] / name}: no such file; make it by `{self.made_by[name]}`"
+        )

@@ -7,14 +7,18 @@ from pathlib import Path
 
 from msjax.evaluate.summary import proportion
 from msjax.report.figures import table
-from msjax.report.figures.published import DATASETS, Cell, Difference, curves, differences, summary
-from msjax.report.figures.published import table as published_table
-from msjax.report.figures.sources import Sources
+from msjax.report.figures.gallery import Difference
+from paper_figures.published import DATASETS, Cell, curves, differences
+from paper_figures.published import table as published_table
+from paper_figures.sources import PaperSources
 
-__all__ = ["make", "make_summary"]
+__all__ = ["NOTE", "SAYS", "make", "numbers"]
+
+SAYS = "OptScale: the table at N = 8, 16, 32, 64"
+NOTE = "Accuracy in percent with 90 % interval over questions; completion tokens per question."
 
 
-def make(sources: Sources, stem: Path) -> list[Difference]:
+def make(sources: PaperSources, stem: Path) -> list[Difference]:
     """The table with half-widths of 90 % intervals, and its differences from the curves.
 
     With the whole result files every transcribed cell is held against their table, and every cell
@@ -24,12 +28,11 @@ def make(sources: Sources, stem: Path) -> list[Difference]:
     rows = []
     for method, budget in dict.fromkeys((cell.method, cell.budget) for cell in cells):
         mine = [cell for cell in cells if (cell.method, cell.budget) == (method, budget)]
-        rows.append([f"{method}, N = {budget}", *(x for cell in mine for x in _pair(cell))])
+        rows.append([f"{method}, N = {budget}", *(x for cell in mine for x in numbers(cell))])
     header = ["method"]
     for dataset, questions in DATASETS.items():
         header += [f"{dataset} (n = {questions})", "tokens"]
-    note = "Accuracy in percent with 90 % interval over questions; completion tokens per question."
-    table.draw(header, rows, stem, "published, OptScale repository (MIT), transcribed", note)
+    table.draw(header, rows, stem, "published, OptScale repository (MIT), transcribed", NOTE)
     whole = sources.optscale()
     if whole is None:
         return differences(cells, {"transcribed curves": curves()})
@@ -37,15 +40,8 @@ def make(sources: Sources, stem: Path) -> list[Difference]:
     return differences(cells, {"results_table.csv": theirs}) + differences(theirs, files)
 
 
-def make_summary(_: Sources, stem: Path) -> None:
-    """What the summary quotes of QwQ-32B."""
-    rows = [[cell.method, str(cell.budget), cell.dataset, *_pair(cell)] for cell in summary()]
-    header = ["method and model", "N", "dataset", "accuracy", "tokens"]
-    note = "Accuracy in percent with 90 % interval over questions; completion tokens per question."
-    table.draw(header, rows, stem, "published, quoted from OptScale's summary", note)
-
-
-def _pair(cell: Cell) -> list[str]:
+def numbers(cell: Cell) -> list[str]:
+    """Accuracy with the 90 % interval of so many questions, and tokens."""
     questions = DATASETS[cell.dataset]
     found = proportion(round(cell.accuracy * questions / 100), questions)
     return [

@@ -12,7 +12,9 @@ from msjax.report.figures.sources import Sources
 from msjax.theory.best_of_n import TruncatedNormal, samples_to_reach
 from msjax.theory.chain import UNBOUNDED
 
-__all__ = ["make"]
+__all__ = ["SAYS", "make"]
+
+SAYS = "OptScale: samples needed, N*"
 
 SETTINGS = ((0.85, 0.1), (0.9, 0.1), (0.95, 0.5))
 """Score wanted and confidence wanted."""

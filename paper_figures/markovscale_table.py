@@ -8,7 +8,9 @@ from pathlib import Path
 from msjax.report.figures import table
 from msjax.report.figures.sources import MODEL_RUNS, Sources
 
-__all__ = ["make"]
+__all__ = ["SAYS", "make"]
+
+SAYS = "MarkovScale Table 1: methods by benchmarks"
 
 
 def make(sources: Sources, stem: Path) -> None:

@@ -10,15 +10,18 @@ import numpy as np
 
 from msjax.evaluate.summary import proportion
 from msjax.report.figures import style
-from msjax.report.figures.published import DATASETS, Cell, Difference, curves, differences, table
-from msjax.report.figures.sources import Sources
+from msjax.report.figures.gallery import Difference
+from paper_figures.published import DATASETS, Cell, curves, differences, table
+from paper_figures.sources import PaperSources
 
-__all__ = ["make"]
+__all__ = ["SAYS", "make"]
+
+SAYS = "OptScale: accuracy against tokens"
 
 _CURVES = ("BoN", "SC", "MR-Thinking")
 
 
-def make(sources: Sources, stem: Path) -> list[Difference]:
+def make(sources: PaperSources, stem: Path) -> list[Difference]:
     """One panel per dataset; intervals are those of a share of so many questions.
 
     With the whole result files every budget is drawn and every transcribed number is held against

@@ -9,7 +9,9 @@ from typing import Any
 from msjax.report.figures import style
 from msjax.report.figures.sources import MODEL_RUNS, Sources
 
-__all__ = ["make"]
+__all__ = ["SAYS", "make"]
+
+SAYS = "MarkovScale Fig. 3: methods against upper, neutral and lower bounds"
 
 _METHODS = ("fixed", "vote", "until_repeated", "posterior", "belief_answers")
 _BOUNDS = {"upper": "^", "neutral": "o", "lower": "v"}

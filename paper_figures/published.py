@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from msjax.report.figures.gallery import Difference
+
 __all__ = [
     "DATASETS",
     "Cell",
-    "Difference",
     "complete",
     "curves",
     "differences",
+    "panels",
     "summary",
     "table",
 ]
@@ -111,24 +113,6 @@ class Cell(NamedTuple):
         return self.method, self.budget, self.dataset
 
 
-class Difference(NamedTuple):
-    """A published number beside another one for the same thing."""
-
-    method: str
-    budget: int
-    dataset: str
-    quantity: str
-    published: float
-    found: float
-    found_in: str
-    tolerance: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the two are equal to the tolerance."""
-        return abs(self.published - self.found) <= self.tolerance + 1e-9
-
-
 def table() -> list[Cell]:
     """The published table."""
     return list(_cells(_TABLE))
@@ -190,14 +174,20 @@ def complete(folder: Path) -> tuple[list[Cell], dict[str, list[Cell]]]:
             for row in _rows(folder / file)
             if row["section"] == section
         )
-    best: dict[tuple[str, int, str], Cell] = {}
+    found["optscale_panels.csv"] = [
+        min(tried, key=lambda x: (-x.accuracy, x.tokens)) for tried in panels(folder).values()
+    ]
+    return cells, found
+
+
+def panels(folder: Path) -> dict[tuple[str, int, str], list[Cell]]:
+    """By method, budget and dataset: what every setting of OptScale's thresholds gave."""
+    found: dict[tuple[str, int, str], list[Cell]] = {}
     for row in _rows(folder / "optscale_panels.csv"):
         method = {"MLE": "OptScale0", "MAP": "OptScale-t"}[row["method"]]
         cell = _cell(method, int(row["max_N"]), row)
-        other = best.get(cell.key, cell)
-        best[cell.key] = min(cell, other, key=lambda x: (-x.accuracy, x.tokens))
-    found["optscale_panels.csv"] = list(best.values())
-    return cells, found
+        found.setdefault(cell.key, []).append(cell)
+    return found
 
 
 def differences(cells: list[Cell], found: dict[str, list[Cell]]) -> list[Difference]:

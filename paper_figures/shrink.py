@@ -1,6 +1,6 @@
 """Keep of saved results what figures read, so that they are small enough to ship.
 
-    python -m msjax.report.figures.shrink RESULTS --out paper_figures/saved
+    python -m paper_figures.shrink RESULTS
 
 Numbers are rounded to four significant digits, residuals to two decimals.
 """
@@ -21,23 +21,26 @@ _RULE = ("accuracy", "computed", "efficient")
 
 @dataclass(frozen=True)
 class Shrink:
-    """Keep of the results in a folder what figures read."""
+    """Keep of the results in a folder what figures read, beside the study that made them.
+
+    python -m paper_figures.shrink RESULTS
+    """
 
     results: Annotated[Path, tyro.conf.Positional]
     """folder with the files that `msjax` commands wrote"""
-    out: Path
-    """folder for the small ones"""
+    out: Path = Path()
+    """folder that holds inference/results and simulate/results"""
 
     def run(self) -> None:
         """Write every file that is known and there, the greatest compressed."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        for name, keep in _KEEP.items():
+        for name, (study, keep) in _KEEP.items():
             source = self.results / f"{name}.json"
             if not source.is_file():
                 print(f"skipped: {source} is not there")
                 continue
             text = json.dumps(_rounded(keep(json.loads(source.read_text()))))
-            path = self.out / source.name
+            path = self.out / study / "results" / source.name
+            path.parent.mkdir(parents=True, exist_ok=True)
             if len(text) > 50_000:
                 path = path.with_suffix(".json.gz")
                 path.write_bytes(gzip.compress(text.encode(), mtime=0))
@@ -80,13 +83,13 @@ def _verify(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 _KEEP = {
-    "audit": _all,
-    "calibration": _all,
-    "fit": _fit,
-    "heterogeneity": _all,
-    "regret": _all,
-    "replay": _replay,
-    "verify": _verify,
+    "audit": ("simulate", _all),
+    "calibration": ("inference", _all),
+    "fit": ("inference", _fit),
+    "heterogeneity": ("simulate", _all),
+    "regret": ("simulate", _all),
+    "replay": ("inference", _replay),
+    "verify": ("simulate", _verify),
 }
 
 

@@ -1,0 +1,1 @@
+"""Studies of posteriors: calibration, coverage, recorded runs; README.md lists them."""

@@ -1,0 +1,1 @@
+"""Studies by simulation of what the theory and the rules claim; README.md lists them."""
