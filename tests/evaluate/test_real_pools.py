@@ -1,10 +1,9 @@
-"""Rules on pools that others recorded, and their published tables; skipped where not at hand."""
+"""Rules on pools that others recorded; skipped where not at hand."""
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks.optscale_table import check
 from msjax.evaluate.crossfit import evaluate
 from msjax.rules.registry import entries
 from simulate.rules_on_known_benchmarks import read_pools
@@ -50,9 +49,3 @@ def test_rounds_of_gpqa_are_worth_little(pools):
     result = evaluate(pool, entries(pool, ("fixed", "until_repeated")), jax.random.key(0))
     for rule in result.rules:
         assert rule.gain.low <= 0.03 and rule.gain.high >= -0.03
-
-
-def test_every_cell_of_optscales_table_is_that_of_its_curves(real_data):
-    cells = check(real_data / "optscale")
-    assert len(cells) == 160
-    assert all(cell.agrees for cell in cells)
