@@ -66,7 +66,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _textgrad(folder: Path) -> States:
-    runs: Runs = defaultdict(list)
+    runs: States = defaultdict(list)
     for name in ("trajectories.jsonl", "leetcode_hard.jsonl"):
         for line in _lines(folder / name):
             runs[line["model"], line["benchmark"]].append(line["correct"])
@@ -74,7 +74,7 @@ def _textgrad(folder: Path) -> States:
 
 
 def _incremental(folder: Path) -> States:
-    runs: Runs = defaultdict(list)
+    runs: States = defaultdict(list)
     for line in _lines(folder / "qwen2.5-7b.jsonl"):
         benchmark = f"GSM8K, temperature {line['temperature']}"
         runs[line["model"], benchmark].append(line["correct"])
@@ -82,7 +82,7 @@ def _incremental(folder: Path) -> States:
 
 
 def _trajectories(folder: Path) -> States:
-    runs: Runs = defaultdict(list)
+    runs: States = defaultdict(list)
     for line in _lines(folder / "trajectories.jsonl"):
         runs[line["model"], line["benchmark"]].append(line["correct"])
     return runs
@@ -97,7 +97,7 @@ def _oracle_stop(folder: Path) -> States:
 
 
 def _self_reflection(folder: Path) -> States:
-    runs: Runs = defaultdict(list)
+    runs: States = defaultdict(list)
     with (folder / "retries.csv").open() as file:
         for row in csv.DictReader(file):
             retried = [int(row["retry_correct"])] if row["retry_correct"] else []
@@ -106,7 +106,7 @@ def _self_reflection(folder: Path) -> States:
 
 
 def _reflexion(folder: Path) -> States:
-    runs: Runs = defaultdict(list)
+    runs: States = defaultdict(list)
     for line in _lines(folder / "trials.jsonl"):
         solved = line["solved_by_trial"]
         trials = solved[: solved.index(1) + 1] if 1 in solved else solved

@@ -172,19 +172,6 @@ def learn(pools: Sequence[Runs], target: str, table: FeatureTable, seed: int) ->
     return train(kind, data, names, table, seed=seed)
 
 
-def some_of(pool: Runs, kept: np.ndarray) -> Runs:
-    """The pool of these questions."""
-    return dataclasses.replace(
-        pool,
-        question_ids=tuple(np.array(pool.question_ids)[kept].tolist()),
-        answers=pool.answers[kept],
-        correct=pool.right[kept],
-        scores=pool.scores[kept],
-        tokens={name: x[kept] for name, x in pool.tokens.items()},
-        recorded=pool.recorded[kept],
-    )
-
-
 def judge(
     entry: Entry,
     on_labelled: Entry,
@@ -196,7 +183,7 @@ def judge(
     orders: int = 5,
 ) -> Judged:
     """A rule that learns from some labelled questions, its setting being the best on `choosing`."""
-    price = cost / float(labelled.computed[chosen, -1].mean())
+    price = cost / float(labelled.uncached[chosen, -1].mean())
     parameters = entry.parameters(Training(labelled, chosen, 1.0, price))
 
     def follow(rule: Entry, pool: Runs, parameters: Any) -> Any:
@@ -257,7 +244,7 @@ def compare(
     """All rules on `judged`; settings are chosen on labelled questions new to the predictor."""
     names = question_names(labelled)
     new = np.array([name not in predictor.learnt_from for name in names])
-    choosing = some_of(labelled, np.flatnonzero(new if new.any() else chosen))
+    choosing = labelled.take(np.flatnonzero(new if new.any() else chosen))
     found = {
         name: judge(entry, entry, labelled, chosen, choosing, judged, cost)
         for name, entry in free_entries(judged).items()
@@ -303,7 +290,7 @@ def simulated_study(kind: str, strength: float, options: Predictors, bar: tqdm) 
             labelled, learnt = simulated_samples(random, options.labelled, strength)
             judged, table = simulated_samples(random, options.questions, strength)
         # Questions judged on are other questions, so they get other names.
-        judged = dataclasses.replace(judged, name="judged")
+        judged = dataclasses.replace(judged, label="judged")
         names = tuple(f"judged/{i}" for i in judged.question_ids)
         both = FeatureTable(
             "simulated",
@@ -327,19 +314,19 @@ def simulated_study(kind: str, strength: float, options: Predictors, bar: tqdm) 
 
 def mixed(pools: Sequence[Runs]) -> Runs:
     """Several benchmarks as one stream of questions."""
-    rows = [row for pool in pools for row in range(pool.questions)]
-    which = [pool for pool in pools for _ in range(pool.questions)]
 
-    def joined(field: Callable[[Runs], np.ndarray]) -> list[np.ndarray]:
-        return [field(p)[i, : p.recorded[i]] for p, i in zip(which, rows, strict=True)]
+    def joined(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        return [
+            array[i, : pool.recorded[i]]
+            for pool, array in zip(pools, arrays, strict=True)
+            for i in range(pool.questions)
+        ]
 
     return Runs.from_arrays(
-        joined(lambda pool: pool.correct),
-        answers=joined(lambda pool: pool.answers),
-        scores=joined(lambda pool: pool.scores),
-        tokens={
-            name: joined(lambda pool, name=name: pool.tokens[name]) for name in pools[0].tokens
-        },
+        joined([pool.correct for pool in pools]),
+        answers=joined([pool.answers for pool in pools]),
+        scores=joined([pool.scores for pool in pools]),
+        tokens={name: joined([pool.tokens[name] for pool in pools]) for name in pools[0].tokens},
         question_ids=[name for pool in pools for name in question_names(pool)],
         benchmark="mixed",
         protocol=pools[0].protocol,
@@ -372,7 +359,7 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
         epochs.append(predictor.epochs)
         split = split_questions(names, seed)
         known = np.sort(np.concatenate([split.train, split.validation]))
-        labelled, judged = some_of(whole, known), some_of(whole, split.test)
+        labelled, judged = whole.take(known), whole.take(split.test)
         groups = {
             "as one stream": [np.ones(len(names), bool)],
             "benchmark by benchmark": [benchmark == b for b in dict.fromkeys(benchmark)],
