@@ -1,10 +1,186 @@
-"""Where msjax keeps what it need not make twice."""
+"""Files: the cache, one lock for what is written over time, one atomic write for all else."""
 
+from __future__ import annotations
+
+import csv
+import io
 import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from msjax.errors import InputError
+
+__all__ = ["cache_folder", "locked", "replacing", "write_bytes", "write_csv", "write_text"]
 
 
 def cache_folder() -> Path:
     """``$MSJAX_CACHE``, or ``~/.cache/msjax``."""
     cache = os.environ.get("MSJAX_CACHE")
     return Path(cache) if cache else Path.home() / ".cache" / "msjax"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write into, which takes its place once the block ends well.
+
+    So `path` is whole or as it was: a full disk, an exception or a kill leaves the old content. The
+    name that is given has the suffix of `path`. Folders are made if need be. What `path` links to
+    is replaced, not the link; a device is written to.
+
+    Raises:
+        InputError: the file cannot be written, named with the reason.
+    """
+    part: Path | None = None
+    try:
+        device = path.exists() and not (path.is_file() and not path.is_relative_to("/dev"))
+        target = path.resolve() if path.is_symlink() and not device else path
+        if not device:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{target.stem}-",
+            suffix=target.suffix,
+            dir=None if device else target.parent,
+        )
+        part = Path(name)
+        os.close(descriptor)
+        yield part
+        if device:
+            target.write_bytes(part.read_bytes())
+            return
+        part.chmod(_mode(target))
+        _flush(part)
+        os.replace(part, target)
+        _flush(target.parent)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "ymlink" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path}: cannot be written ({reason}), and is as it was; make room or name another "
+            "file"
+        ) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all; see `replacing`."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file in UTF-8, its ends of lines as given; see `replacing`."""
+    write_bytes(path, content.encode())
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV, whole or not at all; see `replacing`.
+
+    A text that a spreadsheet would take for a formula is written with an apostrophe before it.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+    return value
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a file or folder that is written over time, for one process at a time.
+
+    The lock is on a file ``.NAME.lock`` beside it, which is removed at the end. The system lets go
+    of the lock when a process dies, so a file that a kill leaves behind locks nothing.
+
+    Raises:
+        InputError: another process holds it, or no lock can be made there.
+    """
+    target = path.resolve()
+    lock = target.with_name(f".{target.name}.lock")
+    descriptor = None
+    try:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = _open_and_lock(lock)
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); name another place"
+            ) from error
+        if descriptor is None:
+            raise InputError(
+                f"{path}: another process is writing it; wait for that or name another place"
+            )
+        yield
+    finally:
+        if descriptor is not None:
+            # Removed while it is held: whoever opened it meanwhile sees that it is gone.
+            with suppress(OSError):
+                lock.unlink()
+            os.close(descriptor)
+
+
+def _open_and_lock(lock: Path) -> int | None:
+    """A descriptor that holds the lock, None if another process does."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        if not _try_lock(descriptor):
+            os.close(descriptor)
+            return None
+        # Whoever held the lock before may have removed the file after it was opened here.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+                return descriptor
+        os.close(descriptor)
+
+
+def _mode(path: Path) -> int:
+    """Permissions of the file that is replaced, else those of a new one."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _flush(path: Path) -> None:
+    """What was written is on disk; a folder's entries only where the system can do that."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -49,7 +49,7 @@ MODELS = ("pooled",) if "MSJAX_SMALL" in os.environ else ("pooled", "heterogeneo
 run = read_runs(PILOT)[-1]
 print(run.question, "=", run.gold)
 for answer, right, usage in zip(run.answers, run.correct, run.tokens, strict=True):
-    print(f"  {answer!s:>8}  {'right' if right else 'wrong'}  {usage.computed} tokens")
+    print(f"  {answer!s:>8}  {'right' if right else 'wrong'}  {usage.uncached} tokens")
 
 # %%
 count = next(c for c in Runs.from_files([PILOT]).groups if c.benchmark == "arithmetic-hard")

@@ -71,7 +71,7 @@ def ask(name, rule):
 
 
 full = ask("fixed", fixed_rounds(3))
-print(f"{QUESTIONS} questions, {sum(u.computed for run in full for u in run.tokens):,} tokens")
+print(f"{QUESTIONS} questions, {sum(u.uncached for run in full for u in run.tokens):,} tokens")
 
 # %% [markdown]
 # ## What the rule would have done

@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from msjax._io import write_bytes, write_text
+
 __all__ = ["Shrink"]
 
 _FIT = ("model", "questions", "observed", "warnings")
@@ -43,9 +45,9 @@ class Shrink:
             path.parent.mkdir(parents=True, exist_ok=True)
             if len(text) > 50_000:
                 path = path.with_suffix(".json.gz")
-                path.write_bytes(gzip.compress(text.encode(), mtime=0))
+                write_bytes(path, gzip.compress(text.encode(), mtime=0))
             else:
-                path.write_text(text + "\n")
+                write_text(path, text + "\n")
             print(f"{path}: {path.stat().st_size:,} bytes")
 
 

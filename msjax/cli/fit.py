@@ -219,14 +219,14 @@ def as_dict(found: "Analysis") -> dict[str, Any]:
 def _draw(report: dict[str, Any], folder: Path) -> None:
     from msjax.cli.output import plain
     from msjax.report.figures.posterior import curve_bands, forest, predictive_panels
+    from msjax.report.figures.style import write_figure
 
     report = plain(report)
-    folder.mkdir(parents=True, exist_ok=True)
-    forest(report).savefig(folder / "bounds.png")
+    write_figure(forest(report), folder / "bounds.png")
     for name in report["benchmarks"]:
         stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-        curve_bands(report, name).savefig(folder / f"{stem}.curve.png")
-        predictive_panels(report, name).savefig(folder / f"{stem}.checks.png")
+        write_figure(curve_bands(report, name), folder / f"{stem}.curve.png")
+        write_figure(predictive_panels(report, name), folder / f"{stem}.checks.png")
 
 
 def _candidate(candidate: "Candidate") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from msjax._io import write_text
 from msjax.cli.output import OutputFile, Seed
 from msjax.errors import InputError
 
@@ -80,7 +81,7 @@ class Generate:
     """Worth of one correct answer, for rules."""
 
     price: float = 1e-4
-    """Price of one computed token in the same unit as --value."""
+    """Price of one uncached token in the same unit as --value."""
 
     model: str | None = None
     """Folder of a Hugging Face checkpoint (default: what `msjax weights` obtained), or, with
@@ -361,7 +362,7 @@ class Generate:
         import json
 
         from msjax.cli.tables import comparison_table
-        from msjax.evaluate.paired import against_fixed, computed_tokens, of_benchmark
+        from msjax.evaluate.paired import against_fixed, of_benchmark, tokens_until
         from msjax.llm.live import cut_by, shadow_file
 
         assert self.shadow is not None
@@ -372,7 +373,7 @@ class Generate:
             cut = cut_by(rule.rule, full)
             found.append(against_fixed(name, cut, full, self._budget))
             for run, whole in zip(cut, full, strict=True):
-                tokens = computed_tokens(run, run.revisions)
+                tokens = tokens_until(run, run.revisions)
                 line = {
                     "benchmark": name,
                     "question_id": run.question_id,
@@ -380,10 +381,10 @@ class Generate:
                     "returned": run.returned,
                     "right": run.right,
                     "tokens": tokens,
-                    "tokens_saved": computed_tokens(whole, whole.revisions) - tokens,
+                    "tokens_saved": tokens_until(whole, whole.revisions) - tokens,
                 }
                 lines.append(json.dumps(line) + "\n")
-        log.write_text("".join(lines))
+        write_text(log, "".join(lines))
         print(f"{self.shadow} would have done this ({log} has every question):")
         print(comparison_table(found))
         return {"rule": self.shadow, "log": log, "comparison": found}

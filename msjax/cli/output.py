@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
-from msjax._io import cache_folder
+from msjax._io import cache_folder, write_text
 from msjax.errors import InputError
 
 
@@ -104,10 +104,7 @@ def plain(value: Any) -> Any:
 
 def write_json(path: Path, result: Any) -> None:
     """Write `result` as JSON, whole or not at all, creating the folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(plain(result), indent=2, allow_nan=False) + "\n")
-    part.replace(path)
+    write_text(path, json.dumps(plain(result), indent=2, allow_nan=False) + "\n")
 
 
 def prepare_sampling() -> None:

@@ -1,12 +1,12 @@
 """`msjax replay`: stopping rules over recorded answers, judged where they were not tuned."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from msjax._io import write_csv, write_text
 from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
 
 if TYPE_CHECKING:
@@ -111,8 +111,7 @@ class Replay:
         if self.csv:
             _write_csv(self.csv, results)
         if self.latex:
-            self.latex.parent.mkdir(parents=True, exist_ok=True)
-            self.latex.write_text(latex(results))
+            write_text(self.latex, latex(results))
         if self.figures:
             from msjax.report.figures.replay import draw
 
@@ -210,18 +209,16 @@ def _print(result: "Evaluation") -> None:
 
 
 def _write_csv(path: Path, results: "Sequence[Evaluation]") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        intervals = ("accuracy", "gain", "saving", "net_value")
-        ends = [f"{name}{end}" for name in intervals for end in ("", "_low", "_high")]
-        writer.writerow(["pool", "rule", *ends, "computed", "asked", "exhausted", "optimism"])
-        for result in results:
-            for rule in (*result.rules, *result.yardsticks):
-                found = [getattr(rule, name) for name in intervals]
-                numbers = [x for i in found for x in (i.estimate, i.low, i.high)]
-                numbers += [rule.computed, rule.asked, rule.exhausted, rule.optimism]
-                writer.writerow([result.pool.name, rule.name, *(f"{x:.6g}" for x in numbers)])
+    intervals = ("accuracy", "gain", "saving", "net_value")
+    ends = [f"{name}{end}" for name in intervals for end in ("", "_low", "_high")]
+    rows = [["pool", "rule", *ends, "computed", "asked", "exhausted", "optimism"]]
+    for result in results:
+        for rule in (*result.rules, *result.yardsticks):
+            found = [getattr(rule, name) for name in intervals]
+            numbers = [x for i in found for x in (i.estimate, i.low, i.high)]
+            numbers += [rule.computed, rule.asked, rule.exhausted, rule.optimism]
+            rows.append([result.pool.name, rule.name, *(f"{x:.6g}" for x in numbers)])
+    write_csv(path, rows)
 
 
 def latex(results: "Sequence[Evaluation]") -> str:

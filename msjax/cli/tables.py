@@ -1,5 +1,6 @@
 """Results as text tables."""
 
+import math
 from collections.abc import Sequence
 
 from msjax.evaluate.paired import Comparison, Interval
@@ -7,8 +8,16 @@ from msjax.evaluate.summary import RunSummary
 
 
 def interval(found: Interval, digits: int = 2) -> str:
-    """An estimate with the ends of its interval, e.g. "0.52 [0.41, 0.62]"."""
+    """An estimate with the ends of its interval, e.g. "0.52 [0.41, 0.62]"; NaN: not identified."""
+    if math.isnan(found.estimate):
+        return "not identified"
     return f"{found.estimate:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+
+
+def count(tokens: float | None, digits: int = 0) -> str:
+    """A number of tokens; None and NaN are not reported."""
+    known = tokens is not None and not math.isnan(tokens)
+    return f"{tokens:,.{digits}f}" if known else "not reported"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -29,7 +38,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def summary_table(summaries: Sequence[RunSummary]) -> str:
     """Accuracy and token account per benchmark, with 90 % intervals."""
-    verified = any(s.tokens.verifier for s in summaries)
+    verified = any(s.tokens.verifier != 0 for s in summaries)
     header = (
         "benchmark",
         "questions",
@@ -52,10 +61,10 @@ def summary_table(summaries: Sequence[RunSummary]) -> str:
                 interval(s.accuracy),
                 f"{s.answers:.2f}",
                 f"{s.unanswered:.1%}",
-                f"{s.tokens.prompt:,}",
-                f"{s.tokens.cached:,}",
-                f"{s.tokens.completion:,}",
-                *([f"{s.tokens.verifier:,}"] if verified else []),
+                count(s.tokens.prompt),
+                count(s.tokens.cached),
+                count(s.tokens.completion),
+                *([count(s.tokens.verifier)] if verified else []),
             )
             for s in summaries
         ],
@@ -63,7 +72,7 @@ def summary_table(summaries: Sequence[RunSummary]) -> str:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """The rule against fixed numbers of answers: computed tokens per question, 90 % intervals."""
+    """The rule against fixed numbers of answers: uncached tokens per question, 90 % intervals."""
     header = (
         "benchmark",
         "against",
@@ -83,8 +92,8 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
                 f"{c.accuracy:.3f}",
                 f"{c.fixed_accuracy:.3f}",
                 interval(c.accuracy_gain, 3),
-                f"{c.tokens:.1f}",
-                f"{c.fixed_tokens:.1f}",
+                count(c.tokens, 1),
+                count(c.fixed_tokens, 1),
                 interval(c.tokens_saved, 1),
             )
             for c in comparisons

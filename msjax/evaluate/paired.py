@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 from msjax.data.trajectory import Trajectory
+from msjax.data.usage import uncached_tokens
 from msjax.errors import InputError
 
 
@@ -31,9 +32,10 @@ class Comparison:
             given most often (of equals the earliest), not rounds, of which it returns the last.
         questions: n.
         accuracy, fixed_accuracy: share right of the answers returned.
-        tokens, fixed_tokens: mean computed tokens per question.
+        tokens, fixed_tokens: mean uncached tokens per question; NaN if one is not reported.
         accuracy_gain: accuracy - fixed_accuracy, paired.
-        tokens_saved: fixed_tokens - tokens, paired, in tokens per question.
+        tokens_saved: fixed_tokens - tokens, paired, in tokens per question; NaN, which prints as
+            not identified, if one is not reported.
     """
 
     benchmark: str
@@ -81,9 +83,9 @@ def paired_mean_difference(first: np.ndarray, second: np.ndarray, level: float =
     return Interval(estimate, estimate - half, estimate + half)
 
 
-def computed_tokens(run: Trajectory, k: int) -> int:
-    """Computed tokens of a trajectory up to and including round k."""
-    return sum(usage.computed for usage in run.tokens[: k + 1])
+def tokens_until(run: Trajectory, k: int) -> float:
+    """Uncached tokens of a trajectory up to and including round k; NaN if one is not reported."""
+    return uncached_tokens(run.tokens[: k + 1])
 
 
 ALL = "all"
@@ -145,8 +147,8 @@ def against_fixed(
         pairs.append((run, other))
     right = np.array([run.right for run, _ in pairs])
     fixed_right = np.array([_right_after(other, k) for _, other in pairs])
-    tokens = np.array([computed_tokens(run, run.revisions) for run, _ in pairs])
-    fixed_tokens = np.array([computed_tokens(other, k) for _, other in pairs])
+    tokens = np.array([tokens_until(run, run.revisions) for run, _ in pairs])
+    fixed_tokens = np.array([tokens_until(other, k) for _, other in pairs])
     return Comparison(
         benchmark=benchmark,
         k=k,

@@ -11,7 +11,7 @@ import numpy as np
 from msjax.data.messages import Completion
 from msjax.data.runs import answer_ids
 from msjax.data.trajectory import Trajectory
-from msjax.data.usage import Usage
+from msjax.data.usage import Usage, uncached_tokens
 from msjax.llm.engine import Conversation, Turn
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.protocol import Observation, StoppingRule
@@ -82,7 +82,7 @@ def refine(
         seen = Observation(
             jnp.int32(answer_ids(answers)[-1]),
             jnp.float32(scores[-1]),
-            jnp.float32(usages[-1].computed),
+            jnp.float32(uncached_tokens(usages[-1:])),
         )
         state, decision = rule.update(state, seen)
         if decision.stop or round_ == rounds:

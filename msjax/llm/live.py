@@ -10,6 +10,7 @@ import numpy as np
 
 from msjax.data.runs import Runs, answer_ids
 from msjax.data.trajectory import Trajectory
+from msjax.data.usage import uncached_tokens
 from msjax.errors import InputError
 from msjax.llm.conversation import returned_round
 from msjax.rules.grid import each_setting
@@ -46,7 +47,7 @@ def rule_from_pilot(
             first.
         rounds: most revisions, or samples after the first.
         value: worth of a correct answer.
-        price: price of one computed token in the same unit.
+        price: price of one uncached token in the same unit.
 
     Raises:
         InputError: an unknown rule, one that needs what the pilot does not have or what nobody
@@ -85,7 +86,9 @@ def cut_by(rule: StoppingRule, runs: Sequence[Trajectory]) -> list[Trajectory]:
         seen = Observation(
             jnp.asarray([one[j] for one, j in zip(ids, at, strict=True)], jnp.int32),
             jnp.asarray([np.nan if s is None else s for s in scores], jnp.float32),
-            jnp.asarray([run.tokens[j].computed for run, j in zip(runs, at, strict=True)], float),
+            jnp.asarray(
+                [uncached_tokens([run.tokens[j]]) for run, j in zip(runs, at, strict=True)], float
+            ),
         )
         state, decision = update(state, seen)
         stops, answers = np.asarray(decision.stop), np.asarray(decision.answer_id).tolist()

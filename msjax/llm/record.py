@@ -1,14 +1,21 @@
 """A recorded run: what is left to ask is asked, what is finished is on disk."""
 
+import hashlib
+import json
+import math
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 from tqdm import tqdm
 
-from msjax.data.store import RunWriter, resume
+from msjax.data.json_lines import LineFile
+from msjax.data.store import check_settings, resume
 from msjax.data.trajectory import Trajectory
+from msjax.data.usage import uncached_tokens
 from msjax.errors import InputError
 from msjax.llm.conversation import refine
 from msjax.llm.drift import RateMonitor
@@ -16,7 +23,7 @@ from msjax.llm.engine import Conversation, Engine
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.fixed import fixed_rounds
 from msjax.rules.protocol import StoppingRule
-from msjax.tasks.registry import BENCHMARKS, Benchmark
+from msjax.tasks.registry import BENCHMARKS, Benchmark, Question
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,20 @@ def record_run(
     if plan.parallel and watch:
         raise InputError("watch: samples are no revisions, so their rates cannot be followed")
     monitors = watch or {}
-    with resume(path, model=plan.model, settings=plan.settings) as writer:
-        for run in writer.finished:
+    now = {(name, q.id): q for name, questions in wanted.items() for q in questions}
+    prompts = {name: {"prompts": prompts_hash(benchmarks[name])} for name in rules}
+
+    def unchanged(run: Trajectory) -> None:
+        _check_question(path, run, now.get((run.benchmark, run.question_id)))
+        _check_known(path, run, prompts.get(run.benchmark, {}))
+
+    with resume(
+        path, model=plan.model, settings=plan.settings, learnt=_LEARNT, check=unchanged
+    ) as writer:
+        for run in writer.lines:
             if run.benchmark in monitors:
                 monitors[run.benchmark].add(run)
-        done = {(run.benchmark, run.question_id) for run in writer.finished}
+        done = {(run.benchmark, run.question_id) for run in writer.lines}
         todo = {
             name: [q for q in questions if (name, q.id) not in done]
             for name, questions in wanted.items()
@@ -93,6 +109,9 @@ def record_run(
             total = sum(map(len, wanted.values()))
             left = sum(map(len, todo.values()))
             engine = load_engine()
+            learnt = dict(getattr(engine, "settings", {}))
+            for run in writer.lines:
+                _check_known(path, run, learnt)
             with tqdm(total=total, initial=total - left, unit="question", desc=path.name) as bar:
                 finish = _Progress(writer, bar, monitors)
                 all_rounds = _jitted(fixed_rounds(plan.rounds))
@@ -109,15 +128,48 @@ def record_run(
                                 model=engine.name,
                                 seed=plan.seed,
                                 rounds=plan.rounds,
-                                settings=plan.settings,
+                                settings=plan.settings | prompts[name] | learnt,
                                 finish=finish,
                                 score=score,
                                 parallel=plan.parallel,
                             )
 
                 engine.converse(conversations())
-        recorded = {(run.benchmark, run.question_id): run for run in writer.finished}
+        recorded = {(run.benchmark, run.question_id): run for run in writer.lines}
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
+
+
+_LEARNT = ("prompts", "chat_date")
+"""Settings that follow from others, and that older files do not have."""
+
+
+def prompts_hash(benchmark: Benchmark) -> str:
+    """A short SHA-256 of all that a benchmark says beside the question and the answer."""
+    probe = Question(benchmark.name, "0", "QUESTION", "GOLD", verify=lambda answer: False)
+    said = [benchmark.conversation(probe), benchmark.revision(probe, "ANSWER"), benchmark.afresh]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def _check_question(path: Path, run: Trajectory, now: Question | None) -> None:
+    """Raises InputError where a question's name stands for another question by now."""
+    if now is None:
+        return
+    for name, recorded, asked in (
+        ("question", run.question, now.text),
+        ("gold", run.gold, now.gold),
+    ):
+        if recorded != asked:
+            raise InputError(
+                f"{path}: {name} of question_id {run.question_id!r} of {run.benchmark!r} was "
+                f"recorded as {reprlib.repr(recorded)} and is {reprlib.repr(asked)} now; the "
+                "benchmark has changed, so write to another file"
+            )
+
+
+def _check_known(path: Path, run: Trajectory, settings: Mapping[str, Any]) -> None:
+    """Raises InputError where a line was recorded with other settings than these, if with any."""
+    known = {name: value for name, value in settings.items() if name in run.settings}
+    check_settings(path, {name: run.settings[name] for name in known}, known)
 
 
 def _jitted(rule: StoppingRule) -> StoppingRule:
@@ -127,19 +179,22 @@ def _jitted(rule: StoppingRule) -> StoppingRule:
 class _Progress:
     """Writes a finished trajectory, shows accuracy and tokens so far, warns of drift."""
 
-    def __init__(self, writer: RunWriter, bar: tqdm, monitors: Mapping[str, RateMonitor]) -> None:
+    def __init__(
+        self, writer: LineFile[Trajectory], bar: tqdm, monitors: Mapping[str, RateMonitor]
+    ) -> None:
         self._writer, self._bar, self._monitors = writer, bar, monitors
-        self._runs = self._right = self._tokens = 0
-        for run in writer.finished:
+        self._runs = self._right = 0
+        self._tokens = 0.0
+        for run in writer.lines:
             self._count(run)
 
     def __call__(self, run: Trajectory) -> None:
-        self._writer.write(run)
+        self._writer.append(run)
         self._count(run)
         if run.tokens[-1].prompt == 0:
             self._bar.write(
                 f"warning: {run.benchmark}, question {run.question_id}: longer than the model's "
-                f"context from round {sum(usage.prompt > 0 for usage in run.tokens)} on; what it "
+                f"context from round {sum(usage.prompt != 0 for usage in run.tokens)} on; what it "
                 "was not asked counts as unanswered"
             )
         if run.benchmark in self._monitors:
@@ -151,12 +206,11 @@ class _Progress:
                     "the remaining questions are asked for all rounds"
                 )
         accuracy = self._right / self._runs
-        self._bar.set_postfix_str(
-            f"accuracy {accuracy:.2f}, {self._tokens:,} tokens", refresh=False
-        )
+        tokens = "unknown" if math.isnan(self._tokens) else f"{self._tokens:,.0f}"
+        self._bar.set_postfix_str(f"accuracy {accuracy:.2f}, {tokens} tokens", refresh=False)
         self._bar.update()
 
     def _count(self, run: Trajectory) -> None:
         self._runs += 1
         self._right += run.right
-        self._tokens += sum(usage.computed for usage in run.tokens)
+        self._tokens += uncached_tokens(run.tokens)

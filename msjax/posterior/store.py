@@ -8,6 +8,7 @@ h5netcdf alone, so that neither xarray nor pandas is needed here; ArviZ and
 `xarray.open_datatree` open the files.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +21,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float
 
+from msjax._io import write_bytes
 from msjax.data.runs import MISSING
 from msjax.errors import InputError
 from msjax.posterior.analysis import Analysis
@@ -113,11 +115,13 @@ def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[
         "sources": [source.name for source in sources],
         "sha256": [sha256(source.read_bytes()).hexdigest() for source in sources],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5netcdf.File(path, "w") as file:
+    # HDF5 does not survive a full disk, so it writes into memory.
+    written = io.BytesIO()
+    with h5netcdf.File(written, "w") as file:
         file.attrs.update(attributes)
         for name, variables in groups.items():
             _write_group(file.create_group(name), variables | {"benchmark": labels})
+    write_bytes(path, written.getvalue())
 
 
 def load(path: Path) -> SavedPosterior:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from msjax._io import write_text
 from msjax.decision.card import Card, statements
 from msjax.decision.verdict import Decision
 from msjax.evaluate.summary import proportion
@@ -60,8 +61,7 @@ def write(cards: Sequence[Card], terms: str, path: Path) -> Path:
         if failed := [(check.name, check.sentence) for check in card.decision.failed]:
             body.append(page.table(("check that fails", "what was found"), failed, text=(1,)))
     body.append(f"<p class='note'>{escape(_READING)} {escape(terms)}</p>")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.frame("msjax card", body), encoding="utf-8")
+    write_text(path, page.frame("msjax card", body))
     return path
 
 

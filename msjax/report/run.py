@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from msjax._io import write_text
 from msjax.data.store import read_runs
 from msjax.errors import InputError
 from msjax.report import page
@@ -56,7 +57,7 @@ def write(folder: Path) -> Path:
             "`msjax reproduce` again"
         ) from error
     path = folder / "report.html"
-    path.write_text(page.frame("msjax report", body), encoding="utf-8")
+    write_text(path, page.frame("msjax report", body))
     return path
 
 
@@ -85,7 +86,7 @@ def _body(results: Results) -> list[str]:
         "<h2>3. The rule on fresh questions</h2>",
         _plans(results.rule, results.fit),
         page.image(
-            tokens_figure.read_bytes(), "Accuracy against computed tokens: fixed k and the rule"
+            tokens_figure.read_bytes(), "Accuracy against uncached tokens: fixed k and the rule"
         ),
         _comparison(results.rule["comparison"]),
         "<h2>4. The closed forms against simulation</h2>",
@@ -94,7 +95,7 @@ def _body(results: Results) -> list[str]:
 
 
 def _interval(found: dict[str, float] | None, digits: int = 3, centre: str = "median") -> str:
-    if found is None:
+    if found is None or found[centre] is None:
         return "not identified"
     return f"{found[centre]:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
 
@@ -102,6 +103,10 @@ def _interval(found: dict[str, float] | None, digits: int = 3, centre: str = "me
 def _number(value: float | None, form: str) -> str:
     """A number, or what JSON's null stands for."""
     return "not finite" if value is None else f"{value:{form}}"
+
+
+def _tokens(value: float | None) -> str:
+    return "not reported" if value is None else f"{value:.1f}"
 
 
 def _provenance(found: dict[str, Any]) -> str:
@@ -212,9 +217,9 @@ def _plans(rule: dict[str, Any], fit: dict[str, Any]) -> str:
         rows.append([name, decision, values])
     price = fit["price"]
     return (
-        f"<p>A correct answer is worth {fit['value']:g}, a computed token (uncached prompt + "
-        f"completion) costs {price:g}. The rule maximises the expected net value over the "
-        "posterior.</p>"
+        f"<p>A correct answer is worth {fit['value']:g}, an uncached token (prompt not read "
+        f"from the cache + completion) costs {price:g}. The rule maximises the expected net value "
+        "over the posterior.</p>"
         + page.table(["benchmark", "decision", "net value at k = 0, 1, ..."], rows, text=(1,))
     )
 
@@ -227,8 +232,8 @@ def _comparison(comparisons: Sequence[dict[str, Any]]) -> str:
             f"{c['accuracy']:.3f}",
             f"{c['fixed_accuracy']:.3f}",
             _interval(c["accuracy_gain"], 3, "estimate"),
-            f"{c['tokens']:.1f}",
-            f"{c['fixed_tokens']:.1f}",
+            _tokens(c["tokens"]),
+            _tokens(c["fixed_tokens"]),
             _interval(c["tokens_saved"], 1, "estimate"),
         ]
         for c in comparisons

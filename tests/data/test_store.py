@@ -42,7 +42,7 @@ def path(tmp_path):
     file = tmp_path / "runs.jsonl"
     with resume(file, model="scripted", settings=SETTINGS) as writer:
         for number in range(3):
-            writer.write(trajectory(number))
+            writer.append(trajectory(number))
     return file
 
 
@@ -54,29 +54,86 @@ def test_a_line_is_on_disk_before_the_next_question(tmp_path) -> None:
     file = tmp_path / "runs.jsonl"
     with resume(file, model="scripted", settings=SETTINGS) as writer:
         for number in range(3):
-            writer.write(trajectory(number))
+            writer.append(trajectory(number))
             assert len(read_runs(file)) == number + 1
 
 
-@pytest.mark.parametrize("kept", [1, 40, -1])
+@pytest.mark.parametrize("kept", [1, 40, -2])
 def test_a_torn_last_line_is_refused_by_readers_and_repaired_by_resuming(path, kept) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]) + lines[2][:kept])
     with pytest.raises(InputError, match="line 3: torn"):
         read_runs(path)
     with resume(path, model="scripted", settings=SETTINGS) as writer:
-        assert [run.question_id for run in writer.finished] == ["00000", "00001"]
-        writer.write(trajectory(2))
+        assert [run.question_id for run in writer.lines] == ["00000", "00001"]
+        writer.append(trajectory(2))
     assert path.read_bytes() == b"".join(lines)
+
+
+def test_a_complete_last_line_without_an_end_is_kept(path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    assert len(read_runs(path)) == 3
+    with resume(path, model="scripted", settings=SETTINGS) as writer:
+        assert path.read_bytes() == content[:-1]
+        writer.append(trajectory(3))
+    assert read_runs(path) == [trajectory(number) for number in range(4)]
+    with (
+        pytest.raises(InputError, match="model='scripted', but this run has model='other'"),
+        resume(path, model="other", settings=SETTINGS),
+    ):
+        pass
+    assert len(read_runs(path)) == 4
+
+
+@pytest.mark.parametrize("kept", [1, 20, 30, 60])
+def test_a_first_line_cut_short_is_begun_again(path, kept) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:kept])
+    with resume(path, model="scripted", settings=SETTINGS) as writer:
+        assert writer.lines == []
+        for number in range(3):
+            writer.append(trajectory(number))
+    assert path.read_bytes() == content
+
+
+FOREIGN = {
+    "one line without an end": b'{"my": "only copy of my config", "k": 1}',
+    "one line cut short": b'{"my": "only copy of my conf',
+    "a list": b'["my", "notes"]',
+    "text": b"my notes",
+    "text after a line": None,
+    "another model, cut short": b'{"version":1,"model":"other","bench',
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_a_file_of_someone_else_stays_as_it_is(path, content) -> None:
+    content = path.read_bytes() + b"my notes" if content is None else content
+    path.write_bytes(content)
+    with pytest.raises(InputError), resume(path, model="scripted", settings=SETTINGS):
+        pass
+    assert path.read_bytes() == content
+    if content not in (FOREIGN["another model, cut short"],):
+        with pytest.raises(InputError) as caught:
+            read_runs(path)
+        assert "resume" not in str(caught.value)
+
+
+def test_nothing_is_made_before_the_first_line(tmp_path) -> None:
+    with resume(tmp_path / "runs.jsonl", model="scripted", settings=SETTINGS) as writer:
+        assert not (tmp_path / "runs.jsonl").exists()
+        writer.append(trajectory(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.jsonl"]
 
 
 def test_a_run_has_one_writer_at_a_time(path) -> None:
     with resume(path, model="scripted", settings=SETTINGS):
-        with pytest.raises(InputError, match="another process is writing this run"):
+        with pytest.raises(InputError, match="another process is writing it"):
             with resume(path, model="scripted", settings=SETTINGS):
                 pass
     with resume(path, model="scripted", settings=SETTINGS) as writer:
-        assert len(writer.finished) == 3
+        assert len(writer.lines) == 3
 
 
 def test_a_run_with_other_settings_is_not_continued(path) -> None:
@@ -176,7 +233,7 @@ def test_a_byte_order_mark_is_read_over(path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(read_runs(path)) == 3
     with resume(path, model="scripted", settings=SETTINGS) as writer:
-        writer.write(trajectory(3))
+        writer.append(trajectory(3))
     assert len(read_runs(path)) == 4
 
 

@@ -50,7 +50,7 @@ def test_what_is_scored_is_question_and_completion_and_it_is_paid_for(serve, tmp
     assert {tuple(m["content"] for m in request["messages"]) for request in server.asked} == pairs
     usages = [usage for run in runs for usage in run.tokens]
     assert sorted(usage.verifier for usage in usages) == [100 + i for i in range(6)]
-    assert all(u.computed == u.prompt - u.cached + u.completion + u.verifier for u in usages)
+    assert all(u.uncached == u.prompt - u.cached + u.completion + u.verifier for u in usages)
     header, line = summary_table(summarise(runs)).splitlines()[:2]
     assert header.split()[-1] == "verifier" and line.split()[-1] == "615"
 

@@ -193,7 +193,7 @@ class Batch:
         copies = [(source, row) for row, (source, _) in sources.items() if source != row]
         cache, rows = self._take_cache(), len(self._rows)
         if copies:
-            padding = [(rows, rows)] * (_call_size(len(copies), rows, filled=0) - len(copies))
+            padding = [(rows, rows)] * (_call_size(len(copies), rows, filled=0.0) - len(copies))
             cache = _copy_rows(cache, *np.array([*copies, *padding], np.int32).T)
         for row, (_, kept) in sources.items():
             self._held[row] = wanted[row][:kept]

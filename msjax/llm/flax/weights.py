@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from msjax._io import cache_folder
+from msjax._io import cache_folder, write_text
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -267,4 +267,4 @@ def _write_tokenizer(fields: dict[str, Any], folder: Path) -> None:
 
 
 def _write_json(path: Path, entries: dict[str, Any]) -> None:
-    path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(entries, indent=2) + "\n")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from msjax.data.trajectory import Trajectory
-from msjax.evaluate.paired import ALL, computed_tokens, of_benchmark
+from msjax.evaluate.paired import ALL, of_benchmark, tokens_until
 from msjax.evaluate.summary import proportion
 from msjax.report.figures import style
 
@@ -47,7 +47,7 @@ def draw(policy: Sequence[Trajectory], full: Sequence[Trajectory], stem: Path) -
                 )
             _errorbar(axis, [rule], color=style.RULE, fmt="D", label="posterior-aware rule")
             axis.set_title(f"{name} (n = {len(fixed)})", fontsize=9)
-            axis.set_xlabel("computed tokens per question")
+            axis.set_xlabel("uncached tokens per question")
             rows += [*points, rule]
         axes[0].set_ylabel("accuracy (90 % intervals)")
         axes[0].set_ylim(0, 1)
@@ -59,7 +59,7 @@ def _point(name: str, policy: str, runs: Sequence[Trajectory], k: int | None) ->
     """Accuracy and mean tokens when each run stops after k rounds (None: where it did stop)."""
     stops = [run.revisions if k is None else k for run in runs]
     right = sum(run.correct[stop] for run, stop in zip(runs, stops, strict=True))
-    tokens = [computed_tokens(run, stop) for run, stop in zip(runs, stops, strict=True)]
+    tokens = [tokens_until(run, stop) for run, stop in zip(runs, stops, strict=True)]
     accuracy = proportion(right, len(runs))
     return {
         "benchmark": name,

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
+from msjax._io import write_bytes, write_text
 from msjax.errors import InputError
 from msjax.report import page
 from msjax.report.figures import style
@@ -84,9 +85,9 @@ def write(results: Sequence[ClaimResult], seed: int, n_chains: int, path: Path) 
         text = _html(results, facts, failed, plot)
     else:
         beside = path.with_name(f"{path.stem}_residuals.png")
-        beside.write_bytes(plot)
+        write_bytes(beside, plot)
         text = _markdown(results, facts, failed, beside.name)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

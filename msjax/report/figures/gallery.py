@@ -1,6 +1,5 @@
 """Draw figures by name, and write down what each was made from."""
 
-import csv
 import hashlib
 import json
 import platform
@@ -14,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from msjax._io import write_csv, write_text
 from msjax.errors import InputError
 from msjax.report.figures.sources import MissingSourceError, Sources
 
@@ -160,10 +160,9 @@ def draw_all(
         found.append(_draw(figure, sources, folder))
     differences = [(x.name, d) for x in found for d in x.differences]
     if differences:
-        with (folder / "differences.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["figure", *Difference._fields, "agrees"])
-            writer.writerows([name, *d, d.agrees] for name, d in differences)
+        header = ["figure", *Difference._fields, "agrees"]
+        rows = [[name, *d, d.agrees] for name, d in differences]
+        write_csv(folder / "differences.csv", [header, *rows])
     return found
 
 
@@ -204,5 +203,5 @@ def write_manifest(artefacts: Sequence[Artefact], folder: Path, command: str) ->
             x.name: {"status": x.status, "files": x.files, "sources": x.sources} for x in artefacts
         },
     }
-    path.write_text(json.dumps(manifest, indent=2) + "\n")
+    write_text(path, json.dumps(manifest, indent=2) + "\n")
     return path

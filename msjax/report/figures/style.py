@@ -1,6 +1,5 @@
 """One look for every figure, and how a figure is saved."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+
+from msjax._io import replacing, write_csv
 
 OBSERVED, MODEL, RULE = "#000000", "#0072b2", "#d55e00"  # Okabe-Ito: safe for colour blindness
 COLOURS = (MODEL, RULE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", OBSERVED, "#999999")
@@ -79,12 +80,17 @@ def save(
     with plt.rc_context(rc=SETTINGS):
         if source is not None:
             figure.supxlabel(f"Source: {source}", x=0.01, ha="left", fontsize=6, color="#555555")
-        figure.savefig(png, metadata={"Software": None})
+        write_figure(figure, png)
         # The second file has the same layout, which takes longer than drawing.
         figure.set_layout_engine("none")
-        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
-    with stem.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        write_figure(figure, stem.with_suffix(".pdf"))
+    header = list(rows[0])
+    write_csv(stem.with_suffix(".csv"), [header, *([row[x] for x in header] for row in rows)])
     return png
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as .png or .pdf, whole or not at all, without the time and the software."""
+    stamp = "CreationDate" if path.suffix == ".pdf" else "Software"
+    with replacing(path) as part:
+        figure.savefig(part, metadata={stamp: None})

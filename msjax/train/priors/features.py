@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
+from msjax._io import replacing
 from msjax.errors import InputError
 from msjax.llm.flax.decoder import Decoder
 from msjax.llm.flax.kv_cache import KVCache, empty_cache, take_rows
@@ -92,11 +93,8 @@ def read_features(path: Path) -> FeatureTable:
 
 def write_features(path: Path, table: FeatureTable) -> None:
     """The file that `read_features` reads, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez(file, names=table.names, features=table.vectors, source=table.source)
-    part.replace(path)
 
 
 def pooled_states(

@@ -20,6 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from tqdm import tqdm
 
+from msjax._io import write_text
 from msjax.errors import InputError
 from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
@@ -209,4 +210,4 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 def _write_json(path: Path, entries: dict[str, object]) -> None:
-    path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(entries, indent=2) + "\n")

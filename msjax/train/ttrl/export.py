@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, PyTree
 from safetensors.numpy import save_file
 
+from msjax._io import replacing
 from msjax.llm.flax.checkpoint import sources_of
 from msjax.llm.flax.config import DecoderConfig
 
@@ -34,9 +34,8 @@ def write_weights(folder: Path, weights: PyTree[Array], config: DecoderConfig) -
         for name, shape in sources_of(path, fused.shape, config).items():
             tensors[name] = np.ascontiguousarray(fused[start : start + shape[0]])
             start += shape[0]
-    part = folder / ".model.safetensors.part"
-    save_file(tensors, part, metadata={"format": "pt"})
-    os.replace(part, folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as part:
+        save_file(tensors, part, metadata={"format": "pt"})
 
 
 def copy_folder(source: Path, folder: Path) -> None:

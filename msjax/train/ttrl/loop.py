@@ -27,7 +27,7 @@ from msjax.train.ttrl.held_out import HeldOut, held_out_accuracy
 from msjax.train.ttrl.policy_losses import kl_estimate
 from msjax.train.ttrl.pseudo_labels import Ballot, Task, Voting, hold
 from msjax.train.ttrl.rollouts import Prompt, Sampler
-from msjax.train.ttrl.run_log import Journal
+from msjax.train.ttrl.run_log import Journal, open_journal
 from msjax.train.ttrl.updates import Learner, Measured, Rewarded, State, Update
 
 __all__ = ["FINISHED", "Outcome", "Schedule", "TestTimeTraining"]
@@ -146,7 +146,8 @@ class TestTimeTraining:
             settings: what the log must have been recorded with.
 
         Raises:
-            InputError: no questions, a question in both sets, or a log of other settings.
+            InputError: no questions, a question in both sets, or a log that another process writes
+                or that has other settings.
         """
         shared = {question.id for question in questions} & {question.id for question in held_out}
         if not questions or not held_out or shared:
@@ -154,12 +155,12 @@ class TestTimeTraining:
                 f"{len(questions)} questions and {len(held_out)} held-out ones share "
                 f"{len(shared)}; give at least one of each, and none in both"
             )
-        journal = Journal(out / "log.jsonl", settings)
-        checkpoints = Checkpoints(out / "checkpoints", self._schedule.checkpoint_every)
-        try:
-            return self._run(journal, checkpoints, questions, held_out)
-        finally:
-            checkpoints.close()
+        with open_journal(out / "log.jsonl", settings) as journal:
+            checkpoints = Checkpoints(out / "checkpoints", self._schedule.checkpoint_every)
+            try:
+                return self._run(journal, checkpoints, questions, held_out)
+            finally:
+                checkpoints.close()
 
     def _run(
         self,

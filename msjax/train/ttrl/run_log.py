@@ -3,95 +3,118 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from msjax.data.json_lines import LineFile, open_lines
 from msjax.data.store import check_settings
 from msjax.errors import InputError
 from msjax.train.ttrl.early_stopping import Step
 from msjax.train.ttrl.held_out import HeldOut
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "open_journal"]
 
 
-class Journal:
-    """The log of one run: line by line, each on disk before the run goes on.
+@contextmanager
+def open_journal(path: Path, settings: dict[str, Any]) -> Iterator[Journal]:
+    """The log of one run, for one process at a time.
 
     Args:
         path: of the file; what it holds already is kept, but for a torn last line.
         settings: what the run must keep constant, in JSON's own types.
 
+    Raises:
+        InputError: another process writes it, or it holds a run with other settings, steps that
+            are not numbered 0, 1, ..., or something else; it is left as it is.
+    """
+    first = {"settings": json.loads(json.dumps(settings))}
+
+    def check(lines: Sequence[dict[str, Any]]) -> None:
+        if lines and "settings" not in lines[0]:
+            raise InputError(f"{path}, line 1: no settings of a run; name another folder")
+        steps = 0
+        for number, line in enumerate(lines, 1):
+            if "settings" in line:
+                check_settings(path, line["settings"], first["settings"])
+            elif "step" in line:
+                if line["step"].step != steps:
+                    raise InputError(
+                        f"{path}, line {number}: step {line['step'].step} where step {steps} must "
+                        "come, as if two processes had written it; name another folder"
+                    )
+                steps += 1
+
+    head = _render(first).encode()
+    with open_lines(path, _parse, _render, head=head, what="steps", check=check) as file:
+        if not file.lines:
+            file.append(first)
+        yield Journal(file)
+
+
+class Journal:
+    """The log of one run: line by line, each on disk before the run goes on.
+
     Attributes:
         steps: those recorded.
         held_out: accuracy "before" and "after", as far as recorded.
-
-    Raises:
-        InputError: the file holds a run with other settings, or something else.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]):
-        self.path = path
-        self.steps: list[Step] = []
-        self.held_out: dict[str, HeldOut] = {}
-        self._settings = json.loads(json.dumps(settings))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for number, line in enumerate(path.read_bytes().splitlines(True) if path.exists() else []):
-            if line.endswith(b"\n"):
-                self._read(number + 1, line)
-        self._rewrite()
+    def __init__(self, file: LineFile[dict[str, Any]]):
+        self._file = file
+        self.steps: list[Step] = [line["step"] for line in file.lines if "step" in line]
+        found = [line["held_out"] for line in file.lines if "held_out" in line]
+        self.held_out: dict[str, HeldOut] = dict(found)
 
     def write_step(self, step: Step) -> None:
         """Appends a step."""
+        self._file.append({"step": step})
         self.steps.append(step)
-        self._append({"step": asdict(step)})
 
     def write_held_out(self, when: str, found: HeldOut) -> None:
         """Appends the accuracy "before" or "after"."""
+        self._file.append({"held_out": (when, found)})
         self.held_out[when] = found
-        self._append({"held_out": {"when": when, **asdict(found)}})
 
     def rewind(self, steps: int) -> None:
         """Forgets all but the first steps, and what came after them."""
         if len(self.steps) > steps:
             self.steps = self.steps[:steps]
             self.held_out.pop("after", None)
-            self._rewrite()
+            self._file.rewrite(
+                [
+                    self._file.lines[0],
+                    *({"held_out": found} for found in self.held_out.items()),
+                    *({"step": step} for step in self.steps),
+                ]
+            )
 
-    def _read(self, number: int, line: bytes) -> None:
-        try:
-            ((kind, content),) = json.loads(line).items()
-            if kind == "settings":
-                check_settings(self.path, content, self._settings)
-            elif kind == "held_out":
-                when = content.pop("when")
-                self.held_out[when] = HeldOut(**_tuples(content))
-            else:
-                self.steps.append(Step(**_tuples(content)))
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{self.path}, line {number}: no line of such a run ({error}); name another folder"
-            ) from None
 
-    def _rewrite(self) -> None:
-        lines: list[dict[str, Any]] = [{"settings": self._settings}]
-        if "before" in self.held_out:
-            lines.append({"held_out": {"when": "before", **asdict(self.held_out["before"])}})
-        lines += [{"step": asdict(step)} for step in self.steps]
-        if "after" in self.held_out:
-            lines.append({"held_out": {"when": "after", **asdict(self.held_out["after"])}})
-        part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in lines))
-        os.replace(part, self.path)
+def _parse(where: str, line: bytes) -> dict[str, Any]:
+    """{"settings": ...}, {"step": Step} or {"held_out": (when, HeldOut)}."""
+    try:
+        ((kind, content),) = json.loads(line).items()
+        if kind == "settings":
+            return {kind: dict(content)}
+        if kind == "held_out":
+            when = content.pop("when")
+            return {kind: (str(when), HeldOut(**_tuples(content)))}
+        if kind == "step":
+            return {kind: Step(**_tuples(content))}
+        raise ValueError(f"unknown field {kind}")
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{where}: no line of such a run ({error}); name another folder") from None
 
-    def _append(self, line: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+
+def _render(line: dict[str, Any]) -> str:
+    ((kind, content),) = line.items()
+    if kind == "step":
+        content = asdict(content)
+    elif kind == "held_out":
+        content = {"when": content[0], **asdict(content[1])}
+    return json.dumps({kind: content}, allow_nan=False)
 
 
 def _tuples(content: dict[str, Any]) -> dict[str, Any]:
