@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypedDict
 
 from msjax.data.usage import Usage
 
-__all__ = ["REFUSED", "Completion", "Message", "Score", "asked"]
+__all__ = ["REFUSED", "TOO_LONG", "Completion", "Message", "Score", "asked"]
 
 
 class Message(TypedDict):
@@ -27,11 +27,11 @@ class Score(NamedTuple):
 
     Attributes:
         value: larger is better; NaN if there is none.
-        tokens: that a verifier computed for it.
+        tokens: that a verifier read for it; None if that is not reported.
     """
 
     value: float
-    tokens: int = 0
+    tokens: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Completion:
         finished: False when it was cut at the limit of new tokens.
         usage: tokens of the request.
         score: by the turn's own `score`, if it has one.
+        finish: why it ended, in the engine's words (stop, length, content_filter, ...); None if
+            that is not said.
+        reasoning: thoughts that came apart from the text; no answer is read from them.
     """
 
     text: str
@@ -55,7 +58,18 @@ class Completion:
     finished: bool
     usage: Usage
     score: Score = Score(float("nan"))
+    finish: str | None = None
+    reasoning: str = ""
 
 
-REFUSED = Completion("", float("nan"), float("nan"), False, Usage(prompt=0, cached=0, completion=0))
+TOO_LONG = "longer_than_context"
+"""Why `REFUSED` ended."""
+REFUSED = Completion(
+    "",
+    float("nan"),
+    float("nan"),
+    False,
+    Usage(prompt=0, cached=0, completion=0),
+    finish=TOO_LONG,
+)
 """What a conversation gets that is longer than the model's context: nothing was computed."""

@@ -11,22 +11,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
 from typing import Any
 
 import jax
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel
 
 from msjax.data.messages import REFUSED, Completion, Message
-from msjax.data.usage import Usage
 from msjax.errors import InputError, ServerError
 from msjax.llm.concurrency import beside, wait
 from msjax.llm.engine import Conversation, Sampling, next_turn, scored
+from msjax.llm.replies import error_words, is_too_long, read_reply, refused_parameters
 from msjax.llm.server import FIRST_ANSWER, Server, openai
 
 __all__ = ["OpenAIEngine", "ParallelSamples", "RequestCounts"]
 
-_TOO_LONG = re.compile(r"context[ _](length|size|window)|maximum model length", re.IGNORECASE)
+_REFUSING = (400, 403, 404, 422)
+"""Statuses with which servers refuse a parameter of a request."""
+_LEFT_OUT = {
+    "logprobs": "is left out, so that answers have no scores",
+    "seed": "is left out, so that the same command gives other answers",
+    "top_p": "1 is left out",
+    "temperature": "1 is left out",
+    "max_tokens": "is sent as max_completion_tokens",
+}
 
 
 @dataclass
@@ -39,12 +46,14 @@ class RequestCounts:
             spent on a try that failed are in no account, because it does not report them.
         refused: requests refused because the conversation is longer than the model's context.
         cancelled: requests given up while in flight; the tokens they had cost are unknown too.
+        unbelieved: replies with an account that lacks a count or cannot be.
     """
 
     sent: int = 0
     retried: int = 0
     refused: int = 0
     cancelled: int = 0
+    unbelieved: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,11 @@ class OpenAIEngine:
 
     Conversations are kept here and sent whole in every round; whether the server still has their
     beginning in its cache is its business, and shows in `Usage.cached` where it reports that.
-    A server that reports no cached tokens is taken to have cached none, so that `Usage.computed`
+    A server that reports no cached tokens is taken to have cached none, so that `Usage.uncached`
     is then an upper bound. Log-probabilities are the server's own, NaN where it gives none.
+    Thoughts in a field of their own are no part of the answer and are not sent back. Parameters
+    that the server does not take are left out where that changes no distribution (logprobs, seed,
+    a temperature or top_p of 1), or sent under the other name (max_completion_tokens).
 
     Args:
         base_url: of the server's API, as a rule ending in /v1.
@@ -109,6 +121,9 @@ class OpenAIEngine:
         self.max_new_tokens = max_new_tokens
         self.sampling = Sampling(temperature, top_p)
         self.requests = RequestCounts()
+        self._left_out: set[str] = set()
+        self._answering: str | None = None
+        self._examples: dict[str, str] = {}  # the server's words, by what they are about
         self._server = Server(base_url, api_key=api_key, timeout=timeout, max_retries=max_retries)
         wait(self._check_model())
 
@@ -221,6 +236,32 @@ class OpenAIEngine:
         messages: Sequence[Message],
         seed: int,
     ) -> Completion:
+        async with slots:
+            self.requests.sent += 1
+            while True:
+                request = self._request(messages, seed)
+                try:
+                    raw = await client.chat.completions.with_raw_response.create(**request)
+                except asyncio.CancelledError:
+                    self.requests.cancelled += 1
+                    raise
+                except openai.APIStatusError as error:
+                    words = error_words(error.response.text)
+                    if error.status_code == 400 and is_too_long(words):
+                        self.requests.refused += 1
+                        self._examples.setdefault("refused", self._server.words(words))
+                        return REFUSED
+                    refused = self._optional(request) & refused_parameters(words, request)
+                    if error.status_code not in _REFUSING or not refused:
+                        raise self._failure(error) from error
+                    self._left_out |= refused
+                except openai.APIError as error:
+                    raise self._failure(error) from error
+                else:
+                    self.requests.retried += raw.retries_taken
+                    return self._completion(raw.text)
+
+    def _request(self, messages: Sequence[Message], seed: int) -> dict[str, Any]:
         request: dict[str, Any] = {
             "model": self.name,
             "messages": messages,
@@ -231,53 +272,67 @@ class OpenAIEngine:
             "seed": seed,
             "logprobs": True,
         }
-        async with slots:
-            self.requests.sent += 1
-            try:
-                raw = await client.chat.completions.with_raw_response.create(**request)
-            except asyncio.CancelledError:
-                self.requests.cancelled += 1
-                raise
-            except openai.BadRequestError as error:
-                if not _TOO_LONG.search(error.response.text):
-                    raise self._failure(error) from error
-                self.requests.refused += 1
-                return REFUSED
-            except openai.APIError as error:
-                raise self._failure(error) from error
-            self.requests.retried += raw.retries_taken
-            return self._completion(raw.text)
+        kept = {name: value for name, value in request.items() if name not in self._left_out}
+        if "max_tokens" in self._left_out:
+            kept["max_completion_tokens"] = self.max_new_tokens
+        return kept
+
+    def _optional(self, request: dict[str, Any]) -> set[str]:
+        """Parameters of a request that may be left out: what is sampled stays the same."""
+        neutral = {name for name in ("temperature", "top_p") if request.get(name) == 1}
+        return neutral | ({"logprobs", "seed", "max_tokens"} & request.keys())
 
     def _completion(self, body: str) -> Completion:
-        reply = self._server.parsed(_Reply, body)
-        choice, reported = reply.choices[0], reply.usage
-        if reported is None:
-            raise ServerError(
-                f"{self._server.base_url} reports no usage, so that the cost of its answers is "
-                "unknown; use a server that fills the field usage"
-            )
-        details = reported.prompt_tokens_details
         try:
-            usage = Usage(
-                prompt=reported.prompt_tokens,
-                cached=(details and details.cached_tokens) or 0,
-                completion=reported.completion_tokens,
-            )
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise ServerError(
-                f"{self._server.base_url} reports a usage that cannot be ({reason}); use another "
-                "version of the server"
-            ) from error
-        tokens = (choice.logprobs and choice.logprobs.content) or []
-        logprob = fmean(token.logprob for token in tokens) if tokens else float("nan")
+            reply = read_reply(body)
+        except ValueError as error:
+            raise self._server.nonsense(body, str(error)) from error
+        if reply.model is not None:
+            if self._answering not in (None, reply.model):
+                raise ServerError(
+                    f"{self._server.base_url} answered as model {self._answering!r} before and "
+                    f"answers as {reply.model!r} now; a mixture of models estimates nothing, so "
+                    f"ask for one model, or a server that does not replace {self.name!r}"
+                )
+            self._answering = reply.model
+        if reply.problem:
+            self.requests.unbelieved += 1
+            self._examples.setdefault("usage", reply.problem)
         return Completion(
-            choice.message.content or "",
-            logprob,
+            reply.text,
+            reply.token_logprob,
             float("nan"),
-            choice.finish_reason == "stop",
-            usage,
+            reply.finished,
+            reply.usage,
+            finish=reply.finish,
+            reasoning=reply.reasoning,
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """What there is to say of the requests so far, in a sentence each."""
+        counts, said = self.requests, []
+        if self._answering is not None and not _same_model(self.name, self._answering):
+            said.append(f"model {self._answering!r} answers to requests for {self.name!r}")
+        for name in sorted(self._left_out):
+            said.append(f"the server does not take {name}, which {_LEFT_OUT[name]}")
+        if counts.unbelieved:
+            said.append(
+                f"{counts.unbelieved} of {counts.sent} accounts lack a count or cannot be, the "
+                f"first for: {self._examples['usage']}; what is not corrected counts as not "
+                "reported, and no saving that rests on it is identified"
+            )
+        if counts.refused:
+            said.append(
+                f"{counts.refused} of {counts.sent} requests were longer than the context, as the "
+                f"server says: {self._examples['refused']}; lower max_new_tokens if they are not"
+            )
+        if counts.retried:
+            said.append(
+                f"{counts.retried} further tries of {counts.sent} requests; what failed tries cost "
+                "is in no account"
+            )
+        return said
 
     async def _check_model(self) -> None:
         try:
@@ -304,39 +359,12 @@ def _seed(key: jax.Array) -> int:
     return int(jax.random.bits(key)) >> 1
 
 
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _TokenLogprob(BaseModel):
-    logprob: float
-
-
-class _Logprobs(BaseModel):
-    content: list[_TokenLogprob] | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _PromptDetails(BaseModel):
-    cached_tokens: int | None = None
-
-
-class _ReportedUsage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    prompt_tokens_details: _PromptDetails | None = None
-
-
-class _Reply(BaseModel):
-    """What is read of a chat completion; servers differ in the rest."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _ReportedUsage | None = None
+def _same_model(asked: str, answering: str) -> bool:
+    """Whether two names are of one model, but for its publisher, version or file."""
+    one, other = (name.lower().removesuffix(".gguf") for name in (asked, answering))
+    short, long = sorted((one, other), key=len)
+    version = r"(-\d{3}[\d-]*|[:@](latest|main))?"
+    return re.fullmatch(rf"(.*/)?{re.escape(short)}{version}", long) is not None
 
 
 class _Model(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from pydantic import BaseModel, Field, FiniteFloat
+from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from msjax.data.messages import Completion, Score
 from msjax.errors import ServerError
@@ -46,7 +46,7 @@ class RewardModel:
         self._client = self._server.waiting_client()
 
     def __call__(self, question: Question, completion: Completion) -> Score:
-        """The score, and the tokens that the reward model read."""
+        """The score, and the tokens that the reward model read (None if it reports none)."""
         messages = [
             {"role": "user", "content": question.text},
             {"role": "assistant", "content": completion.text},
@@ -60,7 +60,8 @@ class RewardModel:
         except openai.APIError as error:
             raise self._server.failure(error, self.model, "lower batch_size") from error
         reply = self._server.parsed(_Reply, answer.text)
-        return Score(self._value(reply.data[0].data), reply.usage.prompt_tokens)
+        tokens = None if reply.usage is None else reply.usage.prompt_tokens
+        return Score(self._value(reply.data[0].data), tokens)
 
     def _value(self, found: list[float] | list[list[float]]) -> float:
         steps = [row for row in found if isinstance(row, list)]
@@ -79,9 +80,9 @@ class _Pooled(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int
+    prompt_tokens: PositiveInt | None = None
 
 
 class _Reply(BaseModel):
     data: list[_Pooled] = Field(min_length=1)
-    usage: _Usage
+    usage: _Usage | None = None

@@ -5,11 +5,13 @@ docs/reliability.md says what happens when such a server fails, refuses or answe
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from msjax.errors import InputError, ServerError, require_extra
+from msjax.llm.replies import error_status, error_words, is_too_long
 
 require_extra("serve", "openai")
 
@@ -25,12 +27,42 @@ SHOWN = 300
 _KEY = "api_key (of commands: OPENAI_API_KEY or REWARD_API_KEY in the environment)"
 
 
+def _shown(url: str) -> str:
+    """A URL without user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", url)
+
+
+def _judge(response: Any) -> None:
+    """Gives an error its status: one in a reply of status 200 its own, a request that is too long
+    400, whatever the server says, so that it is not tried again.
+    """
+    if "event-stream" in response.headers.get("content-type", ""):
+        return
+    response.read()
+    _set_status(response)
+
+
+async def _judge_later(response: Any) -> None:
+    if "event-stream" in response.headers.get("content-type", ""):
+        return
+    await response.aread()
+    _set_status(response)
+
+
+def _set_status(response: Any) -> None:
+    status = response.status_code
+    if status == 200:
+        response.status_code = error_status(response.text) or 200
+    elif status in (413, 422) or status >= 500:
+        response.status_code = 400 if is_too_long(error_words(response.text)) else status
+
+
 class Server:
     """A server's address and patience with it.
 
-    Connection errors, timeouts, 408, 409, 429 and 5xx are tried again: after what the server's
-    Retry-After says (up to two minutes), else after 0.5 s, 1 s, ... up to 8 s, less a random
-    quarter.
+    A reply of status 200 that holds an error has the status of that error. Connection errors,
+    timeouts, 408, 409, 429 and 5xx are tried again: after what the server's Retry-After says (up to
+    two minutes), else after 0.5 s, 1 s, ... up to 8 s, less a random quarter.
 
     Args:
         base_url: of the server's API.
@@ -52,7 +84,7 @@ class Server:
             raise InputError(f"max_retries is {max_retries}; it must be at least 0")
         if not timeout > 0:
             raise InputError(f"timeout is {timeout}; it must be more than 0 seconds")
-        self.base_url = base_url
+        self.base_url = _shown(base_url)
         self.timeout = timeout
         self.max_retries = max_retries
         self._settings: dict[str, Any] = {
@@ -64,21 +96,33 @@ class Server:
 
     def client(self) -> openai.AsyncOpenAI:
         """A client for many requests at a time."""
-        return openai.AsyncOpenAI(**self._settings)
+        hooks = {"response": [_judge_later]}
+        http = openai.DefaultAsyncHttpxClient(event_hooks=hooks)
+        return openai.AsyncOpenAI(**self._settings, http_client=http)
 
     def waiting_client(self) -> openai.OpenAI:
         """A client for one request after the other."""
-        return openai.OpenAI(**self._settings)
+        http = openai.DefaultHttpxClient(event_hooks={"response": [_judge]})
+        return openai.OpenAI(**self._settings, http_client=http)
 
     def parsed(self, shape: type[_Shape], body: str) -> _Shape:
         """An answer in the shape that is expected; ServerError if it has another."""
         try:
             return shape.model_validate_json(body)
         except ValidationError as error:
-            raise ServerError(
-                f"{self.base_url} answered {body[:SHOWN]!r}, which is not OpenAI's protocol "
-                f"({error.errors()[0]['msg']}); correct base_url"
-            ) from error
+            raise self.nonsense(body, error.errors()[0]["msg"]) from error
+
+    def nonsense(self, body: str, reason: str) -> ServerError:
+        """What to tell the user of a reply that is not the protocol, for this reason."""
+        return ServerError(
+            f"{self.base_url} answered {self.words(body)}, which is not OpenAI's protocol "
+            f"({reason}); correct base_url"
+        )
+
+    def words(self, body: str) -> str:
+        """The beginning of a reply as errors show it, without the key."""
+        key = self._settings["api_key"]
+        return repr(body.replace(key, "(the key)")[:SHOWN] if len(key) > 4 else body[:SHOWN])
 
     def failure(self, error: openai.APIError, model: str, relief: str) -> InputError | ServerError:
         """What to tell the user of an error that is still there after all retries.
@@ -95,7 +139,7 @@ class Server:
                 f"timeout or {relief}"
             )
         if isinstance(error, openai.APIStatusError):
-            words = f"{error.status_code} {error.response.text[:SHOWN]!r}"
+            words = f"{error.status_code} {self.words(error.response.text)}"
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 return ServerError(
                     f"{self.base_url} failed: {words}; wait until it is ready, {relief}, or raise "

@@ -271,7 +271,15 @@ class Batch:
         transcript = self._engine.chat.answered(one.transcript, one.drawn)
         usage = Usage(prompt=len(one.transcript.ids), cached=one.reused, completion=count)
         text = transcript.messages[-1]["content"]
-        return transcript, Completion(text, one.logprob / count, one.entropy / count, ended, usage)
+        said = Completion(
+            text,
+            one.logprob / count,
+            one.entropy / count,
+            ended,
+            usage,
+            finish="stop" if ended else "length",
+        )
+        return transcript, said
 
     def _hand_over(
         self, one: _Dialogue, transcript: Transcript, completion: Completion
