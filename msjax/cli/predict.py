@@ -49,7 +49,7 @@ class Features:
         folder = self.model or default_folder()
         decoder = load(folder)
         chat = Chat(load_tokenizer(folder), str(folder), decoder.config.eos_token_ids)
-        prompts = [chat.begin(_conversation(run)).ids for run in asked.values()]
+        prompts = [chat.begin(_conversation(run), alone=True).ids for run in asked.values()]
         with tqdm(total=len(prompts), desc="features", unit="question", disable=None) as bar:
             vectors = pooled_states(decoder, prompts, bar.update)
         source = f"{folder.name}: mean and last final state of the prompt"

@@ -69,7 +69,10 @@ def refine(
     for round_ in range(rounds + 1):
         turn_key = jax.random.fold_in(key, round_)
         completion = yield Turn(
-            messages, turn_key, parallel or benchmark.afresh, partial(score, question)
+            messages,
+            turn_key,
+            parallel or benchmark.afresh or rounds == 0,
+            partial(score, question),
         )
         assert completion is not None
         answer = benchmark.read(completion, answers)

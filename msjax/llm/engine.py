@@ -107,7 +107,7 @@ def ask(
         assert completion is not None
         found[index] = completion
 
-    turns = [Turn(messages, key) for messages, key in zip(conversations, keys, strict=True)]
+    turns = [Turn(messages, key, True) for messages, key in zip(conversations, keys, strict=True)]
     engine.converse(one(index, turn) for index, turn in enumerate(turns))
     return [found[index] for index in range(len(turns))]
 

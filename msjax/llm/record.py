@@ -139,7 +139,7 @@ def record_run(
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
 
 
-_LEARNT = ("prompts", "chat_date")
+_LEARNT = ("prompts", "chat_template", "chat_date")
 """Settings that follow from others, and that older files do not have."""
 
 

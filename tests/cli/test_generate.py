@@ -216,7 +216,7 @@ def test_a_run_without_room_for_its_file_resumes_once_there_is(tmp_path, undistu
     assert ran.returncode == 2
     said = ran.stderr.splitlines()[-1]
     kept = broken.read_bytes().count(b"\n")
-    assert f"broken.jsonl: cannot be written (File too large); {kept} questions are" in said
+    assert f"broken.jsonl: cannot be written (File too large); {kept} lines are" in said
     assert 0 < kept < 100 and broken.stat().st_size == 20_000
     assert generate(broken, *MANY, "--batch-size", "4") == 0
     assert by_question(broken) == undisturbed

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from msjax.data.messages import Message
+from msjax.data.messages import Message, asked
 from msjax.errors import InputError
 
-__all__ = ["Chat", "Transcript", "load_tokenizer"]
+__all__ = ["DATE", "Chat", "Transcript", "load_tokenizer"]
+
+DATE = date(2024, 7, 26)
+"""The day on which templates render that print one, so that a run says the same every day; that on
+which Llama 3's falls back."""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a Hugging Face folder.
+    """The tokenizer of a Hugging Face folder; code that lies in it is not run.
 
     Raises:
         InputError: it has none that can be used.
     """
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of it
         raise InputError(
-            f"{folder} has no usable tokenizer ({error}); fetch the checkpoint again"
+            f"{folder} has no usable tokenizer ({_first_line(error)}); fetch the checkpoint again"
         ) from error
 
 
@@ -49,10 +57,16 @@ class Chat:
     Args:
         tokenizer: with a chat template.
         name: of the model, for messages.
-        end_tokens: ids that end the assistant's turn.
+        end_tokens: ids that end the assistant's turn. The token with which the template ends it is
+            one as well.
+
+    Attributes:
+        end_tokens: all of them.
+        settings: a hash of the template, and the day it prints, if it prints one.
 
     Raises:
-        InputError: a tokenizer without chat template.
+        InputError: a tokenizer without chat template, a template that is broken or does not take
+            turns of user and assistant, or no token that ends a turn.
     """
 
     def __init__(
@@ -60,16 +74,40 @@ class Chat:
     ) -> None:
         if not tokenizer.chat_template:
             raise InputError(f"the tokenizer of {name} has no chat_template; use a chat model")
-        self._tokenizer, self._name, self._end_tokens = tokenizer, name, end_tokens
+        self._tokenizer, self._name = tokenizer, name
+        self._probed: dict[tuple[str, ...], str | None] = {}
+        opening = asked("1 + 1")
+        first = self._render(opening)
+        after = self._render([*opening, _says("2"), *opening])
+        template = tokenizer.chat_template
+        self.settings = {"chat_template": _hash(str(template))}
+        if first != self._render(opening, DATE.replace(year=DATE.year - 1)):
+            self.settings["chat_date"] = DATE.isoformat()
+        self.end_tokens = tuple(dict.fromkeys([*end_tokens, *self._template_end(first, after)]))
+        if not self.end_tokens:
+            raise InputError(
+                f"{name} names no token that ends a turn, so that every answer would run to the "
+                "limit; give eos_token_id in config.json"
+            )
 
-    def begin(self, messages: Sequence[Message]) -> Transcript:
-        """A conversation of these messages, the user's last."""
+    def begin(self, messages: Sequence[Message], *, alone: bool = False) -> Transcript:
+        """A conversation of these messages, the user's last.
+
+        Args:
+            messages: what is said.
+            alone: whether it is over with the answer, so that the template need not go on.
+
+        Raises:
+            InputError: the template takes no such messages, or no further ones.
+        """
         rendering = self._render(messages)
+        if not alone:
+            self._require_appending(messages, rendering)
         return Transcript(tuple(messages), rendering, self._encode(rendering))
 
     def answered(self, transcript: Transcript, tokens: Sequence[int]) -> Transcript:
         """The same with the assistant's turn, of these tokens."""
-        written = tokens[:-1] if tokens[-1] in self._end_tokens else tokens
+        written = tokens[:-1] if tokens[-1] in self.end_tokens else tokens
         answer: Message = {"role": "assistant", "content": self.text(written)}
         return replace(
             transcript,
@@ -85,18 +123,13 @@ class Chat:
         """
         everything = (*transcript.messages, *messages)
         rendering = self._render(everything)
-        answer = transcript.messages[-1]["content"]
-        for written in (answer, answer.strip()):  # some templates trim what they are given
-            prefix = transcript.rendering + written
-            if rendering.startswith(prefix):
-                break
-        else:
+        added = _added(transcript.rendering, transcript.messages[-1]["content"], rendering)
+        if added is None:
             raise InputError(
                 f"the chat template of {self._name} rewrites earlier turns, so the tokens so far "
                 "no longer fit; use a chat_template that only appends"
             )
-        added = rendering[len(prefix) :]
-        if transcript.ids[-1] in self._end_tokens:
+        if transcript.ids[-1] in self.end_tokens:
             # the model wrote the end of its turn itself
             added = added.removeprefix(str(self._tokenizer.decode([transcript.ids[-1]])))
         return Transcript(everything, rendering, (*transcript.ids, *self._encode(added)))
@@ -109,11 +142,79 @@ class Chat:
             )
         )
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _require_appending(self, messages: Sequence[Message], rendering: str) -> None:
+        """Raises InputError, before the model is asked, where later turns would not fit."""
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._probed:
+            wrong = None
+            for answer, what in ((_ANSWER, "rewrites earlier turns"), (_THOUGHT, _STRIPS)):
+                after = self._render([*messages, _says(answer), *asked("1 + 1")])
+                if _added(rendering, answer, after) is None:
+                    wrong = wrong or what
+            self._probed[roles] = wrong
+        if self._probed[roles] is not None:
+            raise InputError(
+                f"the chat template of {self._name} {self._probed[roles]}, so that a revision "
+                "would not continue the tokens before it; begin each revision anew (a template "
+                "with afresh = true), draw samples, or use a chat_template that only appends"
+            )
+
+    def _template_end(self, first: str, after: str) -> list[int]:
+        """The special token that the template puts behind an answer, if it does."""
+        added = _added(first, "2", after)
+        ids = self._encode(added) if added else ()
+        special = set(self._tokenizer.all_special_ids) | set(self._tokenizer.added_tokens_decoder)
+        return [token for token in ids[:1] if token in special]
+
+    def _render(self, messages: Sequence[Message], day: date = DATE) -> str:
         turns = [dict[str, str](role=turn["role"], content=turn["content"]) for turn in messages]
-        return str(
-            self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        )
+        try:
+            template = _today_is(day) + self._tokenizer.get_chat_template()
+            return str(
+                self._tokenizer.apply_chat_template(
+                    turns, chat_template=template, tokenize=False, add_generation_prompt=True
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - a template is a program of someone else
+            roles = ", ".join(dict.fromkeys(turn["role"] for turn in messages))
+            raise InputError(
+                f"the chat template of {self._name} fails for turns of {roles} "
+                f"({_first_line(error)}); use prompts without the role it refuses, or another "
+                "chat_template"
+            ) from error
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+
+def _today_is(day: date) -> str:
+    """A macro in place of the function by which templates ask for the day."""
+    codes = ("-d", "-m", *"aAbBcdHIjmMpSxXyY")
+    filters = "".join(f" | replace('%{code}', '{day.strftime(f'%{code}')}')" for code in codes)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{filters} }}}}{{%- endmacro -%}}"
+
+
+_ANSWER = "It is 2."
+_THOUGHT = f"<think>\nOne and one.\n</think>\n\n{_ANSWER}"
+_STRIPS = "strips thoughts from earlier turns"
+
+
+def _says(answer: str) -> Message:
+    return {"role": "assistant", "content": answer}
+
+
+def _added(rendering: str, answer: str, after: str) -> str | None:
+    """What stands behind an answer once the conversation went on; None if that is rewritten."""
+    for written in (answer, answer.strip()):  # some templates trim what they are given
+        if after.startswith(rendering + written):
+            return after[len(rendering) + len(written) :]
+    return None
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

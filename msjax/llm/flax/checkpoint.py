@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,14 @@ _REMEDY = "fetch the checkpoint again (`msjax weights` for the default model)"
 _COMPUTED = ("rotary_emb.inv_freq",)
 _DTYPES = ("F64", "F32", "F16", "BF16")
 _BLOCK = 2**24  # values read at once
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 def load(folder: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None = None) -> Decoder:
     """Reads ``config.json`` and ``model.safetensors``, whole or in shards, into a decoder.
+
+    Where a head is stored that differs from the embedding to which config.json ties it, the stored
+    one is used, as `transformers` does.
 
     Parameters are read one at a time and the largest first: host memory holds those read so far
     and beside them only the one at hand, as it is stored and as it becomes.
@@ -53,11 +58,13 @@ def load(folder: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None =
         check_divisible(config, mesh)
     if dtype is None:
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    files = _files(folder)
+    if config.tie_word_embeddings and _HEAD in files and not _equal(files, _HEAD, _EMBEDDING):
+        config = replace(config, tie_word_embeddings=False)
     abstract = nnx.eval_shape(lambda: Decoder(config, dtype=dtype, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(abstract)
     parameters = dict(nnx.to_flat_state(state))
     sources = {path: sources_of(path, leaf.shape, config) for path, leaf in parameters.items()}
-    files = _files(folder)
     _check_names({name for source in sources.values() for name in source}, set(files), config)
     # what is largest needs most room beside it, so it is read while memory holds nothing else
     for path, leaf in sorted(parameters.items(), key=lambda item: -math.prod(item[1].shape)):
@@ -78,11 +85,11 @@ def sources_of(
     """Names and shapes of the tensors that, stacked along the first axis, fill a parameter."""
     match path:
         case ("embedding",):
-            return {"model.embed_tokens.weight": shape}
+            return {_EMBEDDING: shape}
         case ("norm", "weight"):
             return {"model.norm.weight": shape}
         case ("head", "weight"):
-            return {"lm_head.weight": shape}
+            return {_HEAD: shape}
         case ("layers", layer, *block, kind):
             width = config.num_attention_heads * config.head_dim
             kv_width = config.num_key_value_heads * config.head_dim
@@ -134,7 +141,7 @@ def _check_names(needed: set[str], found: set[str], config: DecoderConfig) -> No
     found = {name for name in found if not name.endswith(_COMPUTED)}
     if config.tie_word_embeddings:
         # some exporters store the tied matrix a second time
-        found.discard("lm_head.weight")
+        found.discard(_HEAD)
     missing, unexpected = sorted(needed - found), sorted(found - needed)
     if missing or unexpected:
         raise InputError(
@@ -146,6 +153,24 @@ def _check_names(needed: set[str], found: set[str], config: DecoderConfig) -> No
 def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:20])
     return f"[{shown}, and {len(names) - 20} more]" if len(names) > 20 else f"[{shown}]"
+
+
+def _equal(files: dict[str, Path], one: str, other: str) -> bool:
+    """Whether two stored tensors hold the same values."""
+    if other not in files:
+        return False
+    with (
+        safe_open(files[one], framework="numpy") as left,
+        safe_open(files[other], framework="numpy") as right,
+    ):
+        first, second = left.get_slice(one), right.get_slice(other)
+        shape = first.get_shape()
+        if shape != second.get_shape() or len(shape) != 2:
+            return False
+        rows = max(1, _BLOCK // max(1, shape[1]))
+        starts = range(0, shape[0], rows)
+        blocks = (slice(start, min(start + rows, shape[0])) for start in starts)
+        return all(np.array_equal(first[block], second[block]) for block in blocks)
 
 
 def _read(path: Path, name: str, out: Shaped[np.ndarray, "..."]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class DecoderConfig:
     of query, key and value), ``qk_norm`` whether each head of query and key is normed before it
     is rotated (Qwen3). ``eos_token_ids`` are the tokens that end a completion: those of
     ``generation_config.json`` where the folder has one, as `transformers` reads them, else those
-    of ``config.json``.
+    of ``config.json``, else the tokenizer's ``eos_token``; none if there is no such either.
     """
 
     vocab_size: int
@@ -88,6 +89,8 @@ class DecoderConfig:
         if generation.is_file():
             eos = _read_json(generation).get("eos_token_id")
             entries = entries if eos is None else {**entries, "eos_token_id": eos}
+        if entries.get("eos_token_id") in (None, []):
+            entries = {**entries, "eos_token_id": _end_of_tokenizer(folder)}
         return cls.from_dict(entries)
 
     @classmethod
@@ -119,9 +122,10 @@ class DecoderConfig:
         if head_dim % 2:
             raise InputError(f"head_dim {head_dim} is odd; rotary embedding turns pairs")
         # Mistral and Qwen2 leave the entry unread
-        attention_bias = family in ("llama", "qwen3") and bool(entries.get("attention_bias", False))
+        attention_bias = family in ("llama", "qwen3") and _flag(entries, "attention_bias")
+        vocab_size = _positive(entries, "vocab_size")
         return cls(
-            vocab_size=_positive(entries, "vocab_size"),
+            vocab_size=vocab_size,
             hidden_size=hidden,
             intermediate_size=_positive(entries, "intermediate_size"),
             num_hidden_layers=_positive(entries, "num_hidden_layers"),
@@ -132,12 +136,12 @@ class DecoderConfig:
             rms_norm_eps=_positive_real(entries, "rms_norm_eps", default=1e-6),
             rope_theta=_positive_real(rope, "rope_theta", default=10000.0),
             rope_scaling=_rope_scaling(rope),
-            tie_word_embeddings=bool(entries.get("tie_word_embeddings", False)),
+            tie_word_embeddings=_flag(entries, "tie_word_embeddings"),
             qkv_bias=family == "qwen2" or attention_bias,
             out_bias=attention_bias,
             qk_norm=family == "qwen3",
-            mlp_bias=family == "llama" and bool(entries.get("mlp_bias", False)),
-            eos_token_ids=_token_ids(entries.get("eos_token_id")),
+            mlp_bias=family == "llama" and _flag(entries, "mlp_bias"),
+            eos_token_ids=_token_ids(entries.get("eos_token_id"), vocab_size),
         )
 
 
@@ -186,27 +190,58 @@ def _refuse_unimplemented(entries: Mapping[str, Any]) -> None:
                 f"{field} {entries[field]!r} is not implemented; use a checkpoint whose "
                 "config.json has null or false there"
             )
-    other_layers = set(entries.get("layer_types") or ()) - {"full_attention"}
-    if other_layers:
+    layers = entries.get("layer_types") or []
+    if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
         raise InputError(
-            f"layer_types {sorted(other_layers)} are not implemented; only full_attention is"
+            f"layer_types {reprlib.repr(layers)} are not implemented; only full_attention is"
         )
 
 
 def _rope_entries(entries: Mapping[str, Any]) -> dict[str, Any]:
     """One dictionary for `rope_parameters` (transformers 5) and rope_theta + rope_scaling (4)."""
-    rope = dict(entries.get("rope_parameters") or entries.get("rope_scaling") or {})
+    five, four = (_rope_entry(entries, name) for name in ("rope_parameters", "rope_scaling"))
+    if five and four and _without_theta(five) != _without_theta(four):
+        raise InputError(
+            f"rope_parameters {five} and rope_scaling {four} differ; leave one of them in "
+            "config.json, the one the model was trained with"
+        )
+    rope = five or four
     per_layer = sorted(name for name, value in rope.items() if isinstance(value, Mapping))
     if per_layer:
         raise InputError(
             f"rope_parameters for {per_layer} are not implemented; all layers must share them"
         )
-    if rope.get("rope_theta") is None and entries.get("rope_theta") is not None:
-        rope["rope_theta"] = entries["rope_theta"]
+    thetas = [x for x in (rope.get("rope_theta"), entries.get("rope_theta")) if x is not None]
+    if len(thetas) == 2 and thetas[0] != thetas[1]:
+        raise InputError(
+            f"rope_theta is {thetas[0]!r} among the rope entries and {thetas[1]!r} beside them; "
+            "leave one of them in config.json, the one the model was trained with"
+        )
+    if thetas:
+        rope["rope_theta"] = thetas[0]
     partial = rope.get("partial_rotary_factor", entries.get("partial_rotary_factor"))
     if partial not in (None, 1.0):
         raise InputError(f"partial_rotary_factor {partial!r} is not implemented; it must be 1")
     return rope
+
+
+def _rope_entry(entries: Mapping[str, Any], name: str) -> dict[str, Any]:
+    entry = entries.get(name)
+    if entry is None:
+        return {}
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{name} is {entry!r}; config.json must give an object or null there")
+    if "type" in entry and entry.get("rope_type", entry["type"]) != entry["type"]:
+        raise InputError(
+            f"{name} has type {entry['type']!r} and rope_type {entry['rope_type']!r}; leave one of "
+            "them in config.json"
+        )
+    return dict(entry)
+
+
+def _without_theta(rope: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: x for name, x in rope.items() if name not in ("rope_theta", "type")}
+    return {"rope_type": rope.get("type", "default"), **kept}
 
 
 def _rope_scaling(rope: Mapping[str, Any]) -> Llama3Scaling | None:
@@ -262,10 +297,33 @@ def _positive_real(entries: Mapping[str, Any], field: str, default: float | None
     return float(value)
 
 
-def _token_ids(value: Any) -> tuple[int, ...]:
+def _flag(entries: Mapping[str, Any], field: str) -> bool:
+    value = entries.get(field)
+    if value not in (None, True, False):
+        raise InputError(f"{field} is {value!r}; config.json must give true or false")
+    return bool(value)
+
+
+def _token_ids(value: Any, vocab_size: int) -> tuple[int, ...]:
     if value is None:
         return ()
     ids = value if isinstance(value, list) else [value]
-    if not all(isinstance(token, int) and token >= 0 for token in ids):
-        raise InputError(f"eos_token_id is {value!r}; it must be a token id or a list of them")
+    if not all(type(token) is int and 0 <= token < vocab_size for token in ids):
+        raise InputError(
+            f"eos_token_id is {value!r}; it must be a token id below vocab_size {vocab_size}, or a "
+            "list of them"
+        )
     return tuple(ids)
+
+
+def _end_of_tokenizer(folder: Path) -> int | None:
+    """The id of the tokenizer's ``eos_token``, None if it has none."""
+    described, tokens = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    if not (described.is_file() and tokens.is_file()):
+        return None
+    eos = _read_json(described).get("eos_token")
+    name = eos.get("content") if isinstance(eos, Mapping) else eos
+    added = _read_json(tokens).get("added_tokens")
+    known = [token for token in added if isinstance(token, Mapping)] if added else []
+    ids = [token.get("id") for token in known if token.get("content") == name]
+    return next((token for token in ids if isinstance(token, int)), None)

@@ -69,6 +69,7 @@ class FlaxEngine:
         self.sampling = Sampling(temperature, top_p)
         self.tokenizer = tokenizer
         self.chat = Chat(tokenizer, name, decoder.config.eos_token_ids)
+        self.settings = self.chat.settings
         self.dtype = decoder.dtype
         self.graphdef, self.weights = nnx.split(decoder)
 

@@ -129,7 +129,8 @@ class Batch:
         refused = False
         while turn is not None:
             if turn.afresh or (past is None and not refused):
-                transcript: Transcript | None = chat.begin(turn.messages)
+                begun = chat.begin(turn.messages, alone=turn.afresh)
+                transcript: Transcript | None = begun
             elif past is None:
                 transcript = None
             else:
@@ -247,7 +248,7 @@ class Batch:
             # Rows that wait for company cost a little, prompts computed one by one cost more.
             max(1, len(live) // 8),
             sampling=engine.sampling,
-            end_tokens=engine.config.eos_token_ids,
+            end_tokens=engine.chat.end_tokens,
             max_new=engine.max_new_tokens,
         )
         self._cache = done.cache

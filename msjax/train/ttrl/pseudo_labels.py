@@ -36,7 +36,7 @@ class Task:
 
     def prompt(self, question: Question) -> Prompt:
         """Tokens of the conversation that asks a question."""
-        return pad_prompt(self.chat.begin(self.benchmark.conversation(question)).ids)
+        return pad_prompt(self.chat.begin(self.benchmark.conversation(question), alone=True).ids)
 
     def answers(self, rollouts: Rollouts) -> list[str | None]:
         """The answer of each completion; equal answers are equal strings."""

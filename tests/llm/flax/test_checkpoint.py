@@ -170,6 +170,15 @@ def test_stored_copy_of_the_tied_head_is_accepted(folder) -> None:
     load(folder)
 
 
+def test_a_stored_head_that_differs_from_the_embedding_is_used(folder) -> None:
+    rewrite(folder, lambda t: t.update({"lm_head.weight": -t["model.embed_tokens.weight"]}))
+    decoder = load(folder, "float32")
+    np.testing.assert_array_equal(decoder.head.weight[...], -decoder.embedding[...])
+    rewrite(folder, lambda t: t.update({"lm_head.weight": t["lm_head.weight"][:-1]}))
+    with pytest.raises(InputError, match=r"tensor lm_head\.weight has shape"):
+        load(folder)
+
+
 def test_truncated_weights(folder) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])

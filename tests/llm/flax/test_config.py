@@ -1,5 +1,7 @@
 """What `DecoderConfig` reads, and what it refuses by name."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,13 @@ def test_both_generations_of_rope_entries_read_the_same() -> None:
     assert four == five
     assert five.rope_theta == 5e5
     assert five.rope_scaling is not None
+
+
+def test_entries_of_both_generations_that_agree_are_read() -> None:
+    five = {"rope_parameters": {**LLAMA3, "rope_theta": 5e5}}
+    old = {name: value for name, value in LLAMA3.items() if name != "rope_type"}
+    both = {**ENTRIES, **five, "rope_theta": 5e5, "rope_scaling": {**old, "type": "llama3"}}
+    assert DecoderConfig.from_dict(both) == DecoderConfig.from_dict({**ENTRIES, **five})
 
 
 def test_defaults_are_those_of_transformers() -> None:
@@ -86,6 +95,17 @@ def test_generation_config_gives_the_end_tokens(tmp_path) -> None:
     assert DecoderConfig.from_folder(tmp_path).eos_token_ids == (3, 4)
 
 
+@pytest.mark.parametrize("eos", ["<end>", {"content": "<end>", "lstrip": False}, "<other>", None])
+def test_the_tokenizer_gives_the_end_token_where_the_configuration_does_not(tmp_path, eos) -> None:
+    tokens = {"added_tokens": [{"id": 3, "content": "<pad>"}, {"id": 7, "content": "<end>"}]}
+    (tmp_path / "config.json").write_text(json.dumps({**ENTRIES, "eos_token_id": None}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
+    assert DecoderConfig.from_folder(tmp_path).eos_token_ids == ()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokens))
+    expected = () if eos in ("<other>", None) else (7,)
+    assert DecoderConfig.from_folder(tmp_path).eos_token_ids == expected
+
+
 def test_llama3_keeps_short_and_stretches_long_wavelengths() -> None:
     plain = inverse_frequencies(DecoderConfig.from_dict({**ENTRIES, "head_dim": 64}))
     rope = {**LLAMA3, "rope_theta": 10000.0}
@@ -126,6 +146,21 @@ def test_llama3_keeps_short_and_stretches_long_wavelengths() -> None:
         ({"vocab_size": "many"}, "vocab_size is 'many'"),
         ({"rms_norm_eps": 0}, "rms_norm_eps is 0"),
         ({"eos_token_id": "</s>"}, "eos_token_id"),
+        ({"eos_token_id": 100}, "eos_token_id is 100; it must be a token id below vocab_size 100"),
+        ({"eos_token_id": [True]}, "eos_token_id is [True]"),
+        ({"rope_scaling": "linear"}, "rope_scaling is 'linear'"),
+        ({"rope_scaling": ["llama3"]}, "rope_scaling is ['llama3']"),
+        ({"rope_parameters": 8.0}, "rope_parameters is 8.0"),
+        ({"rope_scaling": {**LLAMA3, "type": "linear"}}, "type 'linear' and rope_type 'llama3'"),
+        (
+            {"rope_parameters": {"rope_theta": 1e6}, "rope_theta": 1e4},
+            "rope_theta is 1000000.0 among",
+        ),
+        ({"rope_parameters": {"rope_type": "default"}, "rope_scaling": LLAMA3}, "differ"),
+        ({"rope_parameters": {**LLAMA3, "factor": 2.0}, "rope_scaling": LLAMA3}, "differ"),
+        ({"layer_types": 3}, "layer_types 3"),
+        ({"layer_types": [{}]}, "layer_types [{}]"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'"),
     ],
 )
 def test_refused_by_name(change, named) -> None:

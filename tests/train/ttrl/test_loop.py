@@ -425,7 +425,7 @@ def test_logs_of_other_settings_and_other_files_are_refused(decoder, task, tmp_p
     with pytest.raises(InputError, match=r"recorded with seed=1, but this run has seed=2"):
         run(training(decoder, task), tmp_path, task, {"seed": 2})
     log.write_text("no JSON\n")
-    with pytest.raises(InputError, match="line 1: no line of such a run"):
+    with pytest.raises(InputError, match="is no file of steps"):
         run(training(decoder, task), tmp_path, task)
     questions = task.benchmark.questions(0, 3)
     with pytest.raises(InputError, match="share 1"):

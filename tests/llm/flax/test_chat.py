@@ -1,0 +1,109 @@
+"""Chat templates of others: what goes wrong is named before a model is asked."""
+
+from pathlib import Path
+
+import pytest
+
+from msjax.data.messages import asked
+from msjax.errors import InputError
+from msjax.llm.flax.chat import Chat, load_tokenizer
+
+FOLDER = Path(__file__).parents[2] / "fixtures" / "tiny_llama" / "tied"
+TURN = "<|im_start|>{{ m['role'] }}\n{{ %s }}<|im_end|>\n"
+PLAIN = (
+    "{% for m in messages %}"
+    + TURN % "m['content']"
+    + "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SYSTEM = [{"role": "system", "content": "be brief"}, *asked("1 + 1")]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(FOLDER)
+
+
+def chat_with(tokenizer, template, end_tokens=()) -> Chat:
+    tokenizer.chat_template = template
+    return Chat(tokenizer, "tiny", end_tokens)
+
+
+BROKEN = {
+    "none": (None, "has no chat_template"),
+    "syntax": ("{% for m in messages %}", "fails for turns of user"),
+    "a mistake": ("{{ messages[0].content.nothing() }}", "fails for turns of user"),
+    "names without a default": ({"tool_use": PLAIN}, "fails for turns of user"),
+    "a division": ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    "no assistant": (
+        PLAIN.replace("}<|im_start|>", "}{% if m['role'] == 'assistant' %}"
+                      "{{ raise_exception('users only') }}{% endif %}<|im_start|>", 1),
+        "turns of user, assistant .*users only",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("template", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_template_is_named_in_one_line(tokenizer, template, message) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        chat_with(tokenizer, template)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_role_that_a_template_refuses_is_named(tokenizer) -> None:
+    refusing = (
+        "{% if messages[0]['role'] == 'system' %}"
+        "{{ raise_exception('System role not supported') }}{% endif %}" + PLAIN
+    )
+    chat = chat_with(tokenizer, refusing)
+    assert chat.begin(asked("1 + 1")).ids
+    with pytest.raises(InputError, match=r"turns of system, user .*System role not supported"):
+        chat.begin(SYSTEM)
+
+
+STRIPS = PLAIN.replace("m['content']", "m['content'].split('</think>')[-1].lstrip()")
+OPENS = PLAIN.replace("assistant\n{%", "assistant\n<think>\n{%")
+REWRITES = PLAIN.replace("messages %}", "messages %}{% if loop.last or m['role'] == 'user' %}")
+REWRITES = REWRITES.replace("{% endfor", "{% endif %}{% endfor")
+LATER = {
+    "strips thoughts": (STRIPS, "strips thoughts from earlier turns"),
+    "opens a thought": (OPENS, "rewrites earlier turns"),
+    "leaves turns out": (REWRITES, "rewrites earlier turns"),
+}
+
+
+@pytest.mark.parametrize(("template", "message"), LATER.values(), ids=LATER)
+def test_a_template_that_does_not_append_is_refused_before_the_first_turn(
+    tokenizer, template, message
+) -> None:
+    chat = chat_with(tokenizer, template, (2,))
+    for opening in (asked("1 + 1"), SYSTEM):
+        with pytest.raises(InputError, match=message):
+            chat.begin(opening)
+        assert chat.begin(opening, alone=True).ids
+
+
+def test_templates_print_the_same_day_every_day(tokenizer) -> None:
+    dated = "{{ strftime_now('%d %b %Y') }}" + PLAIN
+    chat = chat_with(tokenizer, dated)
+    first = chat.begin(asked("1 + 1"))
+    assert first.rendering.startswith("26 Jul 2024")
+    assert chat.settings["chat_date"] == "2024-07-26"
+    assert "chat_date" not in chat_with(tokenizer, PLAIN).settings
+    assert chat.settings != chat_with(tokenizer, PLAIN + "{# other #}").settings
+
+
+def test_an_answer_ends_with_what_the_template_puts_behind_it(tokenizer) -> None:
+    (end,) = tokenizer.encode("<|im_end|>", add_special_tokens=False)
+    assert chat_with(tokenizer, PLAIN).end_tokens == (end,)
+    assert chat_with(tokenizer, PLAIN, (end, 1)).end_tokens == (end, 1)
+    spoken = PLAIN.replace("<|im_end|>\n", "\n")
+    assert chat_with(tokenizer, spoken, (1,)).end_tokens == (1,)
+    with pytest.raises(InputError, match="names no token that ends a turn"):
+        chat_with(tokenizer, spoken)
+
+
+def test_a_tokenizer_that_is_none_is_named(tmp_path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": 3}')
+    with pytest.raises(InputError, match="no usable tokenizer") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)
