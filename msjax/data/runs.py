@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Int8
 
 from msjax.data.store import read_runs
 from msjax.data.trajectory import Protocol, Trajectory
-from msjax.data.usage import Usage
+from msjax.data.usage import believed
 from msjax.errors import InputError
 
 __all__ = [
@@ -221,11 +221,18 @@ class Runs:
                 "per question and model is allowed"
             )
 
-        def uncached_prompt(usage: Usage) -> int | None:
-            return None if usage.prompt is None else usage.prompt - (usage.cached or 0)
+        accounts = [
+            [
+                believed(usage, answered=bool(text) or answer is not None)
+                for usage, text, answer in zip(
+                    run.tokens, run.completions, run.answers, strict=True
+                )
+            ]
+            for run in runs
+        ]
 
-        def tokens(value: Any) -> Float[np.ndarray, "row answer"]:
-            counts = [[value(usage) for usage in run.tokens] for run in runs]
+        def tokens(name: str) -> Float[np.ndarray, "row answer"]:
+            counts = [[getattr(usage, name) for usage in row] for row in accounts]
             rows = [[np.nan if n is None else n for n in row] for row in counts]
             return ragged(rows, 0).astype(np.float32)
 
@@ -241,12 +248,10 @@ class Runs:
                 [[MISSING if v is None else v for v in run.verdicts] for run in runs], MISSING
             ).astype(np.int8),
             tokens={
-                "prompt": tokens(
-                    lambda u: None if u.prompt is None else u.prompt - (u.cached or 0)
-                ),
-                "cached": tokens(lambda u: u.cached),
-                "completion": tokens(lambda u: u.completion),
-                "verifier": tokens(lambda u: u.verifier),
+                "prompt": tokens("uncached_prompt"),
+                "cached": tokens("cached"),
+                "completion": tokens("completion"),
+                "verifier": tokens("verifier"),
             },
             benchmarks=tuple(run.benchmark for run in runs),
             models=tuple(run.model for run in runs),

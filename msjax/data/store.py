@@ -4,7 +4,6 @@ A line is written and fsynced as soon as its question is finished, so a run that
 most the questions still in flight, and a torn last line is repaired when the run is resumed.
 """
 
-from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,9 +38,7 @@ def read_runs(path: Path) -> list[Trajectory]:
             f"{path}, line {len(lines) + 1}: torn (the writer was interrupted); resume the run "
             "that writes this file, which repairs it, or remove the line"
         )
-    runs = [
-        parse_trajectory(f"{path}, line {number}", line) for number, line in enumerate(lines, 1)
-    ]
+    runs = _parsed(path, lines)
     if not runs:
         raise InputError(f"{path}: empty, so there is nothing to read; record a run first")
     seen = Counter((run.benchmark, run.question_id) for run in runs)

@@ -105,6 +105,7 @@ def refine(
             scores=tuple(None if np.isnan(s) else s for s in scores),
             tokens=tuple(usages),
             completions=tuple(one.text for one in completions),
+            finish=tuple(one.finish for one in completions),
             stop_reason="rule" if decision.stop else "budget",
             censored=False,
             key=f"{seed}/{name}",

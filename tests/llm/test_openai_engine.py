@@ -18,7 +18,7 @@ from scripted_server import DROP, MODEL, USAGE, Reply, ScriptedServer, completio
 from msjax.data.messages import REFUSED, asked
 from msjax.data.store import read_runs
 from msjax.data.usage import Usage
-from msjax.errors import InputError, ServerError
+from msjax.errors import InputError, MissingExtraError, ServerError
 from msjax.llm import openai_engine
 from msjax.llm import server as server_module
 from msjax.llm.engine import Turn, ask
@@ -547,5 +547,5 @@ def test_settings_outside_their_range(settings) -> None:
 def test_a_missing_client_package_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     spec = importlib.util.find_spec("msjax.llm.server")
-    with pytest.raises(InputError, match=r"pip install 'msjax\[served\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'msjax\[serve\]'"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
