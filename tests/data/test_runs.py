@@ -96,7 +96,7 @@ def test_no_runs():
     ("text", "message"),
     [
         ("", "empty"),
-        ('{"model": "x"', "torn"),
+        ('{"model": "x"', "is no file of recorded runs"),
         ("not json\n", "is no file of recorded runs"),
         ('{"model": "x"}\nnot json\n', "line 1"),
     ],
