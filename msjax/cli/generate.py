@@ -361,6 +361,7 @@ class Generate:
         """What the rules would have done: logged question by question, and in sum."""
         import json
 
+        from msjax.cli.output import plain
         from msjax.cli.tables import comparison_table
         from msjax.evaluate.paired import against_fixed, of_benchmark, tokens_until
         from msjax.llm.live import cut_by, shadow_file
@@ -383,7 +384,7 @@ class Generate:
                     "tokens": tokens,
                     "tokens_saved": tokens_until(whole, whole.revisions) - tokens,
                 }
-                lines.append(json.dumps(line) + "\n")
+                lines.append(json.dumps(plain(line)) + "\n")
         write_text(log, "".join(lines))
         print(f"{self.shadow} would have done this ({log} has every question):")
         print(comparison_table(found))
