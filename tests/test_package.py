@@ -68,6 +68,8 @@ def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(tmp_p
         served: "tasks",
         f"{served} --benchmarks one.jsonl --questions 1": "serve",
         "generate new.jsonl --benchmarks one.parquet": "parquet",
+        "card pilot.jsonl --html card.html": "report",
+        "fit pilot.jsonl --figures new": "report",
         "figures": "report",
         "report .": "report",
         "adapt new --tiny": "train",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from msjax.cli.output import OutputFile, Seed, prepare_sampling
+from msjax.errors import require_extra
 
 if TYPE_CHECKING:
     from msjax.decision.card import Card as DecisionCard
@@ -44,6 +45,8 @@ class Card:
 
     def run(self) -> int:
         """Read, decide, print, write; 0 when done."""
+        if self.html:
+            require_extra("report", "matplotlib")
         prepare_sampling()
         import jax
         from tqdm import tqdm

@@ -64,10 +64,12 @@ class Fit:
         prepare_sampling()
         from msjax.cli.output import write_json
         from msjax.data.runs import Runs
-        from msjax.errors import require_value_and_cost
+        from msjax.errors import require_extra, require_value_and_cost
         from msjax.posterior.fit import NotConvergedError
         from msjax.posterior.store import save
 
+        if self.figures:
+            require_extra("report", "matplotlib")
         require_value_and_cost(self.value, price=self.price)
         counts = Runs.from_files(self.runs).groups
         try:

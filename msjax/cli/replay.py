@@ -8,6 +8,7 @@ import tyro
 
 from msjax._io import write_csv, write_text
 from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
+from msjax.errors import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,8 @@ class Replay:
 
     def run(self) -> int:
         """Replay, print, write; 0 when done."""
+        if self.figures:
+            require_extra("report", "matplotlib")
         prepare_sampling()
         import jax
         from tqdm import tqdm

@@ -62,7 +62,6 @@ class Verify:
         from tqdm import tqdm
 
         from msjax.cli.output import write_json
-        from msjax.report.figures import claims_report
         from msjax.verify import CLAIMS
         from msjax.verify.bench import gather, judge, select
         from msjax.verify.claim import Laboratory
@@ -70,6 +69,8 @@ class Verify:
         if self.sabotage is not None and not math.isfinite(self.sabotage):
             raise InputError(f"--sabotage is {self.sabotage}; give a finite number such as 0.001")
         if self.report is not None:
+            from msjax.report.figures import claims_report
+
             claims_report.check_path(self.report)
         claims = select(CLAIMS, self.section, self.claim)
         if self.sabotage is not None:
