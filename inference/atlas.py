@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -288,6 +289,9 @@ def main() -> None:
     prepare_sampling()
     done = json.loads(options.json.read_text()) if options.json.exists() else {}
     recordings = [r for r in read_recordings(options.data) if options.only in r.name]
+    if not recordings:
+        print(f"--only is {options.only!r}, which no recording's name contains", file=sys.stderr)
+        sys.exit(2)
     for recording in tqdm(recordings, unit="recording"):
         if recording.name not in done:
             done[recording.name] = study(recording, options.seed)
