@@ -137,7 +137,7 @@ def measure(options: Refinement) -> Results:
             )
             elapsed = time.perf_counter() - start
         usages = [usage for one in runs for usage in one.tokens]
-        return elapsed, sum(u.uncached for u in usages), sum(u.completion for u in usages)
+        return elapsed, sum(u.uncached or 0 for u in usages), sum(u.completion or 0 for u in usages)
 
     everything, early = fixed_rounds(rounds), until_repeated(rounds + 1, 2)
     for warm_up in (
