@@ -1,131 +1,363 @@
-"""How often the decision card's verdict is right, on benchmarks of known law.
+"""How often what the decision card prints is true, on benchmarks of known distribution.
 
-Pilots are simulated; each is judged as the card does, after the number of rounds that looks best on
-other questions, and, for comparison, after the one that looks best on the questions judged.
+Pilots are simulated and judged as `msjax card` judges them. For the policy that each recommends it
+is counted how often every printed interval holds what that policy does on fresh questions, and how
+often the word on it is false. Numbers that are exact by construction (the gain of the first answer
+over itself) have no interval; they are counted as `exact`.
 
-    python -m simulate.page_coverage --json card.json
+    python -m simulate.page_coverage --out simulate/page_coverage.json
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 from tqdm import tqdm
 
-from msjax.cli.output import write_json
-from msjax.cli.tables import interval, markdown
-from msjax.decision.verdict import Change, changes_of, held_out_cells, pair_cells
-from msjax.evaluate.simulated import POPULATIONS, Population
-from msjax.evaluate.summary import proportion
+from msjax.cli.tables import markdown
+from msjax.data.runs import Runs
+from msjax.decision.advice import questions_needed
+from msjax.decision.answer_law import belief_policy, learn
+from msjax.decision.policies import policies_of
+from msjax.decision.verdict import Outcomes, judge
 
-_CHAINS = {
-    "at its limit": (0.6, 0.3, 0.2),
-    "at its limit, nearly right": (0.9, 0.09, 0.01),
-    "one chain that hurts": (0.8, 0.1, 0.3),
-}
+Draw = Callable[[np.random.Generator, int, int], np.ndarray]
+"""Labels [question, answer] of so many questions and rounds."""
+
+QUANTITIES = ("headline", "gain", "against", "accuracy", "tokens", "saving")
+QUESTIONS, ROUNDS = (20, 50, 200), (1, 3, 6, 10)
 _MANY = 200_000
-_VERDICTS = ("helps", "neutral", "hurts", "does not help", "undecided")
+_MARGIN = 0.02
+_WRONG_ANSWERS, _KEEP_WRONG = 6, 0.7
 
 
 @dataclass(frozen=True)
-class Card:
-    """Judge simulated pilots.
+class Study:
+    """Judge simulated pilots of every law, number of questions and number of rounds.
 
-    python -m simulate.page_coverage --json card.json
+    python -m simulate.page_coverage --out simulate/page_coverage.json
     """
 
-    json: Path | None = None
-    """write the results here as well"""
-    pilots: int = 1000
-    """pilots of every law"""
-    questions: int = 50
-    """questions of a pilot"""
-    rounds: int = 3
-    """rounds of revision"""
-    margin: float = 0.02
-    """change that counts as neutral"""
+    out: Path | None = None
+    """Write the results here."""
+    pilots: int = 300
+    """Pilots of every law, number of questions and number of rounds."""
+    answers: int = 100
+    """Pilots of laws whose answers are simulated too, so that all policies are compared."""
+    futures: int = 200
+    """Pilots whose advice is followed."""
     seed: int = 0
-    """seed of all random draws"""
+    """Seed of all random draws."""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Verdicts on the pilots of one law.
-
-    `change` is the true one after the best number of rounds >= 1, `tuned` the pilots
-    said to help had the number of rounds been chosen on the questions that are judged.
-    """
-
-    law: str
-    change: float
-    verdicts: dict[str, int]
-    tuned: int
-
-
-def laws() -> list[Population]:
-    """Chains at and below their limit, and the laws of the rules' benchmark."""
-
-    def following(name: str, chain: tuple[float, float, float]) -> Population:
-        p0, p_ic, p_ci = chain
-
-        def draw(random: np.random.Generator, questions: int, rounds: int) -> np.ndarray:
-            right = [random.random(questions) < p0]
-            for _ in range(rounds):
-                uniform = random.random(questions)
-                right.append(np.where(right[-1], uniform >= p_ci, uniform < p_ic))
-            return np.stack(right, axis=1)
-
-        return Population(f"{name} {chain}", "one chain (p0, p_ic, p_ci)", draw)
-
-    return [*(following(*one) for one in _CHAINS.items()), *POPULATIONS[:4]]
+def chain(
+    random: np.random.Generator,
+    rounds: int,
+    p0: np.ndarray,
+    p_ic: Callable[[int], np.ndarray] | np.ndarray,
+    p_ci: Callable[[int], np.ndarray] | np.ndarray,
+) -> np.ndarray:
+    """One run of every question from its own rates, which may depend on the round."""
+    right = [random.random(p0.shape) < p0]
+    for k in range(rounds):
+        uniform = random.random(p0.shape)
+        repairs, breaks = (x(k) if callable(x) else x for x in (p_ic, p_ci))
+        right.append(np.where(right[-1], uniform >= breaks, uniform < repairs))
+    return np.stack(right, axis=-1)
 
 
-def judge(law: Population, options: Card, random: np.random.Generator) -> Judged:
-    """Every pilot of one law."""
-    curve = law.states(random, _MANY, options.rounds).mean(axis=0)
-    free = np.zeros(options.rounds)
-    verdicts: Counter[str] = Counter()
-    tuned = 0
-    for _ in range(options.pilots):
-        right = law.states(random, options.questions, options.rounds)
-        cells = pair_cells(right)
-        best = cells[int(np.argmax(cells[:, 2] - cells[:, 1]))]
-        judged, in_sample = (
-            _one(x, options.margin, random) for x in (held_out_cells(right, free, random)[0], best)
+def same(p0: float, p_ic: float, p_ci: float) -> Draw:
+    """All questions follow one chain."""
+
+    def draw(random: np.random.Generator, questions: int, rounds: int) -> np.ndarray:
+        one = np.ones(questions)
+        return chain(random, rounds, p0 * one, p_ic * one, p_ci * one)
+
+    return draw
+
+
+def heterogeneous(random: np.random.Generator, questions: int, rounds: int) -> np.ndarray:
+    """Independent Beta rates: most questions hardly move."""
+    p0, p_ic, p_ci = (random.beta(a, b, questions) for a, b in ((2, 1), (0.5, 3), (0.3, 6)))
+    return chain(random, rounds, p0, p_ic, p_ci)
+
+
+def mover_stayer(random: np.random.Generator, questions: int, rounds: int) -> np.ndarray:
+    """Three of five questions never change, the others do often."""
+    moves = random.random(questions) < 0.4
+    return chain(random, rounds, np.where(moves, 0.4, 0.6), moves * 0.5, moves * 0.3)
+
+
+def drifting(random: np.random.Generator, questions: int, rounds: int) -> np.ndarray:
+    """Repairs become rarer and breaks more frequent from round to round."""
+    one = np.ones(questions)
+    return chain(
+        random, rounds, 0.5 * one, lambda k: one * 0.4 * 0.6**k, lambda k: one * min(0.03 * (k + 1), 0.3)
+    )
+
+
+def correlated(random: np.random.Generator, questions: int, rounds: int) -> np.ndarray:
+    """One ability of a question moves all three rates."""
+    ability = random.normal(0, 1.5, questions)
+    p0, p_ic, p_ci = (1 / (1 + np.exp(-x)) for x in (ability, ability - 1, -ability - 2))
+    return chain(random, rounds, p0, p_ic, p_ci)
+
+
+def clustered(random: np.random.Generator, questions: int, rounds: int) -> np.ndarray:
+    """Questions come in pairs, of which the second behaves as the first in seven of ten cases."""
+    first = correlated(random, questions // 2, rounds)
+    other = correlated(random, questions // 2, rounds)
+    copied = random.random((questions // 2, 1)) < 0.7
+    return np.stack([first, np.where(copied, first, other)], axis=1).reshape(questions, -1)
+
+
+LAWS: dict[str, Draw] = {
+    "null": same(0.6, 0.3, 0.2),
+    "helps": same(0.4, 0.5, 0.05),
+    "helps little": same(0.55, 0.25, 0.1),
+    "hurts": same(0.8, 0.1, 0.3),
+    "heterogeneous": heterogeneous,
+    "mover-stayer": mover_stayer,
+    "drifting": drifting,
+    "correlated": correlated,
+    "clustered": clustered,
+}
+WITH_ANSWERS: dict[str, Draw] = {"sticky answers": same(0.5, 0.3, 0.15), "null": LAWS["null"]}
+"""Laws for which answers are simulated too, so that votes, repeats and learnt rules compete."""
+
+
+def tokens_of(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Tokens of every answer: long and short questions, and chance; mean 200."""
+    question = random.gamma(4.0, 0.25, (shape[0], 1))
+    return 200 * question * random.gamma(4.0, 0.25, shape)
+
+
+def answers_of(random: np.random.Generator, right: np.ndarray) -> np.ndarray:
+    """Answers: 0 is right, wrong ones are kept with probability .7."""
+    answers = np.zeros(right.shape, dtype=int)
+    for k in range(right.shape[1]):
+        fresh = random.integers(1, _WRONG_ANSWERS + 1, len(right))
+        if k:
+            keeps = ~right[:, k - 1] & (random.random(len(right)) < _KEEP_WRONG)
+            fresh = np.where(keeps, answers[:, k - 1], fresh)
+        answers[:, k] = np.where(right[:, k], 0, fresh)
+    return answers
+
+
+class Counts:
+    """How often intervals hold, by quantity, and how often words are false."""
+
+    def __init__(self) -> None:
+        """Nothing counted."""
+        self.held: Counter[str] = Counter()
+        self.printed: Counter[str] = Counter()
+        self.exact: Counter[str] = Counter()
+        self.words: Counter[str] = Counter()
+        self.false: Counter[str] = Counter()
+        self.band = 0
+        self.pilots = 0
+
+    def add(self, judged, right: np.ndarray, tokens: np.ndarray) -> None:  # noqa: ANN001
+        """One pilot; `right` and `tokens` are the truth of every policy."""
+        self.pilots += 1
+        chosen, base = judged.chosen, judged.baseline
+        truth = {
+            "gain": right - right[0],
+            "against": right - right[base],
+            "accuracy": right,
+            "tokens": tokens,
+            "saving": tokens[base] - tokens,
+        }
+        for name, values in truth.items():
+            found = getattr(judged, name)
+            if found.exact[chosen]:
+                self.exact[name] += abs(found.estimate[chosen] - values[chosen]) < 1e-9
+                continue
+            self.printed[name] += 1
+            self.held[name] += found.low[chosen] <= values[chosen] <= found.high[chosen]
+        others = (np.arange(len(right)) != chosen) & ~judged.gain.exact
+        low, high = judged.gain.low[others], judged.gain.high[others]
+        self.band += bool(((low <= truth["gain"][others]) & (truth["gain"][others] <= high)).all())
+        _, low, high = judged.difference
+        difference = right[chosen] - right[judged.reference]
+        if chosen != judged.reference:
+            self.printed["headline"] += 1
+            self.held["headline"] += low <= difference <= high
+        self.words[judged.verdict] += 1
+        false = {"better": difference <= 0, "worse": difference >= 0, "no worse": difference < -_MARGIN}
+        self.false[judged.verdict] += bool(false.get(judged.verdict, False))
+
+    def row(self) -> dict:
+        """What was counted, in JSON's types."""
+        return {
+            "pilots": self.pilots,
+            "held": {name: self.held[name] for name in QUANTITIES},
+            "printed": {name: self.printed[name] for name in QUANTITIES},
+            "exact": {name: self.exact[name] for name in QUANTITIES},
+            "other_policies_all_held": self.band,
+            "words": dict(self.words),
+            "false": {name: n for name, n in self.false.items() if n},
+        }
+
+
+def study(law: Draw, questions: int, rounds: int, pilots: int, random: np.random.Generator) -> dict:
+    """Pilots of which labels and tokens are known: every number of rounds competes."""
+    right = law(random, _MANY, rounds).mean(axis=0)
+    tokens = 200.0 * np.arange(1, rounds + 2)
+    cluster = np.arange(questions) // 2 if law is clustered else np.arange(questions)
+    counts = Counts()
+    for _ in range(pilots):
+        labels = law(random, questions, rounds).astype(float)
+        spent = tokens_of(random, labels.shape).cumsum(axis=1)
+        counts.add(judge(Outcomes(labels, spent, cluster, rounds), margin=_MARGIN), right, tokens)
+    return counts.row()
+
+
+def study_answers(
+    law: Draw, questions: int, rounds: int, pilots: int, random: np.random.Generator
+) -> dict:
+    """Pilots whose answers are known: votes, repeats and the learnt rule compete too."""
+    fresh = _runs(law, 20_000, rounds, random)
+    truth = policies_of(fresh, None, learnt=False)
+    right, tokens = np.nanmean(truth.right, axis=0), np.nanmean(truth.uncached, axis=0)
+    spent = np.cumsum(fresh.uncached, axis=1)
+    names = [policy.name for policy in truth.policies]
+    counts = Counts()
+    for _ in range(pilots):
+        runs = _runs(law, questions, rounds, random)
+        found = policies_of(runs, None)
+        chosen = judge(
+            Outcomes(found.right, found.uncached, np.arange(questions), rounds), margin=_MARGIN
         )
-        verdicts[judged.verdict or "undecided"] += 1
-        tuned += in_sample.verdict == "helps"
-    return Judged(law.name, float((curve[1:] - curve[0]).max()), dict(verdicts), tuned)
+        at = [names.index(policy.name) if not policy.learnt else 0 for policy in found.policies]
+        mine_right, mine_tokens = right[at], tokens[at]
+        for j, policy in enumerate(found.policies):
+            if policy.learnt:
+                # What was learnt differs from pilot to pilot, so its truth does.
+                last, returned = belief_policy(
+                    learn(runs, np.ones(questions, bool)), fresh.answers, 0.0
+                )
+                row = np.arange(fresh.questions)
+                label = np.zeros((fresh.questions, rounds + 1), bool)
+                for k in range(rounds + 1):
+                    label[row, fresh.answers[:, k]] |= fresh.right[:, k]
+                mine_right[j] = (label[row, np.maximum(returned, 0)] & (returned >= 0)).mean()
+                mine_tokens[j] = spent[row, last].mean()
+        counts.add(chosen, mine_right, mine_tokens)
+    return counts.row()
 
 
-def _one(cells: np.ndarray, margin: float, random: np.random.Generator) -> Change:
-    (found,) = changes_of(cells[None], margin, random)
-    return found
+def _runs(law: Draw, questions: int, rounds: int, random: np.random.Generator) -> Runs:
+    right = law(random, questions, rounds)
+    return Runs.from_arrays(
+        right, answers=answers_of(random, right), tokens=tokens_of(random, right.shape)
+    )
+
+
+def study_advice(questions: int, rounds: int, pilots: int, random: np.random.Generator) -> dict:
+    """Whether following the advice decides as often as it promises.
+
+    Changes are small ones, as before a pilot is seen: normal, of standard deviation .05.
+    """
+    most = questions + 10_000
+    decided, promised, sizes, hopeless = 0, 0.0, [], 0
+    while len(sizes) < pilots:
+        breaks, p0 = random.beta(2, 12), random.uniform(0.4, 0.8)
+        repairs = np.clip((breaks * p0 + random.normal(0, 0.05)) / (1 - p0), 0, 1)
+        labels = same(p0, float(repairs), breaks)(random, most, rounds).astype(float)
+        spent = tokens_of(random, labels.shape).cumsum(axis=1)
+
+        def judged(n: int, labels: np.ndarray = labels, spent: np.ndarray = spent):  # noqa: ANN202
+            part = Outcomes(labels[:n], spent[:n], np.arange(n), rounds)
+            return judge(part, margin=_MARGIN)
+
+        pilot = judged(questions)
+        if pilot.verdict != "cannot tell":
+            continue
+        more = questions_needed(pilot, _MARGIN)
+        if more.questions is None:
+            hopeless += 1
+            continue
+        sizes.append(more.questions)
+        promised += more.chance
+        decided += judged(questions + more.questions).verdict != "cannot tell"
+    return {
+        "questions": questions,
+        "rounds": rounds,
+        "pilots": pilots,
+        "decided": decided,
+        "promised": promised / pilots,
+        "median_more": float(np.median(sizes)),
+        "no_number_decides": hopeless,
+    }
 
 
 def main() -> None:
-    """Print the table as Markdown, write the JSON."""
-    options = tyro.cli(Card)
+    """Run everything, print the tables as Markdown, write the JSON."""
+    options = tyro.cli(Study)
     random = np.random.default_rng(options.seed)
-    found = [judge(law, options, random) for law in tqdm(laws(), unit="law", disable=None)]
-    header = ["law", "true change", *_VERDICTS, "helps, had k been chosen in sample"]
-    rows = []
-    for one in found:
-        cells = [one.verdicts.get(name, 0) for name in _VERDICTS]
-        rows.append(
-            [one.law, f"{one.change:+.3f}", interval(proportion(cells[0], options.pilots))]
-            + [f"{count / options.pilots:.2f}" for count in cells[1:]]
-            + [f"{one.tuned / options.pilots:.2f}"]
+    started = time.perf_counter()
+    cells = [(law, n, k) for law in LAWS for n in QUESTIONS for k in ROUNDS]
+    labels = [
+        {"law": law, "questions": n, "rounds": k} | study(LAWS[law], n, k, options.pilots, random)
+        for law, n, k in tqdm(cells, unit="cell", disable=None)
+    ]
+    cells = [(law, n, k) for law in WITH_ANSWERS for n in QUESTIONS for k in ROUNDS]
+    answers = [
+        {"law": law, "questions": n, "rounds": k}
+        | study_answers(WITH_ANSWERS[law], n, k, options.answers, random)
+        for law, n, k in tqdm(cells, unit="cell", disable=None)
+    ]
+    advice = [
+        study_advice(n, 3, options.futures, random) for n in tqdm(QUESTIONS[1:], disable=None)
+    ]
+    print(table(labels, "rounds compete"), table(answers, "all policies compete"), sep="\n\n")
+    for one in advice:
+        print(
+            f"\nadvice after {one['questions']} questions: decided {one['decided'] / one['pilots']:.2f},"
+            f" promised {one['promised']:.2f}, median {one['median_more']:,.0f} more questions"
         )
-    print(markdown(header, rows))
-    print(f"\n{options.pilots} pilots of {options.questions} questions x {options.rounds} rounds,")
-    print(f"margin {options.margin:g}, seed {options.seed}; intervals 90 %")
-    if options.json:
-        write_json(options.json, {"laws": [asdict(one) for one in found]})
+    if options.out:
+        found = {
+            "command": "python -m simulate.page_coverage",
+            "pilots": options.pilots,
+            "answers": options.answers,
+            "seed": options.seed,
+            "margin": _MARGIN,
+            "labels": labels,
+            "with_answers": answers,
+            "advice": advice,
+        }
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+def table(rows: list[dict], title: str) -> str:
+    """Coverage by law, over all numbers of questions and rounds, and by number of questions."""
+    groups = [("all " + str(n), [r for r in rows if r["questions"] == n]) for n in QUESTIONS]
+    groups = [(law, [r for r in rows if r["law"] == law]) for law in {r["law"]: 0 for r in rows}] + groups
+    lines = []
+    for name, chosen in groups:
+        pilots = sum(r["pilots"] for r in chosen)
+        cells = [name]
+        for quantity in QUANTITIES:
+            printed = sum(r["printed"][quantity] for r in chosen)
+            held = sum(r["held"][quantity] for r in chosen)
+            exact = sum(r["exact"][quantity] for r in chosen)
+            share = f"{held / printed:.3f}" if printed >= 30 else "-"
+            cells.append(share + (f" ({(held + exact) / (printed + exact):.3f})" if exact else ""))
+        cells.append(f"{sum(r['other_policies_all_held'] for r in chosen) / pilots:.3f}")
+        cells.append(f"{sum(sum(r['false'].values()) for r in chosen) / pilots:.3f}")
+        lines.append(cells)
+    header = [title, *QUANTITIES, "other policies", "false words"]
+    return markdown(header, lines)
 
 
 if __name__ == "__main__":

@@ -1,321 +1,403 @@
-"""The decision card: from a pilot to what to do, each statement a label and a sentence."""
+"""The decision card: from recorded runs to what to do, in numbers, words and commands.
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+Reference: docs/decisions.md.
+"""
 
-import jax
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
+from msjax.data.checks import names_differing_in_case, require_consistent_labels
 from msjax.data.runs import Runs
-from msjax.data.trajectory import Trajectory
-from msjax.decision.policies import Choice, ParallelAlternative, choose_rule, parallel_alternative
-from msjax.decision.verdict import FEWEST, SIZES, Decision, decide
+from msjax.decision.advice import More, questions_needed
+from msjax.decision.pilot import Pilot, pilots
+from msjax.decision.policies import AS_RECORDED, FIRST, Policy, PolicyOutcomes, policies_of
+from msjax.decision.verdict import FEWEST, LEVEL, Intervals, Judgement, Outcomes, Verdict, judge
 from msjax.errors import InputError
-from msjax.evaluate.crossfit import FOLDS
 from msjax.evaluate.paired import Interval
-from msjax.posterior.analysis import check_benchmark
-from msjax.posterior.quantities import Estimate
 
-USUAL = 50
-"""Questions of a usual pilot."""
+if TYPE_CHECKING:
+    from msjax.rules.protocol import StoppingRule
 
-_VERDICTS = {
-    "helps": "REVISING HELPS",
-    "neutral": "REVISING CHANGES NOTHING",
-    "hurts": "REVISING HURTS",
-    "does not help": "REVISING DOES NOT HELP",
-    "undecided": "THIS PILOT CANNOT TELL",
-    "too small": "TOO SMALL A PILOT",
-    "not identified": "NOT IDENTIFIED",
-}
+__all__ = ["SCHEMA", "Card", "Decision", "PolicyRow", "Terms", "decide"]
+
+SCHEMA = 1
+"""Version of what `Card.to_dict` returns."""
+
+Status = Literal["judged", "too few", "not identified"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What was asked for.
+
+    Attributes:
+        baseline: the policy in use at present.
+        margin: a loss up to this counts as none (probability, or right answers per question).
+        worth: of a right answer, in the unit of `price`; None if not given.
+        price: of an uncached token; None if not given.
+        level: probability that intervals hold, for each benchmark of a family.
+        family: benchmarks judged together; with so many, `level` is .9 for all of them at once.
+    """
+
+    baseline: str
+    margin: float
+    worth: float | None
+    price: float | None
+    level: float
+    family: int
+
+    @property
+    def token_price(self) -> float | None:
+        """Price of a token in right answers."""
+        return None if self.price is None or self.worth is None else self.price / self.worth
+
+
+@dataclass(frozen=True)
+class PolicyRow:
+    """One policy and what it did.
+
+    Attributes:
+        policy: when to stop and which answer to return.
+        questions: questions that show it.
+        right: right answers among them; None where averaged over foldings or orders.
+        first_right: right first answers among the same questions.
+        accuracy: share right.
+        gain, against: accuracy less that of the first answer, and of the baseline; None where not
+            known.
+        tokens: mean tokens per question by category.
+        uncached, saving: mean uncached tokens, and those saved against the baseline; None where
+            tokens were not reported.
+        net: net value less that of the first answer, in right answers; None without a price.
+        answers: mean answers asked for.
+        extra_tokens: mean uncached tokens more than the first answer takes.
+        eligible: whether enough questions show it to be recommended.
+    """
+
+    policy: Policy
+    questions: int
+    right: int | None
+    first_right: float
+    accuracy: Interval
+    gain: Interval | None
+    against: Interval | None
+    tokens: dict[str, float]
+    uncached: Interval | None
+    saving: Interval | None
+    net: Interval | None
+    answers: float
+    extra_tokens: float | None
+    eligible: bool
+
+    @property
+    def tokens_per_right(self) -> float | None:
+        """Extra tokens that buy one more right answer; None where there is none to buy."""
+        if self.extra_tokens is None or self.gain is None:
+            return None
+        if self.extra_tokens <= 0 or self.gain.estimate <= 0:
+            return None
+        return self.extra_tokens / self.gain.estimate
+
+    @property
+    def break_even(self) -> Interval | None:
+        """Price of a token, in right answers, below which the policy beats the first answer.
+
+        None where it takes no more tokens than that or these are not known. An end below 0: at no
+        price.
+        """
+        if self.extra_tokens is None or self.gain is None or self.extra_tokens <= 0:
+            return None
+        ends = (x / self.extra_tokens for x in (self.gain.estimate, self.gain.low, self.gain.high))
+        return Interval(*ends)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the runs of one benchmark and model decide.
+
+    Attributes:
+        pilot: the runs.
+        terms: what was asked for.
+        outcomes: what every policy did, question by question.
+        judgement: estimates, intervals, choice and word.
+        more: what would decide, where the runs do not.
+        files: names of the files that the runs came from.
+    """
+
+    pilot: Pilot
+    terms: Terms
+    outcomes: PolicyOutcomes
+    judgement: Judgement
+    more: More | None
+    files: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Benchmark, and the model where there are several."""
+        return self.pilot.name
+
+    @property
+    def status(self) -> Status:
+        """Whether there is enough to judge."""
+        if self.pilot.hidden is not None and len(self.outcomes.policies) == 1:
+            return "not identified"
+        return "too few" if self.judgement.clusters[0] < FEWEST else "judged"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the policy under `use` is, compared with `reference`."""
+        return self.judgement.verdict if self.status == "judged" else "cannot tell"
+
+    @property
+    def use(self) -> Policy:
+        """The policy to use."""
+        return self.outcomes.policies[self.judgement.chosen]
+
+    @property
+    def reference(self) -> Policy:
+        """What the word compares the policy under `use` with."""
+        return self.outcomes.policies[self.judgement.reference]
+
+    @property
+    def baseline(self) -> Policy:
+        """The policy in use at present."""
+        return self.outcomes.policies[self.judgement.baseline]
+
+    @property
+    def rule(self) -> "StoppingRule":
+        """The policy under `use` as a rule, for live questions."""
+        return self.use.rule
+
+    @cached_property
+    def policies(self) -> tuple[PolicyRow, ...]:
+        """Every policy compared."""
+        return tuple(_row(self, j) for j in range(len(self.outcomes.policies)))
+
+    @property
+    def chosen(self) -> PolicyRow:
+        """The row of the policy under `use`."""
+        return self.policies[self.judgement.chosen]
+
+    @property
+    def difference(self) -> Interval:
+        """The policy under `use` less the reference: accuracy, or net value with a price."""
+        return Interval(*self.judgement.difference)
 
 
 @dataclass(frozen=True)
 class Card:
-    """One benchmark: what is decided, the rule to use, and the parallel alternative.
+    """What recorded runs decide, benchmark by benchmark.
 
-    `why_not` says why no rule could be chosen, None where one was. `parallel` is None where there
-    are no parallel answers of the same questions.
+    Attributes:
+        decisions: one for every benchmark and model, in order of their names.
+        terms: what was asked for.
+        warnings: what concerns all of them.
     """
 
-    model: str
-    decision: Decision
-    choice: Choice | None
-    why_not: str | None
-    parallel: ParallelAlternative | None
+    decisions: tuple[Decision, ...]
+    terms: Terms
+    warnings: tuple[str, ...] = field(default=())
 
     @property
-    def title(self) -> str:
-        """Which runs the card is about."""
-        count = self.decision.count
-        return (
-            f"{count.name} ({self.model}): {_counted(count.questions, 'question')}, "
-            f"up to {_rounds(count.rounds)}"
-        )
+    def single(self) -> Decision:
+        """The one decision.
+
+        Raises InputError where there are several.
+        """
+        if len(self.decisions) > 1:
+            names = ", ".join(one.name for one in self.decisions)
+            raise InputError(f"card: holds several benchmarks ({names}); take one of `decisions`")
+        return self.decisions[0]
 
     @property
-    def headline(self) -> str:
-        """The verdict in capitals."""
-        return _VERDICTS[self.decision.verdict]
+    def rule(self) -> "StoppingRule":
+        """The policy to use as a stopping rule, of a card with one benchmark."""
+        return self.single.rule
+
+    @property
+    def policies(self) -> tuple[PolicyRow, ...]:
+        """Every policy compared, of a card with one benchmark."""
+        return self.single.policies
+
+    @property
+    def verdict(self) -> Verdict:
+        """The word on the policy to use, of a card with one benchmark."""
+        return self.single.verdict
+
+    @property
+    def statements(self) -> list[tuple[str, str]]:
+        """Labels and sentences, most important first, of a card with one benchmark."""
+        from msjax.decision.words import statements
+
+        return statements(self.single)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the card says, in JSON's types."""
+        from msjax.decision.words import as_dict
+
+        return as_dict(self)
+
+    def __str__(self) -> str:
+        from msjax.decision.words import as_text
+
+        return as_text(self)
 
 
-def make_cards(
-    runs: Iterable[Trajectory],
-    key: PRNGKeyArray,
-    *,
+def decide(
+    runs: Runs,
+    baseline: str = "all",
     margin: float = 0.02,
-    value: float = 1.0,
-    price: float = 1e-4,
-    progress: Callable[[str], None] = lambda _: None,
-) -> list[Card]:
-    """One card for every benchmark and model with rounds of revision, in order of appearance.
+    worth: float | None = None,
+    price: float | None = None,
+    cluster: str | None = None,
+    files: Sequence[str] = (),
+) -> Card:
+    """Compare every policy that recorded runs can judge, recommend one, and say how sure that is.
 
-    Parallel runs of the same benchmark and model are what revising is compared with.
+    Args:
+        runs: rounds of revision, independent samples, or both, of any number of benchmarks.
+        baseline: the policy in use at present: "first", "all" (all rounds or samples recorded), or
+            the name of another policy.
+        margin: a loss of accuracy up to this counts as none (probability).
+        worth: of a right answer, in any unit of money.
+        price: of an uncached token in the same unit. With both, net value decides; without, accuracy
+            does, and prices at which the tokens pay are shown.
+        cluster: field of the records whose equal values mark questions that depend on each other.
+        files: names of the files the runs came from, for the commands that are shown.
 
     Raises:
-        InputError: runs as `Runs.from_records` refuses them, prefixes of a trace, parallel
-            answers of a benchmark without rounds, or margin, value or price out of range.
+        InputError: margin outside [0, 1), worth not above 0, price below 0, a price without a worth,
+            a baseline that was not recorded, a cluster field that is missing, or runs that
+            contradict themselves.
+
+    Reference: docs/decisions.md.
     """
-    rounds: defaultdict[tuple[str, str], list[Trajectory]] = defaultdict(list)
-    samples: defaultdict[tuple[str, str], list[Trajectory]] = defaultdict(list)
-    for run in runs:
-        if run.protocol == "prefix":
+    _require("margin", margin, 0 <= margin < 1, "give a probability in [0, 1)")
+    if worth is not None:
+        _require("worth", worth, 0 < worth < math.inf, "give what a right answer is worth, > 0")
+    if price is not None:
+        _require("price", price, 0 <= price < math.inf, "give a finite price of a token, >= 0")
+        if worth is None:
             raise InputError(
-                f"{run.benchmark} ({run.model}): its answers come from prefixes of one reasoning "
-                "trace, which are no revisions; see `msjax replay` for when to cut a trace"
+                f"worth is missing, price is {price:g}; say what a right answer is worth in the "
+                "same unit"
             )
-        (samples if run.protocol == "parallel" else rounds)[run.benchmark, run.model].append(run)
-    for benchmark, model in samples.keys() - rounds.keys():
+    require_consistent_labels(runs)
+    found = pilots(runs, cluster)
+    level = LEVEL ** (1 / len(found))
+    terms = Terms(baseline, margin, worth, price, level, len(found))
+    names = names_differing_in_case([pilot.benchmark for pilot in found])
+    warnings = [
+        f"benchmarks {', '.join(map(repr, group))} differ only in capital letters and are judged "
+        "apart; give them one name if they are one"
+        for group in names
+    ]
+    decisions = tuple(_decide(pilot, terms, tuple(files)) for pilot in found)
+    return Card(decisions, terms, tuple(warnings))
+
+
+def _require(name: str, value: float, holds: bool, remedy: str) -> None:
+    if not holds:
+        raise InputError(f"{name} is {value}; {remedy}")
+
+
+def _decide(pilot: Pilot, terms: Terms, files: tuple[str, ...]) -> Decision:
+    recorded = None
+    if pilot.recorded is not None and pilot.seen is not None:
+        recorded = (pilot.seen, pilot.recorded.last, pilot.recorded.right)
+    outcomes = policies_of(
+        pilot.rounds,
+        pilot.samples,
+        token_price=terms.token_price or 0.0,
+        groups=[str(number) for number in pilot.cluster] if _clustered(pilot) else None,
+        recorded=recorded,
+    )
+    base = _baseline(pilot, outcomes.policies, terms.baseline)
+    uncached = outcomes.uncached
+    if terms.token_price is not None and np.isnan(uncached[:, 0]).all():
         raise InputError(
-            f"{benchmark} ({model}): has parallel answers only, which say nothing of revising; "
-            "give the file with its rounds of revision too"
+            f"price is {terms.price:g}, but {pilot.name} reports no tokens; leave the price out, or "
+            "record tokens"
         )
-    if not rounds:
-        raise InputError("runs: none given; record some with `msjax generate`")
-    cards = []
-    for i, (group, mine) in enumerate(rounds.items()):
-        progress(group[0])
-        other = samples.get(group)
-        cards.append(
-            _card(mine, other, jax.random.fold_in(key, i), margin=margin, value=value, price=price)
-        )
-    return cards
-
-
-def _card(
-    runs: list[Trajectory],
-    samples: list[Trajectory] | None,
-    key: PRNGKeyArray,
-    *,
-    margin: float,
-    value: float,
-    price: float,
-) -> Card:
-    decide_key, choose_key, parallel_key = jax.random.split(key, 3)
-    (count,) = Runs.from_records(runs).groups
-    pool, why_not = None, None
-    try:
-        pool = count.require_complete()
-    except InputError as error:
-        why_not = str(error)
-    right = None if pool is None else _returned(pool)
-    decision = decide(
-        count,
-        right,
-        check_benchmark(count, key),
-        decide_key,
-        margin=margin,
-        value=value,
-        price=price,
-    )
-    if not count.rounds:
-        why_not = "no round of revision was recorded"
-    elif decision.verdict == "too small":
-        why_not = f"too few questions ({count.questions}); record at least {FEWEST}"
-    choice = None
-    if pool is not None and why_not is None:
-        choice = choose_rule(pool, choose_key, value=value, price=price)
-    parallel = None
-    if samples and pool is not None and choice is not None:
-        parallel = parallel_alternative(pool, choice, Runs.from_records(samples), parallel_key)
-    return Card(runs[0].model, decision, choice, why_not, parallel)
-
-
-def _returned(pool: Runs) -> np.ndarray:
-    """Whether the answer after k rounds is right; runs that ended earlier return their last."""
-    last = np.minimum(np.arange(pool.samples), pool.recorded[:, None] - 1)
-    return np.take_along_axis(pool.right, last, axis=1)
-
-
-def statements(card: Card) -> list[tuple[str, str]]:
-    """The card as labels and sentences, most important first."""
-    return [
-        ("verdict", _verdict(card)),
-        ("use", _use(card)),
-        *_expected(card),
-        ("parallel samples", _parallel(card)),
-        ("more rounds", _beyond(card)),
-        ("assumptions", _assumptions(card)),
-        ("collect", _collect(card)),
-    ]
-
-
-def _verdict(card: Card) -> str:
-    decision, judged = card.decision, card.decision.judged
-    if judged is None:
-        return f"nothing can be said of what revising does: {_unidentified(card)}"
-    given = "" if decision.by == "paired answers" else " (by the chain, as runs were cut short)"
-    return (
-        f"after {_judged_rounds(decision)} the accuracy differs by "
-        f"{_estimate(judged.change, '+')} from that of the first answer, and is "
-        f"{_estimate(judged.accuracy)}{given}; helps with probability {judged.helps:.2f}, neutral "
-        f"{judged.neutral:.2f}, hurts {judged.hurts:.2f} (neutral: at most "
-        f"{decision.margin:g} either way)"
-    )
-
-
-def _judged_rounds(decision: Decision) -> str:
-    """After how many rounds most folds were judged, and which after another number."""
-    assert decision.judged is not None
-    best = decision.judged.rounds
-    folds = Counter(decision.fold_rounds or [best])
-    usual = max(folds, key=lambda k: (folds[k], k == best))
-    others = ", ".join(f"{k} in {times}" for k, times in sorted(folds.items()) if k != usual)
-    return _rounds(usual) + (f" ({others} of {folds.total()} folds)" if others else "")
-
-
-def _unidentified(card: Card) -> str:
-    count = card.decision.count
-    if count.n_censored:
-        return (
-            f"{count.n_censored} of {count.questions} runs looked at the label to stop, so what "
-            "revising breaks (p_ci) cannot be seen"
-        )
-    if not count.rounds:
-        return "no round of revision was recorded"
-    return "runs were cut short by a rule, and the chain that could stand in is contradicted"
-
-
-def _use(card: Card) -> str:
-    decision, choice = card.decision, card.choice
-    if choice is None:
-        if decision.rounds is not None and decision.verdict != "too small":
-            return f"{_stop(decision.rounds)} (by the chain; no rule was compared: {card.why_not})"
-        known = decision.judged is not None
-        return f"no rule can be recommended: {card.why_not if known else _unidentified(card)}"
-    if choice.rule == "fixed":
-        return _stop(int(choice.setting.split()[0]))
-    return f"rule {choice.rule} ({choice.setting}): {choice.says}"
-
-
-def _stop(rounds: int) -> str:
-    return f"{_rounds(rounds)}, then the last answer" if rounds else "the first answer, unrevised"
-
-
-def _expected(card: Card) -> list[tuple[str, str]]:
-    choice = card.choice
-    if choice is None:
-        return []
-    times = Counter(choice.folds).most_common()
-    picked = (
-        f"{times[0][0]} in all folds"
-        if len(times) == 1
-        else ", ".join(f"{name} ({n} of {FOLDS} folds)" for name, n in times)
-    )
-    gain = f", {_interval(choice.gain, '+')} against the first answer" if choice.rounds else ""
-    share = choice.saved.estimate / choice.all_tokens if choice.all_tokens else 0.0
-    return [
-        (
-            "expect",
-            f"accuracy {_interval(choice.accuracy)}{gain}, {choice.rounds:.1f} rounds per "
-            f"question, on questions that had no part in the choice, which was {picked}",
+    judgement = judge(
+        Outcomes(
+            outcomes.right,
+            uncached,
+            pilot.cluster,
+            base,
+            outcomes.asked if np.isnan(uncached).all() else None,
         ),
-        (
-            "tokens saved",
-            f"{_interval(choice.saved, digits=0)} of the {choice.all_tokens:,.0f} per question "
-            f"that all rounds take ({share:.0%})",
-        ),
-    ]
+        margin=terms.margin,
+        token_price=terms.token_price,
+        level=terms.level,
+    )
+    decision = Decision(pilot, terms, outcomes, judgement, None, files)
+    if decision.status == "judged" and decision.verdict == "cannot tell":
+        more = questions_needed(judgement, terms.margin, terms.level)
+        decision = Decision(pilot, terms, outcomes, judgement, more, files)
+    return decision
 
 
-def _parallel(card: Card) -> str:
-    found = card.parallel
-    if found is None:
-        return "not identified: the runs hold no parallel answers of the same questions"
-    return (
-        f"the majority of {found.samples} independent answers ({found.tokens:,.0f} tokens) has "
-        f"accuracy {found.accuracy:.2f}, {_interval(found.difference, '+')} against the rule, "
-        f"{_counted(found.questions, 'question')}"
+def _clustered(pilot: Pilot) -> bool:
+    return len(set(pilot.cluster.tolist())) < len(pilot.cluster)
+
+
+def _baseline(pilot: Pilot, policies: Sequence[Policy], name: str) -> int:
+    """Position of the policy in use at present."""
+    names = [policy.name for policy in policies]
+    if name == "all":
+        if AS_RECORDED in names:
+            return names.index(AS_RECORDED)
+        if pilot.rounds is not None:
+            return pilot.rounds.rounds
+        majorities = [j for j, one in enumerate(policies) if one.returns == "majority"]
+        return majorities[-1] if majorities else len(names) - 1
+    if name in names:
+        return names.index(name)
+    raise InputError(
+        f"baseline is {name!r}, which was not recorded for {pilot.name}; use all, "
+        f"{', '.join(names)}"
     )
 
 
-def _beyond(card: Card) -> str:
-    decision = card.decision
-    chain, recorded = decision.chain, decision.count.rounds
-    if chain.optimal_rounds is None:
-        unseen = ", ".join(name for name, rate in chain.rates.items() if rate is None)
-        return f"not identified: the runs do not show {unseen}"
-    if decision.failed:
-        return f"no number beyond the {recorded} recorded: the runs are not one chain"
-    assert chain.limit is not None
-    limit = f"the limit is {_estimate(chain.limit)}"
-    if chain.optimal_rounds <= recorded:
-        return f"more than the {recorded} recorded gain nothing, by the chain; {limit}"
-    return (
-        f"{_rounds(chain.optimal_rounds)} are best by the chain, worth {chain.gain:.3f} more per "
-        f"question than those recorded; {limit}; record them before relying on it"
+def _row(decision: Decision, j: int) -> PolicyRow:
+    found, outcomes = decision.judgement, decision.outcomes
+    right = outcomes.right[:, j]
+    known = ~np.isnan(right)
+    count = np.nansum(right)
+    whole = bool((np.mod(right[known], 1) == 0).all())
+    extra = outcomes.uncached[:, j] - outcomes.uncached[:, 0]
+    priced = decision.terms.token_price is not None
+    accuracy = _interval(found.accuracy, j)
+    assert accuracy is not None
+    return PolicyRow(
+        outcomes.policies[j],
+        int(known.sum()),
+        round(count) if whole else None,
+        float(np.nansum(outcomes.right[known, 0])),
+        accuracy,
+        _interval(found.gain, j),
+        _interval(found.against, j),
+        {name: _mean(values[:, j]) for name, values in outcomes.tokens.items()},
+        _interval(found.tokens, j),
+        _interval(found.saving, j),
+        _interval(found.net_gain, j) if priced else None,
+        _mean(outcomes.asked[:, j]),
+        None if np.isnan(extra).all() else _mean(extra),
+        bool(found.eligible[j]),
     )
 
 
-def _assumptions(card: Card) -> str:
-    decision = card.decision
-    failed = ", ".join(f"{check.name} (p = {check.p_value:.3g})" for check in decision.failed)
-    unchecked = ", ".join(check.name for check in decision.checks if check.contradicted is None)
-    found = (
-        f"one chain is contradicted: {failed}; the verdict does not rest on it"
-        if failed
-        else "no check contradicts one chain, which proves nothing"
-    )
-    return f"{found}; not checked: {unchecked}" if unchecked else found
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
 
 
-def _collect(card: Card) -> str:
-    decision, more = card.decision, card.decision.more
-    if decision.verdict == "not identified":
-        remedy = "without looking at labels " if decision.count.n_censored else ""
-        return f"record {USUAL} questions {remedy}with 3 rounds each, none cut short"
-    if more is None:
-        if decision.verdict == "undecided":
-            return f"record {USUAL} questions with all their rounds, none cut short"
-        return "nothing more for this verdict"
-    assert decision.judged is not None
-    rounds = _rounds(decision.judged.rounds)
-    if more.questions is None or more.tokens is None:
-        return (
-            f"not even {SIZES[-1]:,} more questions would decide ({more.chance:.0%} of simulated "
-            "futures): "
-            "the change is too close to the margin; decide by cost, or choose another --margin"
-        )
-    return (
-        f"{more.questions:,} more questions with {rounds} (about {more.tokens:,.0f} tokens), which "
-        f"would decide in {more.chance:.0%} of simulated futures"
-    )
-
-
-def _rounds(k: int) -> str:
-    return _counted(k, "round")
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
-
-
-def _estimate(found: Estimate, sign: str = "") -> str:
-    return f"{found.mean:{sign}.2f} [{found.low:{sign}.2f}, {found.high:{sign}.2f}]"
-
-
-def _interval(found: Interval, sign: str = "", digits: int = 2) -> str:
-    form = f"{sign},.{digits}f"
-    return f"{found.estimate:{form}} [{found.low:{form}}, {found.high:{form}}]"
+def _interval(found: Intervals, j: int) -> Interval | None:
+    """None where the quantity is not known."""
+    if np.isnan(found.estimate[j]):
+        return None
+    return Interval(float(found.estimate[j]), float(found.low[j]), float(found.high[j]))

@@ -1,172 +1,498 @@
-"""Which stopping rule a pilot speaks for, and what choosing it so is worth on other questions.
+"""Policies: when to stop asking and which answer to return, and what each did on recorded runs.
 
-The rule and its setting are those of greatest net value on all questions. What is reported of the
-choice is made on questions that had no part in it: in each of five folds the same choice is made on
-the other four, and judged on this one.
+What a policy returned is read off the recorded answers, without running its rule; `Policy.rule`
+makes the rule that does the same in front of a model. What a policy learns from labels it learns on
+other questions than those it is judged on: questions are divided into folds by a hash of their
+names, many times, and what was returned is averaged over the divisions.
 
-Reference: docs/stopping.md; `msjax.evaluate.crossfit`, which does the same for one rule at a time.
+Reference: docs/decisions.md, docs/stopping.md.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float, PRNGKeyArray
+from jaxtyping import Bool, Float, Int
 
 from msjax.data.runs import Runs
-from msjax.evaluate.crossfit import FOLDS
-from msjax.evaluate.paired import Interval, paired_accuracy_gain, paired_mean_difference
-from msjax.evaluate.replay import outcome, replay
-from msjax.evaluate.streams import streams
-from msjax.evaluate.summary import proportion
-from msjax.rules.registry import entries
-from msjax.rules.spec import Entry, Training
+from msjax.decision.answer_law import belief_policy, learn
+from msjax.errors import InputError
 
-RULES = ("fixed", "posterior", "until_repeated", "belief_answers")
-"""Rules that a pilot is asked about; those that need answers are left out where none are known."""
-_ORDERS = 100
+if TYPE_CHECKING:
+    from msjax.rules.protocol import StoppingRule
+
+__all__ = ["AS_RECORDED", "FIRST", "FOLDINGS", "FOLDS", "Policy", "PolicyOutcomes", "folds", "policies_of"]
+
+FIRST = "first"
+"""Name of the policy that keeps the first answer."""
+AS_RECORDED = "as recorded"
+"""Name of the policy that ended the runs, where a rule did."""
+FOLDS, FOLDINGS = 5, 10
+_ORDERS = 32
+_SIZES = (3, 5, 8, 16, 32, 64)
+_REPEATS = (2, 3)
+
+Returns = Literal["last", "majority", "best_score", "most_probable"]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The rule chosen, and what choosing so gave on questions that had no part in the choice.
+class Policy:
+    """When to stop asking and which answer to return.
 
     Attributes:
-        rule, says, setting: what to use.
-        folds: what each fold chose in its place.
-        rounds: mean rounds of revision per question.
-        accuracy: share right of the answers returned.
-        gain: accuracy less that of the first answer, paired.
-        tokens: computed tokens per question.
-        saved: computed tokens per question saved against all rounds recorded, paired.
-        all_tokens: what all rounds recorded take per question.
-        right, spent: question by question.
+        name: what it is called, in tables and as a baseline.
+        says: the policy in one sentence, as an imperative.
+        stop: name of the rule that says when to stop.
+        setting: its number: rounds, samples, or repeats; None where it has none.
+        returns: which answer is returned.
+        asks: the most answers it asks for.
+        make: makes the rule; None where only its answers are known.
+        learnt: whether it has learnt from labels.
+        parallel: whether it asks for independent answers, not for revisions.
     """
 
-    rule: str
+    name: str
     says: str
-    setting: str
-    folds: tuple[str, ...]
-    rounds: float
-    accuracy: Interval
-    gain: Interval
-    tokens: float
-    saved: Interval
-    all_tokens: float
-    right: Bool[np.ndarray, " question"]
-    spent: Float[np.ndarray, " question"]
+    stop: str
+    setting: int | None
+    returns: Returns
+    asks: int
+    make: Callable[[], "StoppingRule"] | None
+    learnt: bool = False
+    parallel: bool = False
+
+    @property
+    def rule(self) -> "StoppingRule":
+        """The rule that does this in front of a model.
+
+        Raises InputError for the rule that runs were recorded with, which only they know.
+        """
+        if self.make is None:
+            raise InputError(f"policy {self.name!r}: the runs do not hold its rule, only its answers")
+        return self.make()
 
 
 @dataclass(frozen=True)
-class ParallelAlternative:
-    """The majority of independent samples that cost about as much as the rule chosen.
+class PolicyOutcomes:
+    """What policies did on the questions of one benchmark; NaN where that was not recorded.
 
     Attributes:
-        samples: the greatest number whose mean tokens do not exceed those of the rule, at least 1.
-        questions: those that both recordings hold.
-        accuracy: of the majority, over random orders of the samples.
-        tokens: per question.
-        difference: its accuracy less that of the rule on the same questions, paired.
+        policies: the first one keeps the first answer.
+        right: whether the answer returned is right, or how often over foldings and orders.
+        tokens: by category.
+        asked: answers asked for.
     """
 
-    samples: int
-    questions: int
-    accuracy: float
-    tokens: float
-    difference: Interval
+    policies: tuple[Policy, ...]
+    right: Float[np.ndarray, "question policy"]
+    tokens: dict[str, Float[np.ndarray, "question policy"]]
+    asked: Float[np.ndarray, "question policy"]
+
+    @property
+    def uncached(self) -> Float[np.ndarray, "question policy"]:
+        """Tokens that had to be processed."""
+        found = [x for name, x in self.tokens.items() if name != "cached"]
+        return sum(found, start=np.zeros(self.right.shape)) if found else self.right * np.nan
 
 
-def choose_rule(pool: Runs, key: PRNGKeyArray, *, value: float, price: float) -> Choice:
-    """The rule of greatest net value among `RULES`, cross-fitted.
+@dataclass(frozen=True)
+class _Column:
+    policy: Policy
+    right: Float[np.ndarray, " question"]
+    tokens: dict[str, Float[np.ndarray, " question"]]
+    asked: Float[np.ndarray, " question"]
 
-    `pool` holds rounds of at least 5 questions. Ties go to the rule named first, and to fewer
-    rounds.
 
-    Raises InputError for a value that is not positive or a price that is negative.
+def policies_of(
+    rounds: Runs | None,
+    samples: Runs | None,
+    *,
+    token_price: float = 0.0,
+    groups: Sequence[str] | None = None,
+    learnt: bool = True,
+    recorded: tuple[Runs, Int[np.ndarray, " question"], Bool[np.ndarray, " question"]] | None = None,
+) -> PolicyOutcomes:
+    """Every policy that the runs of one benchmark and model can judge.
+
+    Args:
+        rounds: rounds of revision; None if there are only samples.
+        samples: independent answers of the same questions, if any; where there are rounds, of the
+            questions of these.
+        token_price: price of a token in right answers, which learnt rules weigh.
+        groups: what is kept together in folds; names of the questions if None.
+        learnt: whether rules that learn from labels are compared too.
+        recorded: where a rule ended the runs, these runs, their last positions and whether the
+            answers returned are right.
+
+    Rows are the questions of `rounds`, or of `samples` where there are none.
     """
-    fold_key, order_key = jax.random.split(key)
-    fold = np.asarray(jax.random.permutation(fold_key, np.arange(pool.questions) % FOLDS))
-    offered = [entry for entry in entries(pool) if entry.name in RULES]
-    names = [(entry, setting) for entry in offered for setting in entry.settings]
-    everyone = np.ones(pool.questions, dtype=bool)
-    met = streams(pool, order_key, 1)
-
-    def outcomes(learn: Bool[np.ndarray, " question"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Accuracy, computed tokens and answers asked, [option, question]."""
-        train = Training(pool, learn, value, price)
-        found = [
-            outcome(pool, met, replay(entry.make, met, entry.parameters(train)))
-            for entry in offered
-        ]
-        parts = [(x.accuracy, x.computed, x.asked) for x in found]
-        accuracy, computed, asked = (np.concatenate(x) for x in zip(*parts, strict=True))
-        return accuracy, computed, asked
-
-    def best(found: Sequence[np.ndarray], learn: np.ndarray) -> int:
-        accuracy, computed, _ = found
-        net = value * accuracy[:, learn].mean(axis=1) - price * computed[:, learn].mean(axis=1)
-        # Sums in another order must not break ties.
-        return int(np.argmax(net >= net.max() - 1e-9))
-
-    right = np.zeros(pool.questions, dtype=bool)
-    spent, asked = np.zeros((2, pool.questions))
-    chosen = []
-    for number in range(FOLDS):
-        mine = fold == number
-        found = outcomes(~mine)
-        pick = best(found, ~mine)
-        chosen.append(_title(*names[pick]))
-        right[mine] = found[0][pick, mine] > 0
-        spent[mine], asked[mine] = found[1][pick, mine], found[2][pick, mine]
-    entry, setting = names[best(outcomes(everyone), everyone)]
-    everything = np.where(pool.real, pool.uncached, 0).sum(axis=1)
-    return Choice(
-        rule=entry.name,
-        says=entry.says,
-        setting=setting,
-        folds=tuple(chosen),
-        rounds=float(asked.mean() - 1),
-        accuracy=proportion(int(right.sum()), pool.questions),
-        gain=paired_accuracy_gain(right, pool.right[:, 0]),
-        tokens=float(spent.mean()),
-        saved=paired_mean_difference(everything, spent),
-        all_tokens=float(everything.mean()),
-        right=right,
-        spent=spent,
+    found: list[_Column] = []
+    if rounds is not None:
+        names = groups or rounds.question_ids
+        found += [*_rounds(rounds), *_by_answers(rounds), *_by_others(rounds)]
+        if learnt:
+            found += _learnt(rounds, names, token_price)
+        if recorded is not None:
+            found.append(_as_recorded(*recorded))
+    if samples is not None:
+        rows = None
+        if rounds is not None:
+            position = {name: i for i, name in enumerate(samples.question_ids)}
+            rows = np.array([position.get(name, -1) for name in rounds.question_ids])
+        if rows is None or (rows >= 0).any():
+            found += _samples(samples, rows, first=rounds is None)
+    categories = list(dict.fromkeys(name for one in found for name in one.tokens))
+    nothing = np.full(len(found[0].right), np.nan)
+    return PolicyOutcomes(
+        tuple(one.policy for one in found),
+        np.stack([one.right for one in found], axis=1),
+        {
+            name: np.stack([one.tokens.get(name, nothing) for one in found], axis=1)
+            for name in categories
+        },
+        np.stack([one.asked for one in found], axis=1),
     )
 
 
-def parallel_alternative(
-    rounds: Runs, choice: Choice, samples: Runs, key: PRNGKeyArray
-) -> ParallelAlternative | None:
-    """Majority of as many samples as the tokens of the choice pay for; None if none can be had.
+def folds(names: Sequence[str], folding: int) -> Int[np.ndarray, " question"]:
+    """Fold 0, ..., `FOLDS` - 1 of every question by a hash of its name; equal names share a fold."""
+    known = sorted(set(names), key=lambda name: _hash(name, folding))
+    fold = {name: i % FOLDS for i, name in enumerate(known)}
+    return np.array([fold[name] for name in names])
 
-    That is so where the two recordings have no question in common, or answers are not known.
-    """
-    place = {name: i for i, name in enumerate(samples.question_ids)}
-    pairs = [(i, place[name]) for i, name in enumerate(rounds.question_ids) if name in place]
-    if not pairs or not samples.answered:
-        return None
-    mine, other = np.array(pairs).T
-    most = int(samples.recorded[other].min())
-    asked = np.arange(1, most + 1)
-    prompts = np.cumsum(samples.position_tokens[other, :most], axis=1)
-    answers = np.where(samples.real, samples.uncached - samples.position_tokens, 0)[other]
-    cost = prompts + asked * (answers.sum(axis=1) / samples.recorded[other])[:, None]
-    n = max(int((cost.mean(axis=0) <= choice.spent[mine].mean()).sum()), 1)
-    (entry,) = entries(samples, ("self_consistency",))
-    met = streams(samples, key, _ORDERS)
-    found = outcome(samples, met, replay(entry.make, met, np.array([n])))
-    accuracy = found.accuracy[0, other]
-    return ParallelAlternative(
-        samples=n,
-        questions=len(pairs),
-        accuracy=float(accuracy.mean()),
-        tokens=float(found.computed[0, other].mean()),
-        difference=paired_mean_difference(accuracy, choice.right[mine]),
+
+def _hash(name: str, folding: int) -> bytes:
+    return hashlib.blake2b(f"{folding} {name}".encode(), digest_size=16).digest()
+
+
+# Rounds of revision
+
+
+def _stopped(
+    runs: Runs,
+    policy: Policy,
+    last: Int[np.ndarray, " question"],
+    right: Bool[np.ndarray, " question"],
+    known: Bool[np.ndarray, " question"],
+) -> _Column:
+    """A policy that asks for the answers 0, ..., `last`."""
+    rows = np.arange(len(last))
+    last = np.where(known, last, 0)
+
+    def upto(values: np.ndarray) -> np.ndarray:
+        return np.where(known, np.cumsum(values, axis=1, dtype=float)[rows, last], np.nan)
+
+    tokens = {name: upto(values) for name, values in runs.tokens.items()}
+    return _Column(
+        policy,
+        np.where(known, right.astype(float), np.nan),
+        {name: values for name, values in tokens.items() if not np.isnan(values[known]).all()},
+        np.where(known, last + 1.0, np.nan),
     )
 
 
-def _title(entry: Entry, setting: str) -> str:
-    return f"{entry.name}: {setting}"
+def _rounds(runs: Runs) -> Iterator[_Column]:
+    """The first answer, and every number of rounds with the last answer."""
+    for k in range(runs.rounds + 1):
+        policy = Policy(
+            FIRST if k == 0 else _counted(k, "round"),
+            "keep the first answer" if k == 0 else f"revise {_times(k)} and take the last answer",
+            "fixed",
+            k,
+            "last",
+            k + 1,
+            lambda k=k: _fixed().fixed_rounds(k),  # type: ignore[misc]
+        )
+        last = np.full(runs.questions, k)
+        yield _stopped(runs, policy, last, runs.right[:, k], runs.recorded > k)
+
+
+def _by_answers(runs: Runs) -> Iterator[_Column]:
+    """Majorities, and stopping once an answer is repeated; nothing where answers are unknown."""
+    if not runs.answered:
+        return
+    label = _labels(runs)
+    for k in range(2, runs.rounds + 1):
+        leader = _leaders(runs.answers[:, : k + 1])
+        policy = Policy(
+            f"majority after {_counted(k, 'round')}",
+            f"revise {_times(k)} and take the answer given most often",
+            "fixed",
+            k,
+            "majority",
+            k + 1,
+            lambda k=k: _fixed().self_consistency(k + 1),  # type: ignore[misc]
+        )
+        last = np.full(runs.questions, k)
+        yield _stopped(runs, policy, last, _label_of(label, leader), runs.recorded > k)
+    for times in _REPEATS:
+        if times <= runs.rounds:
+            yield _repeated(runs, label, times)
+
+
+def _repeated(runs: Runs, label: Bool[np.ndarray, "question id"], times: int) -> _Column:
+    """Until the same answer has come `times` times in a row."""
+    # Of runs that ended early only those that repeat an answer would tell, which is no fair sample.
+    complete = runs.recorded > runs.rounds
+    streak, answer = np.zeros(runs.questions, int), np.full(runs.questions, -1)
+    last, returned = np.full(runs.questions, -1), np.full(runs.questions, -1)
+    for k in range(runs.rounds + 1):
+        now = runs.answers[:, k]
+        streak = np.where((now >= 0) & (now == answer), streak + 1, (now >= 0).astype(int))
+        answer = np.where(now >= 0, now, answer)
+        stops = (last < 0) & ((streak >= times) | (k == runs.rounds))
+        last, returned = np.where(stops, k, last), np.where(stops, answer, returned)
+    policy = Policy(
+        f"until repeated {_times(times - 1)}",
+        f"revise until an answer is repeated {_times(times - 1)}, at most {_times(runs.rounds)}, "
+        "and take it",
+        "until_repeated",
+        times,
+        "last",
+        runs.rounds + 1,
+        lambda: _fixed().until_repeated(runs.rounds + 1, times),
+    )
+    return _stopped(runs, policy, last, _label_of(label, returned), complete)
+
+
+def _by_others(runs: Runs) -> Iterator[_Column]:
+    """Best scores, and loops that end once a judge accepts."""
+    if runs.scored:
+        for k in range(1, runs.rounds + 1):
+            scores = np.where(np.isnan(runs.scores), -np.inf, runs.scores)[:, : k + 1]
+            if runs.answered:
+                scores = np.where(runs.answers[:, : k + 1] >= 0, scores, -np.inf)
+            best = scores.argmax(axis=1)
+            chosen = runs.right[np.arange(runs.questions), best]
+            chosen = chosen & np.isfinite(scores.max(axis=1))
+            policy = Policy(
+                f"best score after {_counted(k, 'round')}",
+                f"revise {_times(k)} and take the answer with the highest score",
+                "fixed",
+                k,
+                "best_score",
+                k + 1,
+                lambda k=k: _fixed().best_score(k + 1),  # type: ignore[misc]
+            )
+            yield _stopped(runs, policy, np.full(runs.questions, k), chosen, runs.recorded > k)
+    accepted = runs.verdicts == 1
+    if accepted.any():
+        ever = accepted.any(axis=1)
+        last = np.where(ever, accepted.argmax(axis=1), runs.rounds)
+        policy = Policy(
+            "until accepted",
+            f"revise until the judge accepts, at most {_times(runs.rounds)}, and take that answer",
+            "until_accepted",
+            None,
+            "last",
+            runs.rounds + 1,
+            lambda: _until_accepted(runs.rounds + 1),
+        )
+        right = runs.right[np.arange(runs.questions), last]
+        judged = _asked_before(runs, last)
+        complete = ever.all() | (runs.recorded > runs.rounds)
+        yield _stopped(runs, policy, last, right, complete & (runs.recorded > last) & judged)
+
+
+def _asked_before(
+    runs: Runs, last: Int[np.ndarray, " question"]
+) -> Bool[np.ndarray, " question"]:
+    """Whether the judge was asked of every answer before the last."""
+    before = np.arange(runs.rounds + 1) < last[:, None]
+    return ~(before & (runs.verdicts < 0)).any(axis=1)
+
+
+def _as_recorded(
+    runs: Runs, last: Int[np.ndarray, " question"], right: Bool[np.ndarray, " question"]
+) -> _Column:
+    """The rule that ended the runs."""
+    policy = Policy(
+        AS_RECORDED,
+        "keep the rule that the runs were recorded with",
+        AS_RECORDED,
+        None,
+        "last",
+        int(last.max()) + 1,
+        None,
+    )
+    return _stopped(runs, policy, last, right, np.ones(len(last), dtype=bool))
+
+
+def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_Column]:
+    """The rule that believes in answers by the order of all, learnt on other folds."""
+    complete = np.flatnonzero(runs.recorded > runs.rounds)
+    names = [names[i] for i in complete]
+    if not runs.answered or runs.rounds < 2 or len(set(names)) < 2 * FOLDS:
+        return
+    whole = runs.take(complete)
+    label = _labels(whole)
+    right, asked = np.zeros(len(complete)), np.zeros(len(complete))
+    spent = {name: np.cumsum(x, axis=1, dtype=float) for name, x in whole.tokens.items()}
+    tokens = {name: np.zeros(len(complete)) for name in spent}
+    for folding in range(FOLDINGS):
+        fold = folds(names, folding)
+        for number in range(FOLDS):
+            mine = np.flatnonzero(fold == number)
+            law = learn(whole, fold != number)
+            last, returned = belief_policy(law, whole.answers[mine], token_price)
+            right[mine] += _label_of(label[mine], returned)
+            asked[mine] += last + 1
+            for name, values in spent.items():
+                tokens[name][mine] += values[mine, last]
+
+    def everywhere(total: Float[np.ndarray, " complete"]) -> Float[np.ndarray, " question"]:
+        found = np.full(runs.questions, np.nan)
+        found[complete] = total / FOLDINGS
+        return found
+
+    everyone = np.ones(len(complete), dtype=bool)
+    policy = Policy(
+        "by belief",
+        f"revise while that is expected to help, at most {_times(runs.rounds)}, and take the "
+        "answer most probably right",
+        "belief_answers",
+        None,
+        "most_probable",
+        runs.rounds + 1,
+        lambda: learn(whole, everyone).rule(token_price),
+        learnt=True,
+    )
+    known = {name: everywhere(x) for name, x in tokens.items() if not np.isnan(x).all()}
+    yield _Column(policy, everywhere(right), known, everywhere(asked))
+
+
+# Independent samples
+
+
+def _samples(
+    runs: Runs, rows: Int[np.ndarray, " question"] | None, *, first: bool
+) -> Iterator[_Column]:
+    """Majority and best score of so many samples, averaged over orders of them."""
+    if rows is None:
+        rows = np.arange(runs.questions)
+    there = rows >= 0
+    if not first:
+        there = there & (runs.recorded[rows] > 0)
+    sizes = [n for n in (1, *_SIZES) if n < runs.samples] + [runs.samples]
+    order = _orders(runs)
+    for n in dict.fromkeys(sizes):
+        enough = there & (runs.recorded[rows] >= n)
+        if n == 1:
+            if first:
+                share = runs.right.sum(axis=1) / runs.recorded
+                yield _sampled(runs, rows, enough, 1, "last", share)
+            continue
+        if runs.answered:
+            yield _sampled(runs, rows, enough, n, "majority", _majority(runs, order[:, :, :n]))
+        if runs.scored:
+            yield _sampled(runs, rows, enough, n, "best_score", _best(runs, order[:, :, :n]))
+
+
+def _sampled(
+    runs: Runs,
+    rows: Int[np.ndarray, " question"],
+    enough: Bool[np.ndarray, " question"],
+    n: int,
+    returns: Returns,
+    right: Float[np.ndarray, " row"],
+) -> _Column:
+    what = {"last": "", "majority": "majority of ", "best_score": "best score of "}[returns]
+    named = {
+        "last": "keep the first answer",
+        "majority": f"ask {_times(n)} independently and take the answer given most often",
+        "best_score": f"ask {_times(n)} independently and take the answer with the highest score",
+    }[returns]
+
+    def make() -> "StoppingRule":
+        fixed = _fixed()
+        return fixed.best_score(n) if returns == "best_score" else fixed.self_consistency(n)
+
+    name = FIRST if n == 1 else f"{what}{n} samples"
+    policy = Policy(name, named, "fixed", n, returns, n, make, parallel=True)
+    several = np.maximum(runs.recorded, 1)
+    tokens = {}
+    for category, values in runs.tokens.items():
+        used = np.where(runs.real, values, 0.0)
+        if category in ("prompt", "cached"):
+            # The first sample of a question computes the prompt, whichever it is.
+            spent = used[:, :n].sum(axis=1)
+        else:
+            spent = n * used.sum(axis=1) / several
+        if not np.isnan(spent).all():
+            tokens[category] = np.where(enough, spent[rows], np.nan)
+    return _Column(
+        policy,
+        np.where(enough, right[rows], np.nan),
+        tokens,
+        np.where(enough, float(n), np.nan),
+    )
+
+
+def _orders(runs: Runs) -> Int[np.ndarray, "order row sample"]:
+    """Orders of the samples, what was not recorded last; the same ones for every set of runs."""
+    drawn = np.random.default_rng(0).random((_ORDERS, 1, runs.samples))
+    drawn = np.broadcast_to(drawn, (_ORDERS, runs.questions, runs.samples))
+    return np.argsort(np.where(runs.real, drawn, 2.0), axis=2, kind="stable")
+
+
+def _majority(runs: Runs, order: np.ndarray) -> Float[np.ndarray, " row"]:
+    """How often the answer given most often, of equals the earliest, is right."""
+    label, row = _labels(runs), np.arange(runs.questions)[:, None]
+    leaders = [_leaders(runs.answers[row, one]) for one in order]
+    return np.mean([_label_of(label, leader) for leader in leaders], axis=0)
+
+
+def _best(runs: Runs, order: np.ndarray) -> Float[np.ndarray, " row"]:
+    scores, row = np.where(np.isnan(runs.scores), -np.inf, runs.scores), np.arange(runs.questions)
+    right = np.zeros(runs.questions)
+    for one in order:
+        met = scores[row[:, None], one]
+        right += runs.right[row, one[row, met.argmax(axis=1)]] / len(order)
+    return right
+
+
+# Answers
+
+
+def _labels(runs: Runs) -> Bool[np.ndarray, "question id"]:
+    """Whether answer number i of a question is right."""
+    label = np.zeros((runs.questions, runs.answers.shape[1]), dtype=bool)
+    for k in range(runs.answers.shape[1]):
+        given = runs.answers[:, k] >= 0
+        label[given, runs.answers[given, k]] |= runs.right[given, k]
+    return label
+
+
+def _label_of(
+    label: Bool[np.ndarray, "question id"], answer: Int[np.ndarray, " question"]
+) -> Bool[np.ndarray, " question"]:
+    return label[np.arange(len(answer)), np.maximum(answer, 0)] & (answer >= 0)
+
+
+def _leaders(answers: Int[np.ndarray, "question answer"]) -> Int[np.ndarray, " question"]:
+    """The answer given most often, of equals the one seen first; -1 where none was given."""
+    votes = (answers[:, :, None] == answers[:, None, :]).sum(axis=2)
+    leader = np.where(answers >= 0, votes, 0).argmax(axis=1)
+    return answers[np.arange(len(answers)), leader]
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def _fixed():  # noqa: ANN202
+    from msjax.rules import fixed
+
+    return fixed
+
+
+def _until_accepted(budget: int) -> "StoppingRule":
+    from msjax.rules.registry import until_accepted
+
+    return until_accepted(budget)

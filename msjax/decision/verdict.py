@@ -1,329 +1,364 @@
-"""What a pilot decides: does revising help, and how many more questions would decide it.
+"""Which policy a pilot speaks for, what it is worth, and how sure that is.
 
-After k rounds a question is in one of four cells: its first answer right or wrong, its answer after
-k rounds right or wrong. The shares of the cells have the prior Dirichlet(1/2, 1/2, 1/2, 1/2), so
-given counts n their law is Dirichlet(n + 1/2), whatever made the runs: no chain is assumed within
-the rounds recorded. The accuracy after k rounds less that of the first answer is the share repaired
-less the share broken. How many rounds to judge is chosen on other questions than those judged.
+A policy says when to stop asking and which answer to return. Policies are compared on the same
+questions; policy 0 keeps the first answer. Nothing here knows what a policy is: it takes what each
+returned and what it cost, question by question.
 
-Reference: docs/theory.md F10; Agresti & Min (2005), Statistics in Medicine 24, 729-740, who add the
-same half observation to each cell.
+Reference: docs/decisions.md.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, Int
+from scipy import special
 
-from msjax.data.runs import Runs
-from msjax.errors import require, require_value_and_cost
-from msjax.evaluate.crossfit import FOLDS
-from msjax.posterior.checks import Check
-from msjax.posterior.models.chains import Pooled
-from msjax.posterior.models.model import Draws
-from msjax.posterior.quantities import MIN_ROUNDS, Estimate, estimate, round_tokens
-from msjax.posterior.sample import host_generator, sample_posterior
-from msjax.rules.markovscale import plan_rounds
+from msjax.decision.band import (
+    DIFFERENCES,
+    SHARES,
+    UNBOUNDED,
+    Means,
+    joint_errors,
+    means,
+    multiplier,
+    normal_points,
+    smoothed,
+    student,
+)
 
-SURE = 0.9
-"""Probability from which a verdict is given, that of an interval too."""
+__all__ = ["FEWEST", "LEVEL", "Intervals", "Judgement", "Outcomes", "Verdict", "judge", "word"]
+
+LEVEL = 0.9
+"""Probability that an interval, or all of a band at once, holds the truth."""
 FEWEST = 20
-"""Questions below which no verdict is given: a share of so few is known to within .2 at best."""
-SIZES = (25, 50, 100, 200, 400, 800, 1600, 3200)
-"""Numbers of further questions that are tried."""
-_DRAWS, _FUTURES, _FUTURE_DRAWS = 20_000, 200, 1000
-_PRIOR = 0.5
-_WANTED = 0.8
-"""Share of the futures in which so many questions must decide."""
+"""Questions below which nothing is decided: a share of so few is known to within .2 at best."""
 
-Verdict = Literal["helps", "neutral", "hurts", "does not help"]
+_RANGE = {"accuracy": (0.0, 1.0), "gain": (-1.0, 1.0), "against": (-1.0, 1.0)}
+_RARE = 0.05
+"""Share of simulated choices below which their quantiles are not trusted."""
+
+Verdict = Literal["better", "no worse", "worse", "cannot tell"]
 
 
 @dataclass(frozen=True)
-class Change:
-    """The accuracy after `rounds` rounds less that of the first answer, and what it amounts to.
-
-    `helps`, `neutral` and `hurts` are the probabilities that it is above the margin, within it, and
-    below.
-    """
-
-    rounds: int
-    accuracy: Estimate
-    change: Estimate
-    helps: float
-    neutral: float
-    hurts: float
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """What is sure enough, the most precise first; None if nothing is."""
-        sure: dict[Verdict, float] = {
-            "helps": self.helps,
-            "neutral": self.neutral,
-            "hurts": self.hurts,
-            "does not help": 1 - self.helps,
-        }
-        return next((name for name, probability in sure.items() if probability >= SURE), None)
-
-
-@dataclass(frozen=True)
-class More:
-    """How many more questions, and at what cost, decide in four of five futures.
-
-    `questions` and `tokens` are None if not even the greatest number tried does; `chance` is then
-    that of the greatest number.
-    """
-
-    questions: int | None
-    chance: float
-    tokens: float | None
-
-
-@dataclass(frozen=True)
-class ChainPlan:
-    """What the pooled chain says: its rates, the limit, N*, and what rounds beyond the pilot gain.
-
-    Rates and limit are None where the runs do not show them. `gain` is the expected net value of N*
-    rounds less that of the best number within the rounds recorded.
-    """
-
-    rates: dict[str, Estimate | None]
-    limit: Estimate | None
-    optimal_rounds: int | None
-    accuracy: tuple[Estimate, ...]
-    gain: float | None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the runs of one benchmark decide.
+class Outcomes:
+    """What every policy did on every question; NaN where that was not recorded.
 
     Attributes:
-        count: the runs.
-        margin: changes of the accuracy up to this count as neutral.
-        by: what the changes rest on: the answers themselves, pair by pair, or the chain (runs that
-            a rule cut short); None where nothing can be said.
-        changes: after 1, 2, ... rounds.
-        judged: the change after the number of rounds >= 1 of greatest expected net value, on
-            questions that had no part in choosing this number (`held_out_cells`).
-        fold_rounds: the number that each fold was judged after; empty by the chain.
-        rounds: the number of rounds, 0 included, of greatest expected net value within those
-            recorded; None where nothing can be said.
-        chain: what the pooled chain says.
-        checks: whether it is one chain.
-        more: what would decide, where the runs do not; None where they do or nothing can be said.
+        right: whether the answer returned is right, or how often over foldings.
+        tokens: uncached tokens.
+        cluster: which of 0, 1, ... each question belongs to; questions of one depend on each other.
+        baseline: the policy in use at present.
+        cost: what orders policies, cheapest first, where tokens are not known; None for their order.
     """
 
-    count: Runs
-    margin: float
-    by: Literal["paired answers", "chain"] | None
-    changes: tuple[Change, ...]
-    judged: Change | None
-    fold_rounds: tuple[int, ...]
-    rounds: int | None
-    chain: ChainPlan
-    checks: tuple[Check, ...]
-    more: More | None
+    right: Float[np.ndarray, "question policy"]
+    tokens: Float[np.ndarray, "question policy"]
+    cluster: Int[np.ndarray, " question"]
+    baseline: int
+    cost: Float[np.ndarray, "question policy"] | None = None
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """One quantity of every policy.
+
+    Attributes:
+        estimate: mean over the questions that show it; NaN where none does.
+        low, high: ends of intervals; equal to the estimate where that is exact, NaN where every
+            question has the same value, so that nothing shows how it varies.
+        error: standard error.
+        exact: whether the quantity is what it is by construction.
+    """
+
+    estimate: Float[np.ndarray, " policy"]
+    low: Float[np.ndarray, " policy"]
+    high: Float[np.ndarray, " policy"]
+    error: Float[np.ndarray, " policy"]
+    exact: Bool[np.ndarray, " policy"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a policy is chosen from estimated differences to the first answer.
+
+    With a price: the one of greatest net value. Without one, of the policies that neither can be
+    told from the most accurate one nor are less accurate than the baseline, the one of fewest
+    tokens; where that leaves the first answer out, only policies better than it are left.
+
+    Attributes:
+        reach: by how much two policies must differ to be told apart.
+        order: policies, those of fewest tokens first.
+        eligible: policies that may be chosen.
+        priced: whether differences are of net value.
+    """
+
+    reach: Float[np.ndarray, "policy policy"]
+    order: Int[np.ndarray, " policy"]
+    eligible: Bool[np.ndarray, " policy"]
+    baseline: int
+    priced: bool
+
+    def __call__(
+        self,
+        gain: Float[np.ndarray, "point policy"],
+        scale: float | Float[np.ndarray, "policy policy"] = 1.0,
+    ) -> Int[np.ndarray, " point"]:
+        """The policy chosen for every row of differences; `scale` multiplies `reach`."""
+        order = self.order[self.eligible[self.order]]
+        mine = gain[:, order]
+        best = mine.argmax(axis=1)
+        if self.priced:
+            return order[best]
+        reach = (scale * self.reach)[np.ix_(order, order)]
+        (first,) = np.flatnonzero(order == 0)
+        top = np.take_along_axis(mine, best[:, None], axis=1)
+        kept = top - mine <= reach[best]
+        if self.eligible[self.baseline]:
+            (base,) = np.flatnonzero(order == self.baseline)
+            kept &= mine[:, [base]] - mine <= reach[base]
+        better = mine - mine[:, [first]] > reach[:, first]
+        left = kept & (better | kept[:, [first]])
+        return order[np.where(left.any(axis=1), left.argmax(axis=1), best)]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Every policy with its intervals, the policy chosen, and the word on it.
+
+    Attributes:
+        chosen: the policy to use.
+        baseline: the policy in use at present.
+        reference: the policy that the word compares it with.
+        verdict: the word.
+        accuracy, tokens: of every policy.
+        gain: accuracy less that of the first answer.
+        against: accuracy less that of the baseline.
+        saving: tokens less than the baseline takes.
+        net_gain, net_against: net value less that of the first answer and of the baseline, in right
+            answers; the same as `gain` and `against` without a price.
+        questions, clusters: what a policy was compared with the first answer on.
+        eligible: policies that enough questions show to be recommended.
+        decided_by: what the choice and the word rest on: accuracy or net value.
+        parts: the means behind all this, by name.
+        multipliers: of standard errors, for the chosen policy.
+        choice: how the policy was chosen.
+    """
+
+    chosen: int
+    baseline: int
+    reference: int
+    verdict: Verdict
+    accuracy: Intervals
+    tokens: Intervals
+    gain: Intervals
+    against: Intervals
+    saving: Intervals
+    net_gain: Intervals
+    net_against: Intervals
+    questions: Int[np.ndarray, " policy"]
+    clusters: Int[np.ndarray, " policy"]
+    eligible: Bool[np.ndarray, " policy"]
+    decided_by: Literal["accuracy", "net value"]
+    parts: dict[str, Means] = field(repr=False)
+    multipliers: dict[str, float] = field(repr=False)
+    choice: Choice = field(repr=False)
 
     @property
-    def verdict(self) -> str:
-        """A `Verdict`, or undecided, too small, not identified."""
-        if self.judged is None:
-            return "not identified"
-        if self.count.questions < FEWEST:
-            return "too small"
-        return self.judged.verdict or "undecided"
+    def deciding(self) -> tuple[str, str]:
+        """Names of the parts that the choice rests on, and the word if the reference is not the
+        first answer."""
+        priced = self.decided_by == "net value"
+        return ("net_gain", "net_against") if priced else ("gain", "against")
 
     @property
-    def failed(self) -> tuple[Check, ...]:
-        """The checks that contradict one chain."""
-        return tuple(check for check in self.checks if check.contradicted)
-
-    @property
-    def trusts_chain(self) -> bool:
-        """Whether nothing contradicts the chain where it speaks of rounds not recorded."""
-        return self.chain.optimal_rounds is not None and not self.failed
+    def difference(self) -> tuple[float, float, float]:
+        """Estimate and ends of what the word is about: chosen policy less the reference."""
+        found = self.net_gain if self.reference == 0 else self.net_against
+        return tuple(float(x[self.chosen]) for x in (found.estimate, found.low, found.high))
 
 
-def decide(
-    count: Runs,
-    right: Bool[np.ndarray, "question answer"] | None,
-    checks: tuple[Check, ...],
-    key: PRNGKeyArray,
+def word(low: float, high: float, margin: float) -> Verdict:
+    """What an interval of a difference says.
+
+    better if all of it is above 0; else no worse if none of it is below -margin; else worse if all
+    of it is below 0; else cannot tell.
+    """
+    if low > 0:
+        return "better"
+    if low >= -margin:
+        return "no worse"
+    return "worse" if high < 0 else "cannot tell"
+
+
+def judge(
+    outcomes: Outcomes,
     *,
-    margin: float = 0.02,
-    value: float = 1.0,
-    price: float = 1e-4,
-) -> Decision:
-    """Whether revising helps, by the paired answers where they are complete.
+    margin: float,
+    token_price: float | None = None,
+    level: float = LEVEL,
+) -> Judgement:
+    """Choose a policy and say what it is worth.
+
+    The interval of the chosen policy holds the truth with probability `level` in pilots like this
+    one, whichever policy they would choose: multipliers of its standard errors are quantiles over
+    simulated pilots, whose truth is spread around this one, of |error| / standard error of what
+    each of them chooses. Those of the other policies hold for all policies at once.
 
     Args:
-        count: the runs of one benchmark.
-        right: whether the answer that would be returned after 0, 1, ... rounds is right; None where
-            runs were cut short, so that this is not known. The chain takes its place then, unless
-            the label cut them.
-        checks: what was found of one chain, see `msjax.posterior.checks.check_chain`.
-        key: JAX key.
-        margin: changes of the accuracy up to this are neutral (probability).
-        value: worth of a correct answer, > 0.
-        price: price of a token in that unit, >= 0.
-
-    Raises:
-        InputError: margin outside [0, 1), value or price out of range.
-
-    Reference: docs/theory.md F10.
+        outcomes: what policies did.
+        margin: a loss of accuracy up to this counts as none.
+        token_price: price of a token in right answers; None if nobody gave one.
+        level: probability that intervals hold.
     """
-    require("margin", margin, lambda x: (x >= 0) & (x < 1), "give a probability in [0, 1)")
-    require_value_and_cost(value, price=price)
-    chain_key, draw_key = jax.random.split(key)
-    random = host_generator(draw_key)
-    # Exact and independent draws, which need no diagnostics.
-    draws = sample_posterior(Pooled(), count.observable, chain_key).flat
-    identified = Pooled().identified(count.observable)
-    accuracy = Pooled().curves(draws, count.rounds).mean_accuracy
-    tokens = round_tokens(count.tokens_per_round)
-    by: Literal["paired answers", "chain"] | None = None
-    changes: tuple[Change, ...] = ()
-    if right is not None and right.shape[1] > 1:
-        by, changes = "paired answers", changes_of(pair_cells(right), margin, random)
-    elif right is None and all(identified.values()) and not any(x.contradicted for x in checks):
-        by = "chain"
-        changes = tuple(
-            _change(k, accuracy[:, k], accuracy[:, k] - accuracy[:, 0], margin)
-            for k in range(1, count.rounds + 1)
+    right, tokens, cluster = outcomes.right, outcomes.tokens, outcomes.cluster
+    policies = right.shape[1]
+    base = outcomes.baseline
+    is_first, is_base = np.arange(policies) == 0, np.arange(policies) == base
+    parts = {
+        "accuracy": means(right, cluster, SHARES),
+        "tokens": means(tokens, cluster, UNBOUNDED),
+        "gain": means(right - right[:, [0]], cluster, DIFFERENCES, is_first),
+        "against": means(right - right[:, [base]], cluster, DIFFERENCES, is_base),
+        "saving": means(tokens[:, [base]] - tokens, cluster, UNBOUNDED, is_base),
+    }
+    if token_price is not None:
+        net = right - token_price * tokens
+        parts["net_gain"] = means(net - net[:, [0]], cluster, DIFFERENCES, is_first)
+        parts["net_against"] = means(net - net[:, [base]], cluster, DIFFERENCES, is_base)
+    decides = parts["gain" if token_price is None else "net_gain"]
+    clusters = decides.clusters
+    eligible = is_first | (clusters >= FEWEST)
+    dimension = policies * len(parts)
+    errors = dict(
+        zip(
+            parts,
+            joint_errors(list(parts.values()), normal_points(dimension)),
+            strict=True,
         )
-    judged = rounds = more = None
-    fold_rounds: tuple[int, ...] = ()
-    if changes:
-        cost = price / value * tokens[: len(changes)].cumsum()
-        gain = np.array([change.change.mean for change in changes])
-        judged, rounds = changes[_best(gain, cost) - 1], _best(gain, cost, fewest=0)
-        if right is not None:
-            held_out, fold_rounds = held_out_cells(right, cost, random)
-            (found,) = changes_of(held_out[None], margin, random)
-            judged = replace(found, rounds=judged.rounds)
-            if judged.verdict is None or count.questions < FEWEST:
-                each = float(count.tokens_per_round[: judged.rounds + 1].sum())
-                more = questions_needed(held_out, margin, each, random)
-    chain = _plan_by_chain(draws, identified, count.rounds, tokens, value, price)
-    return Decision(count, margin, by, changes, judged, fold_rounds, rounds, chain, checks, more)
-
-
-def pair_cells(right: Bool[np.ndarray, "question answer"]) -> Int[np.ndarray, "round 4"]:
-    """Questions kept right, broken, repaired and kept wrong after 1, 2, ... rounds."""
-    first, later = right[:, :1], right[:, 1:]
-    cells = (first & later, first & ~later, ~first & later, ~first & ~later)
-    return np.stack([cell.sum(axis=0) for cell in cells], axis=1)
-
-
-def held_out_cells(
-    right: Bool[np.ndarray, "question answer"],
-    cost: Float[np.ndarray, " round"],
-    random: np.random.Generator,
-) -> tuple[Int[np.ndarray, "4"], tuple[int, ...]]:
-    """Cells of every question after the number of rounds that questions of other folds chose.
-
-    The second value holds these numbers. Each, at least 1, has the greatest expected gain of
-    accuracy less `cost` on the other four of five folds, so that looking for the best makes none
-    look better than it is. Fewer than five questions are a fold each.
-    """
-    fold = random.permutation(np.arange(len(right)) % FOLDS)
-    total, chosen = np.zeros(4, dtype=np.int64), []
-    for number in range(min(FOLDS, len(right))):
-        others = pair_cells(right[fold != number])
-        gain = (others[:, 2] - others[:, 1]) / (others.sum(axis=1) + 4 * _PRIOR)
-        chosen.append(_best(gain, cost))
-        total += pair_cells(right[fold == number])[chosen[-1] - 1]
-    return total, tuple(chosen)
-
-
-def _best(
-    gain: Float[np.ndarray, " round"], cost: Float[np.ndarray, " round"], fewest: int = 1
-) -> int:
-    """Number of rounds of greatest net gain, at least `fewest`."""
-    return fewest + int(np.append(0, gain - cost)[fewest:].argmax())
-
-
-def changes_of(
-    cells: Int[np.ndarray, "round 4"], margin: float, random: np.random.Generator
-) -> tuple[Change, ...]:
-    """The changes after 1, 2, ... rounds, from cells as `pair_cells` counts them."""
-    found = []
-    for k, counts in enumerate(cells, 1):
-        kept, broken, repaired, _ = random.dirichlet(counts + _PRIOR, _DRAWS).T
-        found.append(_change(k, kept + repaired, repaired - broken, margin))
-    return tuple(found)
-
-
-def questions_needed(
-    cells: Int[np.ndarray, "4"],
-    margin: float,
-    tokens: float,
-    random: np.random.Generator,
-    sizes: Sequence[int] = SIZES,
-) -> More:
-    """The least number of new questions that decides in at least four of five futures.
-
-    A future is a draw of the shares from their law given the pilot, and as many questions drawn
-    with these shares; it decides if, given pilot and new questions, the probability that revising
-    helps is at least .9 or at most .1.
-
-    Args:
-        cells: counts as `pair_cells` gives them for one number of rounds.
-        margin: changes up to this are neutral.
-        tokens: what recording one question costs.
-        random: source of futures.
-        sizes: numbers to try, ascending.
-    """
-    shares = random.dirichlet(cells + _PRIOR, _FUTURES)
-    chance = 0.0
-    for size in sizes:
-        alpha = cells + random.multinomial(size, shares) + _PRIOR
-        gamma = random.standard_gamma(alpha, (_FUTURE_DRAWS, *alpha.shape))
-        change = (gamma[..., 2] - gamma[..., 1]) / gamma.sum(axis=2)
-        helps = (change > margin).mean(axis=0)
-        chance = float((np.maximum(helps, 1 - helps) >= SURE).mean())
-        if chance >= _WANTED:
-            return More(size, chance, size * tokens)
-    return More(None, chance, None)
-
-
-def _change(
-    k: int,
-    accuracy: Float[np.ndarray, " draw"],
-    change: Float[np.ndarray, " draw"],
-    margin: float,
-) -> Change:
-    helps, hurts = float((change > margin).mean()), float((change < -margin).mean())
-    within = float((np.abs(change) <= margin).mean())
-    found = estimate(accuracy), estimate(change)
-    assert found[0] is not None and found[1] is not None
-    return Change(k, found[0], found[1], helps, within, hurts)
-
-
-def _plan_by_chain(
-    draws: Draws,
-    identified: dict[str, bool],
-    recorded: int,
-    tokens: Float[np.ndarray, " round"],
-    value: float,
-    price: float,
-) -> ChainPlan:
-    rates = {name: estimate(draws[name]) if known else None for name, known in identified.items()}
-    if not all(identified.values()):
-        return ChainPlan(rates, None, None, (), None)
-    curves = Pooled().curves(draws, max(MIN_ROUNDS, recorded))
-    accuracy = curves.mean_accuracy
-    plan = plan_rounds(accuracy, tokens, value=value, price=price)
-    net = np.asarray(plan.net_value)
-    assert curves.limit is not None
-    return ChainPlan(
-        rates,
-        estimate(curves.limit[:, 0]),
-        plan.optimal_rounds,
-        tuple(found for column in accuracy.T if (found := estimate(column))),
-        float(net[plan.optimal_rounds] - net[: recorded + 1].max()),
     )
+    (moved,) = joint_errors([decides], normal_points(policies, 1))
+    together = {
+        name: _together(errors[name], part, eligible, level) for name, part in parts.items()
+    }
+    name = "gain" if token_price is None else "net_gain"
+    choice = chooser(
+        decides,
+        tokens if outcomes.cost is None else outcomes.cost,
+        eligible,
+        base,
+        together[name],
+        level,
+        priced=token_price is not None,
+    )
+    if clusters[0] < FEWEST:
+        chosen, picks = base, np.full(len(moved), base)
+    else:
+        chosen = int(choice(decides.estimate[None])[0])
+        picks = choice(decides.estimate + moved + errors[name])
+    multipliers = {
+        name: min(_alone(errors[name], part, picks, level), together[name])
+        for name, part in parts.items()
+    }
+    here = np.arange(policies) == chosen
+    found = {
+        name: _intervals(part, np.where(here, multipliers[name], together[name]), _RANGE.get(name))
+        for name, part in parts.items()
+    }
+    found.setdefault("net_gain", found["gain"])
+    found.setdefault("net_against", found["against"])
+    reference = 0 if chosen != 0 else base
+    difference = found["net_gain"] if reference == 0 else found["net_against"]
+    verdict = word(float(difference.low[chosen]), float(difference.high[chosen]), margin)
+    shown = ("net_gain", "net_against") if token_price is not None else ("gain", "against")
+    rests_on = parts[shown[reference != 0]].clusters[chosen]
+    if chosen != reference and rests_on < FEWEST:
+        verdict = "cannot tell"
+    return Judgement(
+        chosen=chosen,
+        baseline=base,
+        reference=reference,
+        verdict=verdict,
+        questions=decides.questions,
+        clusters=clusters,
+        eligible=eligible,
+        decided_by="accuracy" if token_price is None else "net value",
+        parts=parts,
+        multipliers=multipliers,
+        choice=choice,
+        **found,
+    )
+
+
+def chooser(
+    decides: Means,
+    cost: Float[np.ndarray, "question policy"],
+    eligible: Bool[np.ndarray, " policy"],
+    baseline: int,
+    together: float,
+    level: float,
+    *,
+    priced: bool,
+) -> Choice:
+    """The choice, from what decides it and the multiplier that holds for all policies at once.
+
+    The first answer and the baseline are told apart by the multiplier of a single comparison, as
+    these two are named beforehand.
+    """
+    clusters = np.minimum(decides.clusters[:, None], decides.clusters)
+    shrink = clusters / (clusters + DIFFERENCES.number)
+    # `influence` is shrunk already; `smoothed` would do so once more.
+    square = decides.influence.T @ decides.influence
+    variance = np.diag(square)[:, None] + np.diag(square) - 2 * square
+    estimate = decides.estimate[:, None] - decides.estimate
+    _, error = smoothed(estimate, variance / shrink**2, clusters, DIFFERENCES)
+    reach = student(together, clusters) * error / shrink
+    alone = student(-special.ndtri((1 - level) / 2), clusters) * error / shrink
+    for a, b in ((0, baseline), (baseline, 0)):
+        reach[a, b] = alone[a, b]
+    extra = means(cost - cost[:, [0]], np.arange(len(cost)), UNBOUNDED)
+    order = np.argsort(np.where(extra.questions > 0, extra.estimate, np.inf), kind="stable")
+    return Choice(reach, order, eligible, baseline, priced)
+
+
+def _together(
+    errors: Float[np.ndarray, "point policy"],
+    part: Means,
+    eligible: Bool[np.ndarray, " policy"],
+    level: float,
+) -> float:
+    """Multiplier that holds for all policies at once."""
+    counts = eligible & (part.error > 0) & np.isfinite(part.error)
+    if not counts.any():
+        counts = (part.error > 0) & np.isfinite(part.error)
+    ratios = np.abs(errors[:, counts]) / part.error[counts]
+    return multiplier(ratios.max(axis=1, initial=0.0), level)
+
+
+def _alone(
+    errors: Float[np.ndarray, "point policy"],
+    part: Means,
+    picks: Int[np.ndarray, " point"],
+    level: float,
+) -> float:
+    """Multiplier that holds for the policy chosen; infinite where hardly any has an error."""
+    error = part.error[picks]
+    counts = (error > 0) & np.isfinite(error)
+    if counts.mean() < _RARE:
+        return np.inf
+    return multiplier(errors[counts, picks[counts]] / error[counts], level)
+
+
+def _intervals(
+    part: Means, normal: Float[np.ndarray, " policy"], within: tuple[float, float] | None
+) -> Intervals:
+    known = part.questions > 0
+    estimate = np.where(known, part.estimate, np.nan)
+    reach = student(normal, part.clusters) * np.where(part.error > 0, part.error, np.nan)
+    reach = np.where(part.exact, 0.0, reach)
+    low = np.minimum(part.centre - reach, estimate)
+    high = np.maximum(part.centre + reach, estimate)
+    if within is not None:
+        low, high = np.maximum(low, within[0]), np.minimum(high, within[1])
+    return Intervals(estimate, low, high, part.error, known & part.exact)

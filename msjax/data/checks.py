@@ -1,0 +1,97 @@
+"""Whether recorded runs are what they say: labels that contradict each other, runs that a label cut."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from msjax.data.runs import Runs
+from msjax.errors import InputError
+
+__all__ = [
+    "cut_by_label",
+    "labels_accumulate",
+    "names_differing_in_case",
+    "repeated_questions",
+    "require_consistent_labels",
+]
+
+_SELDOM = 0.01
+_FEW_CUT, _FEW_REPAIRS, _FEW_AT_RISK = 3, 5, 50
+
+
+def require_consistent_labels(runs: Runs) -> None:
+    """Raise InputError at the first run in which equal answers have unequal labels."""
+    for first in range(runs.correct.shape[1]):
+        same = (runs.answers[:, first + 1 :] == runs.answers[:, [first]]) & runs.real[:, first + 1 :]
+        other = runs.correct[:, first + 1 :] != runs.correct[:, [first]]
+        bad = same & other & (runs.answers[:, [first]] >= 0)
+        if bad.any():
+            row, later = np.argwhere(bad)[0]
+            what = "samples" if runs.protocols[row] == "parallel" else "rounds"
+            answer = ""
+            if runs.records is not None:
+                answer = f" ({runs.records[row].answers[first]!r})"
+            raise InputError(
+                f"line {row + 1} (question_id {runs.question_ids[row]!r} of "
+                f"{runs.benchmarks[row]!r}): {what} {first} and {first + 1 + later} give the same "
+                f"answer{answer} but only one is marked correct; mend the labels"
+            )
+
+
+def cut_by_label(runs: Runs, cut: Bool[np.ndarray, " row"]) -> bool:
+    """Whether runs that ended early look as if their labels had ended them.
+
+    They do if there are three or more, each ends at its first right answer, and runs that end for
+    other reasons would do so with probability below .01.
+
+    Args:
+        runs: of one group.
+        cut: which runs ended before others, not known to be stopped by a rule.
+    """
+    if cut.sum() < _FEW_CUT:
+        return False
+    last = np.maximum(runs.recorded - 1, 0)
+    rights = runs.right.sum(axis=1)
+    ends_right = runs.right[np.arange(runs.questions), last] & (rights == 1)
+    share = np.clip(runs.right.sum() / runs.real.sum(), 0.5, 1.0)
+    return bool(ends_right[cut].all() and share ** cut.sum() < _SELDOM)
+
+
+def labels_accumulate(runs: Runs) -> bool:
+    """Whether labels look as if they said "right by now" instead of "right now".
+
+    They do if no right answer is ever followed by a wrong one although five or more were repaired,
+    and either answers change while they stay right, in half of all cases or more, or answers are
+    not known and fifty or more right ones were revised.
+    """
+    before, after = runs.right[:, :-1], runs.right[:, 1:]
+    revised = runs.real[:, 1:] & before
+    if (revised & ~after).any() or (runs.real[:, 1:] & ~before & after).sum() < _FEW_REPAIRS:
+        return False
+    if not runs.answered:
+        return bool(revised.sum() >= _FEW_AT_RISK)
+    changed = runs.answers[:, 1:] != runs.answers[:, :-1]
+    return bool((revised & changed).sum() >= max(_FEW_CUT, revised.sum() / 2))
+
+
+def repeated_questions(runs: Runs) -> Int[np.ndarray, " row"] | None:
+    """Which of 0, 1, ... each question is by its text; None where no text occurs twice, or only one.
+
+    One text for all questions stands for none.
+    """
+    if runs.records is None:
+        return None
+    texts = [(run.question.strip(), run.gold.strip()) for run in runs.records]
+    known = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    if len(known) in (1, len(texts)) or any(not text for text, _ in texts):
+        return None
+    return np.array([known[text] for text in texts])
+
+
+def names_differing_in_case(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Names that are the same but for capital letters."""
+    unique = sorted(set(names), key=lambda name: (name.casefold(), name))
+    groups = [tuple(group) for _, group in groupby(unique, key=str.casefold)]
+    return [group for group in groups if len(group) > 1]

@@ -1,0 +1,575 @@
+"""A decision card in words, commands, tables and JSON: the same everywhere it is shown.
+
+Reference: docs/decisions.md.
+"""
+
+import math
+import shlex
+import textwrap
+from typing import Any
+
+import numpy as np
+
+from msjax.decision.advice import SIZES
+from msjax.decision.bounds import gating_bounds
+from msjax.decision.card import SCHEMA, Card, Decision, PolicyRow
+from msjax.decision.policies import FIRST, Policy
+from msjax.decision.verdict import FEWEST
+from msjax.evaluate.paired import Interval
+
+__all__ = ["as_dict", "as_text", "commands", "headline", "shown_rows", "statements"]
+
+USUAL = 50
+"""Questions of a usual pilot."""
+_WIDTH, _LABEL = 98, 18
+_RUN = "msjax generate"
+_MILLION = 1e6
+
+
+def headline(decision: Decision) -> str:
+    """What to do, in one imperative sentence."""
+    use = _sentence(decision.use.says)
+    questions = decision.judgement.clusters[0]
+    if decision.status == "too few":
+        return (
+            f"Keep what you do ({decision.baseline.name}): {_counted(int(questions), 'question')} "
+            "are too few to decide; here is what they show."
+        )
+    if decision.status == "not identified":
+        return "Keep what you do: these runs do not show what revising does."
+    why = {
+        "better": f"it is better than {_called(decision.reference)}",
+        "no worse": f"it is no worse than {_called(decision.reference)}",
+        "worse": f"it is worse than {_called(decision.reference)} but costs less",
+        "cannot tell": "nothing that costs more is shown to be better"
+        if decision.judgement.chosen == 0
+        else f"whether it is better than {_called(decision.reference)} cannot be told yet",
+    }[decision.verdict]
+    if decision.use == decision.reference:
+        why = "no other policy is shown to be better"
+    return f"{use}: {why}."
+
+
+def statements(decision: Decision) -> list[tuple[str, str]]:
+    """Labels and sentences, most important first."""
+    found = [
+        ("verdict", _verdict(decision)),
+        ("present practice", _practice(decision)),
+        ("tokens", _tokens(decision)),
+        ("price", _price(decision)),
+        ("plain revision", _plain(decision)),
+        ("bounds", _bounds(decision)),
+        ("assumptions", _assumptions(decision)),
+        ("collect", _collect(decision)),
+    ]
+    return [(label, sentence) for label, sentence in found if sentence]
+
+
+def _verdict(decision: Decision) -> str:
+    if decision.status == "not identified":
+        return f"not identified: {decision.pilot.hidden}; {_seen(decision)}"
+    chosen = decision.chosen
+    if decision.use == decision.reference:
+        if len(decision.policies) == 1:
+            return f"there is no other policy to compare with; {_share(chosen)}"
+        return f"{decision.use.name} is the present practice; {_share(chosen)}"
+    word = "too few to decide" if decision.status == "too few" else decision.verdict
+    counts = _counts(decision, decision.judgement.reference, decision.judgement.chosen)
+    what = "accuracy" if decision.judgement.decided_by == "accuracy" else "net value"
+    unit = "" if what == "accuracy" else " right answers per question"
+    return (
+        f"{word}: against {_called(decision.reference)}, {what} differs by "
+        f"{_signed(decision.difference)}{unit}{counts} (no worse: a loss of at most "
+        f"{decision.terms.margin:g})"
+    )
+
+
+def _counts(decision: Decision, before: int, after: int) -> str:
+    """Right answers of two policies, on the questions that show both."""
+    both = decision.outcomes.right[:, [before, after]]
+    both = both[~np.isnan(both).any(axis=1)]
+    was, now = (_number(x) for x in both.sum(axis=0))
+    return f"; {was} of {len(both)} right -> {now} of {len(both)}"
+
+
+def _seen(decision: Decision) -> str:
+    """What runs show that cannot be judged."""
+    runs = decision.pilot.seen
+    first = _share(decision.policies[0])
+    if runs is None or runs.rounds == 0:
+        return first
+    before, after = runs.right[:, :-1], runs.right[:, 1:]
+    wrong = runs.real[:, 1:] & ~before
+    ever = int(runs.right.any(axis=1).sum())
+    return (
+        f"{first}; {int((wrong & after).sum())} of {int(wrong.sum())} revisions of a wrong answer "
+        f"repaired it, and {ever} of {runs.questions} runs hold a right answer, which no policy "
+        "exceeds on them"
+    )
+
+
+def _practice(decision: Decision) -> str:
+    chosen, base = decision.judgement.chosen, decision.judgement.baseline
+    if decision.status == "not identified" or len(decision.policies) == 1:
+        return ""
+    if chosen == base:
+        return f"{decision.baseline.name}: the policy to use is the present practice"
+    row = decision.chosen
+    if row.against is None:
+        return f"{decision.baseline.name}: not compared, as no question shows both"
+    counts = _counts(decision, base, chosen)
+    return f"against {_called(decision.baseline)}, accuracy differs by {_signed(row.against)}{counts}"
+
+
+def _tokens(decision: Decision) -> str:
+    row = decision.chosen
+    if row.uncached is None:
+        return "not identified: the runs report no tokens, so neither cost nor saving is known"
+    base = decision.policies[decision.judgement.baseline]
+    text = f"{_plain_interval(row.uncached)} uncached tokens per question"
+    if row.saving is None or decision.status == "not identified":
+        return text
+    if decision.judgement.chosen == decision.judgement.baseline:
+        return f"{text}; the saving against the present practice is 0 exactly"
+    share = ""
+    if base.uncached is not None and base.uncached.estimate > 0:
+        share = f" ({row.saving.estimate / base.uncached.estimate:.0%})"
+    return f"{text}; saves {_plain_interval(row.saving)}{share} against {_called(decision.baseline)}"
+
+
+def _price(decision: Decision) -> str:
+    terms, row = decision.terms, decision.chosen
+    if terms.token_price is not None:
+        assert terms.price is not None and terms.worth is not None
+        net = "0 exactly" if row.net is None else _signed(row.net, 3)
+        return (
+            f"a right answer is worth {terms.worth:g}, a token costs {terms.price:g} "
+            f"({terms.price * _MILLION:g} per million): net of tokens, {decision.use.name} gains "
+            f"{net} right answers per question against the first answer"
+        )
+    buys = [one for one in decision.policies if one.tokens_per_right is not None and one.eligible]
+    if not buys:
+        return ""
+    best = min(buys, key=lambda one: one.tokens_per_right or math.inf)
+    ways = [best, row] if row in buys and row is not best else [best]
+    parts = [
+        f"{one.policy.name} buys one more right answer for {one.tokens_per_right:,.0f} tokens, so "
+        f"it pays below {_break_even(decision, one)} per million tokens"
+        for one in ways
+    ]
+    unit = "" if terms.worth is not None else "; give --worth and --price to decide by net value"
+    return "no price was given; " + "; ".join(parts) + unit
+
+
+def _break_even(decision: Decision, row: PolicyRow) -> str:
+    """The price of a million tokens at which a policy breaks even."""
+    found = row.break_even
+    assert found is not None
+    worth = decision.terms.worth
+    times = _MILLION * (1.0 if worth is None else worth)
+    what = " right answers' worth" if worth is None else ""
+    middle, low, high = (
+        _amount(max(x, 0.0) * times) for x in (found.estimate, found.low, found.high)
+    )
+    return f"{middle} [{low}, {high}]{what}"
+
+
+def _plain(decision: Decision) -> str:
+    """Every round that was recorded, last answer: whether revising helps."""
+    if decision.pilot.rounds is None or decision.pilot.rounds.rounds == 0:
+        return ""
+    row = decision.policies[decision.pilot.rounds.rounds]
+    if row.gain is None or row.policy == decision.use:
+        return ""
+    counts = _counts(decision, 0, decision.pilot.rounds.rounds)
+    return f"{row.policy.name}, last answer: {_signed(row.gain)} against the first answer{counts}"
+
+
+def _bounds(decision: Decision) -> str:
+    rounds = decision.pilot.rounds
+    if decision.status == "not identified" or rounds is None or rounds.rounds == 0:
+        return ""
+    found = gating_bounds(rounds.right[rounds.recorded > rounds.rounds])
+    if found is None:
+        return ""
+    return (
+        f"whoever knew which questions revising helps would be right on between "
+        f"{found.upper_low:.2f} and {found.upper_high:.2f} of them after "
+        f"{_counted(rounds.rounds, 'round')}, and whoever chose worst on between "
+        f"{found.lower_low:.2f} and {found.lower_high:.2f}; nothing is said of rounds beyond those "
+        "recorded"
+    )
+
+
+def _assumptions(decision: Decision) -> str:
+    clusters, questions = int(decision.judgement.clusters[0]), len(decision.outcomes.right)
+    what = "questions" if clusters == questions else f"the {clusters} clusters of questions"
+    parts = [f"{what} are like those to come and independent of each other, and labels are right"]
+    parts += decision.pilot.notes
+    if decision.pilot.hidden is not None and decision.status != "not identified":
+        parts.append(decision.pilot.hidden)
+        parts += _hidden(decision)
+    if decision.terms.family > 1:
+        parts.append(
+            f"intervals hold with probability 0.9 for all {decision.terms.family} benchmarks at once"
+        )
+    return "; ".join(parts)
+
+
+def _hidden(decision: Decision) -> list[str]:
+    """Between what the accuracy lies after rounds that a rule hid."""
+    runs, judged = decision.pilot.seen, decision.pilot.rounds
+    if runs is None or judged is None or judged.rounds == runs.rounds:
+        return []
+    last = runs.rounds
+    there = runs.recorded > last
+    least = int(runs.right[there, last].sum())
+    return [
+        f"after {_counted(last, 'round')} between {least} and {least + int((~there).sum())} of "
+        f"{runs.questions} answers would have been right"
+    ]
+
+
+def _collect(decision: Decision) -> str:
+    rounds = _recorded_rounds(decision)
+    if decision.status == "not identified":
+        return f"record {USUAL} questions with {max(rounds, 3)} rounds each, none cut short by a label or a rule"
+    if decision.status == "too few":
+        more = FEWEST - int(decision.judgement.clusters[0])
+        return f"record at least {more} more questions, {USUAL} in all are usual"
+    if decision.more is None:
+        return "nothing more for this verdict"
+    if decision.more.questions is None:
+        return (
+            f"not even {SIZES[-1]:,} more questions would decide ({decision.more.chance:.0%} of "
+            "simulated futures): the difference is too small; go by tokens, or allow a larger "
+            "--margin"
+        )
+    each = decision.policies[_all_index(decision)].uncached
+    tokens = "" if each is None else f" (about {decision.more.questions * each.estimate:,.0f} tokens)"
+    what = _counted(rounds, "round") if decision.pilot.rounds is not None else "all samples"
+    return (
+        f"{decision.more.questions:,} more questions with {what} each, none cut short{tokens}: "
+        f"that decides in {decision.more.chance:.0%} of simulated futures"
+    )
+
+
+def _recorded_rounds(decision: Decision) -> int:
+    return 0 if decision.pilot.seen is None else decision.pilot.seen.rounds
+
+
+def _all_index(decision: Decision) -> int:
+    """Position of the policy that asks for all that was recorded."""
+    rounds = decision.pilot.rounds
+    return rounds.rounds if rounds is not None else len(decision.policies) - 1
+
+
+# Commands
+
+
+def commands(decision: Decision) -> list[tuple[str, str]]:
+    """What each command does, and the command: to apply the policy, and to record more."""
+    found = []
+    apply = _apply(decision)
+    if apply:
+        found.append(("apply it", apply))
+    record = _record(decision)
+    if record:
+        found.append(("record more", record))
+        files = [*(decision.files or ("pilot.jsonl",)), "more.jsonl"]
+        found.append(("then", f"msjax card {' '.join(map(shlex.quote, files))}"))
+    return found
+
+
+def _apply(decision: Decision) -> str:
+    use, files = decision.use, decision.files or ("pilot.jsonl",)
+    if decision.status != "judged" or use.make is None:
+        return ""
+    rule = "--rule card --pilot " + " ".join(map(shlex.quote, files[:1]))
+    kind = f"--samples {use.asks}" if use.parallel else f"--rounds {use.asks - 1}"
+    if use.stop == "fixed" and (use.returns == "last" or use.parallel):
+        rule = "--rule fixed"
+    return f"{_RUN} live.jsonl{_same_settings(decision)} {kind} {rule}"
+
+
+def _record(decision: Decision) -> str:
+    more = decision.more.questions if decision.more is not None else None
+    if decision.status == "not identified":
+        more = USUAL
+    if decision.status == "too few":
+        more = USUAL - int(decision.judgement.clusters[0])
+    if more is None:
+        return ""
+    rounds = max(_recorded_rounds(decision), 1 if decision.status == "judged" else 3)
+    kind = f"--rounds {rounds}"
+    if decision.pilot.rounds is None and decision.pilot.samples is not None:
+        kind = f"--samples {decision.pilot.samples.samples}"
+    start = len(decision.outcomes.right)
+    return (
+        f"{_RUN} more.jsonl{_same_settings(decision)} --start {start} --questions {more} {kind} "
+        "--rule fixed"
+    )
+
+
+def _same_settings(decision: Decision) -> str:
+    """Options that were the same for all runs."""
+    runs = decision.pilot.seen if decision.pilot.seen is not None else decision.pilot.samples
+    text = f" --benchmarks {shlex.quote(decision.pilot.benchmark)}"
+    if runs is None or runs.records is None:
+        return text
+    for name in ("server", "temperature", "top_p", "max_new_tokens"):
+        values = {run.settings.get(name) for run in runs.records}
+        if len(values) == 1 and (value := values.pop()) is not None:
+            text += f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+    return text
+
+
+# Tables
+
+
+def shown_rows(decision: Decision, most: int = 14) -> list[PolicyRow]:
+    """The rows of a table for readers.
+
+    The policy to use, the present practice, the first answer, numbers of rounds with their last
+    answer, and of every other kind the most accurate one.
+    """
+    rows = decision.policies
+    wanted = {0, decision.judgement.chosen, decision.judgement.baseline}
+    kinds: dict[tuple[str, str, bool], list[int]] = {}
+    for j, row in enumerate(rows):
+        policy = row.policy
+        kinds.setdefault((policy.stop, policy.returns, policy.parallel), []).append(j)
+    plain = kinds.pop(("fixed", "last", False), [])
+    for others in kinds.values():
+        wanted.add(max(others, key=lambda j: (np.nan_to_num(rows[j].accuracy.estimate), -j)))
+    room = max(most - len(wanted), 0)
+    step = max(1, math.ceil(len(plain) / room)) if room else len(plain) + 1
+    wanted |= set(plain[::step])
+    return [rows[j] for j in sorted(wanted)]
+
+
+def _table(decision: Decision) -> list[str]:
+    header = ["", "policy", "right", "accuracy", "against first", "tokens", "saved", "tokens/right"]
+    lines = []
+    for row in shown_rows(decision):
+        mark = "*" if row.policy == decision.use else " "
+        right = f"{_number(row.accuracy.estimate * row.questions)} of {row.questions}"
+        buys = row.tokens_per_right
+        lines.append(
+            [
+                mark,
+                row.policy.name,
+                right,
+                f"{row.accuracy.estimate:.2f} [{row.accuracy.low:.2f}, {row.accuracy.high:.2f}]",
+                "-" if row.gain is None or row.policy.name == FIRST else _signed(row.gain),
+                "-" if row.uncached is None else f"{row.uncached.estimate:,.0f}",
+                "-" if row.saving is None else f"{row.saving.estimate:,.0f}",
+                "-" if buys is None else f"{buys:,.0f}",
+            ]
+        )
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    left = (0, 1)
+    return [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in [header, *lines]
+    ]
+
+
+def as_text(card: Card) -> str:
+    """The card for a terminal."""
+    blocks = [textwrap.fill(f"note: {warning}", _WIDTH) for warning in card.warnings]
+    for decision in card.decisions:
+        lines = [_title(decision), "", *_wrapped("  ", headline(decision)), ""]
+        for what, command in commands(decision):
+            lines.append(f"  {what + ':':<{_LABEL - 4}}{command}")
+        lines += ["", *(f"  {line}" for line in _table(decision))]
+        lines += ["  * the policy to use; 90 % intervals: for the policy to use whichever it is, for"]
+        lines += ["    the others all at once", ""]
+        for label, sentence in statements(decision):
+            lines += _wrapped(f"  {label:<{_LABEL}}", sentence)
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _title(decision: Decision) -> str:
+    pilot = decision.pilot
+    questions = len(decision.outcomes.right)
+    what = [_counted(questions, "question")]
+    if pilot.rounds is not None:
+        what.append(f"up to {_counted(_recorded_rounds(decision), 'round')} of revision")
+    if pilot.samples is not None:
+        what.append(f"{pilot.samples.samples} samples")
+    return f"{pilot.benchmark} ({pilot.model}): {', '.join(what)}"
+
+
+def _wrapped(start: str, sentence: str) -> list[str]:
+    return textwrap.wrap(
+        sentence,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+# JSON
+
+
+def as_dict(card: Card) -> dict[str, Any]:
+    """The card in JSON's types; what is not known is None."""
+    terms = card.terms
+    found = {
+        "schema": SCHEMA,
+        "level": 0.9,
+        "baseline": terms.baseline,
+        "margin": terms.margin,
+        "worth": terms.worth,
+        "price": terms.price,
+        "family": terms.family,
+        "warnings": list(card.warnings),
+        "benchmarks": [_decision_dict(one) for one in card.decisions],
+    }
+    return _plain_types(found)
+
+
+def _decision_dict(decision: Decision) -> dict[str, Any]:
+    pilot, rounds = decision.pilot, decision.pilot.rounds
+    bounds = None
+    if rounds is not None and rounds.rounds and decision.status != "not identified":
+        bounds = gating_bounds(rounds.right[rounds.recorded > rounds.rounds])
+    return {
+        "name": pilot.name,
+        "benchmark": pilot.benchmark,
+        "model": pilot.model,
+        "questions": len(decision.outcomes.right),
+        "clusters": decision.judgement.clusters[0],
+        "rounds": _recorded_rounds(decision),
+        "samples": 0 if pilot.samples is None else pilot.samples.samples,
+        "status": decision.status,
+        "hidden": pilot.hidden,
+        "headline": headline(decision),
+        "use": _policy_dict(decision.use),
+        "verdict": decision.verdict,
+        "reference": decision.reference.name,
+        "baseline": decision.baseline.name,
+        "decided_by": decision.judgement.decided_by,
+        "difference": decision.difference,
+        "policies": [_row_dict(decision, row) for row in decision.policies],
+        "shown": [row.policy.name for row in shown_rows(decision)],
+        "rounds_changed": _changes(decision),
+        "bounds": bounds and bounds._asdict(),
+        "more": decision.more and {"questions": decision.more.questions, "chance": decision.more.chance},
+        "notes": list(pilot.notes),
+        "statements": dict(statements(decision)),
+        "commands": [{"what": what, "command": command} for what, command in commands(decision)],
+    }
+
+
+def _policy_dict(policy: Policy) -> dict[str, Any]:
+    names = ("name", "says", "stop", "setting", "returns", "asks", "learnt", "parallel")
+    return {name: getattr(policy, name) for name in names}
+
+
+def _row_dict(decision: Decision, row: PolicyRow) -> dict[str, Any]:
+    return {
+        **_policy_dict(row.policy),
+        "used": row.policy == decision.use,
+        "questions": row.questions,
+        "right": row.right,
+        "first_right": row.first_right,
+        "accuracy": row.accuracy,
+        "gain": row.gain,
+        "against": row.against,
+        "tokens": row.tokens,
+        "uncached": row.uncached,
+        "saving": row.saving,
+        "net": row.net,
+        "answers": row.answers,
+        "extra_tokens": row.extra_tokens,
+        "tokens_per_right": row.tokens_per_right,
+        "break_even": row.break_even,
+        "eligible": row.eligible,
+    }
+
+
+def _changes(decision: Decision) -> list[dict[str, int]]:
+    """What every round repaired, broke and left as it was, over the runs that reached it."""
+    runs = decision.pilot.rounds
+    if runs is None:
+        return []
+    before, after, real = runs.right[:, :-1], runs.right[:, 1:], runs.real[:, 1:]
+    cells = {
+        "repaired": real & ~before & after,
+        "broken": real & before & ~after,
+        "kept_right": real & before & after,
+        "kept_wrong": real & ~before & ~after,
+    }
+    return [
+        {"round": k + 1, **{name: int(cell[:, k].sum()) for name, cell in cells.items()}}
+        for k in range(runs.rounds)
+    ]
+
+
+def _plain_types(value: Any) -> Any:
+    if isinstance(value, Interval):
+        parts = (value.estimate, value.low, value.high)
+        return {name: _plain_types(x) for name, x in zip(("estimate", "low", "high"), parts, strict=True)}
+    if isinstance(value, dict):
+        return {name: _plain_types(x) for name, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_types(x) for x in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+# Phrases
+
+
+def _called(policy: Policy) -> str:
+    return "the first answer" if policy.name == FIRST else policy.name
+
+
+def _share(row: PolicyRow) -> str:
+    right = f"{_number(row.accuracy.estimate * row.questions)} of {row.questions}"
+    return (
+        f"{_called(row.policy)} is right on {right} "
+        f"({row.accuracy.estimate:.2f} [{row.accuracy.low:.2f}, {row.accuracy.high:.2f}])"
+    )
+
+
+def _signed(found: Interval, digits: int = 2) -> str:
+    if found.low == found.high:
+        return "0 exactly"
+    if math.isinf(found.low):
+        return f"{found.estimate:+.{digits}f} [unknown]"
+    return f"{found.estimate:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+
+
+def _plain_interval(found: Interval) -> str:
+    if math.isnan(found.low):
+        return f"{found.estimate:,.0f} (the same for every question)"
+    return f"{found.estimate:,.0f} [{found.low:,.0f}, {found.high:,.0f}]"
+
+
+def _number(count: float) -> str:
+    """A number of right answers, which averages over foldings make a fraction."""
+    return f"{count:.0f}" if abs(count - round(count)) < 1e-6 else f"{count:.1f}"
+
+
+def _amount(x: float) -> str:
+    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
