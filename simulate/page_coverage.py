@@ -99,7 +99,11 @@ def drifting(random: np.random.Generator, questions: int, rounds: int) -> np.nda
     """Repairs become rarer and breaks more frequent from round to round."""
     one = np.ones(questions)
     return chain(
-        random, rounds, 0.5 * one, lambda k: one * 0.4 * 0.6**k, lambda k: one * min(0.03 * (k + 1), 0.3)
+        random,
+        rounds,
+        0.5 * one,
+        lambda k: one * 0.4 * 0.6**k,
+        lambda k: one * min(0.03 * (k + 1), 0.3),
     )
 
 
@@ -191,7 +195,11 @@ class Counts:
             self.printed["headline"] += 1
             self.held["headline"] += low <= difference <= high
         self.words[judged.verdict] += 1
-        false = {"better": difference <= 0, "worse": difference >= 0, "no worse": difference < -_MARGIN}
+        false = {
+            "better": difference <= 0,
+            "worse": difference >= 0,
+            "no worse": difference < -_MARGIN,
+        }
         self.false[judged.verdict] += bool(false.get(judged.verdict, False))
 
     def row(self) -> dict:
@@ -321,8 +329,9 @@ def main() -> None:
     print(table(labels, "rounds compete"), table(answers, "all policies compete"), sep="\n\n")
     for one in advice:
         print(
-            f"\nadvice after {one['questions']} questions: decided {one['decided'] / one['pilots']:.2f},"
-            f" promised {one['promised']:.2f}, median {one['median_more']:,.0f} more questions"
+            f"\nadvice after {one['questions']} questions: decided "
+            f"{one['decided'] / one['pilots']:.2f}, promised {one['promised']:.2f}, "
+            f"median {one['median_more']:,.0f} more questions"
         )
     if options.out:
         found = {
@@ -342,7 +351,9 @@ def main() -> None:
 def table(rows: list[dict], title: str) -> str:
     """Coverage by law, over all numbers of questions and rounds, and by number of questions."""
     groups = [("all " + str(n), [r for r in rows if r["questions"] == n]) for n in QUESTIONS]
-    groups = [(law, [r for r in rows if r["law"] == law]) for law in {r["law"]: 0 for r in rows}] + groups
+    groups = [
+        (law, [r for r in rows if r["law"] == law]) for law in {r["law"]: 0 for r in rows}
+    ] + groups
     lines = []
     for name, chosen in groups:
         pilots = sum(r["pilots"] for r in chosen)

@@ -1,12 +1,11 @@
 """HTML pages in a real browser: nothing on its console, nothing asked of a network."""
 
-import jax
 import pytest
 from browser import needs_chromium, opened
 from decision.test_card import runs
 from test_claims_report import RESULTS
 
-from msjax.decision.card import make_cards
+from msjax.decision.card import decide
 from msjax.report import card
 from msjax.report.figures import claims_report
 
@@ -21,8 +20,8 @@ def test_a_bad_page_is_noticed(tmp_path) -> None:
 
 
 def test_the_card_opens_without_errors_or_requests(tmp_path) -> None:
-    patterns = ["0111"] * 20 + ["1011"] * 12 + ["0000"] * 8
-    path = card.write(make_cards(runs(patterns), jax.random.key(0)), "", tmp_path / "card.html")
+    found = decide(runs(["0111"] * 20 + ["1011"] * 12 + ["0000"] * 8))
+    path = card.write(found, tmp_path / "card.html")
     assert opened(path, tmp_path) == ([], [])
     assert (tmp_path / "page.png").stat().st_size > 10_000
 

@@ -1,147 +1,99 @@
-"""`msjax card`: from a pilot to one page that says what to do."""
+"""`msjax card`: from recorded runs to one page that says what to do."""
 
-import textwrap
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
 import tyro
 
-from msjax.cli.output import OutputFile, Seed, prepare_sampling
-from msjax.errors import require_extra
-
-if TYPE_CHECKING:
-    from msjax.decision.card import Card as DecisionCard
-
-_WIDTH, _LABEL = 98, 18
+from msjax.cli.output import OutputFile
+from msjax.errors import InputError
 
 
 @dataclass(frozen=True)
 class Card:
-    """Say what a pilot decides: does revising help, which rule to use, and what to collect.
+    """Say what recorded runs decide: what to do, how sure that is, and what to record next.
 
-    The verdict compares the answers before and after revising, question by question, and assumes no
-    chain. How many rounds to judge and which rule to use are chosen on other questions than those
-    that the numbers are of. Intervals are 90 %.
+    Policies (when to stop, which answer to return) are compared on the same questions: the first
+    answer, every number of rounds, votes, best scores, stopping at a repeated answer, and a rule
+    that learns from the labels of other questions. Without a price accuracy decides, then tokens.
+    Intervals are 90 % and pay for the choice; nothing depends on a seed or on the order of lines.
 
     Example: msjax card pilot.jsonl --html card.html
+
+    Example: msjax card --demo
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON Lines files written by `msjax generate`: rounds of revision, and parallel answers of the
-    same questions if they are to be compared."""
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """JSON Lines files of recorded runs: rounds of revision, independent samples, or both."""
+    demo: bool = False
+    """Take the runs that come with msjax: a small model on arithmetic."""
+    baseline: str = "all"
+    """What you do at present: first, all (all rounds or samples recorded), or a policy's name."""
     margin: float = 0.02
-    """Change of the accuracy up to which revising counts as neutral."""
-    value: float = 1.0
-    """Worth of a correct answer, in any unit."""
-    price: float = 1e-4
-    """Price of one token in the unit of --value."""
+    """Loss of accuracy up to which a policy is no worse."""
+    worth: float | None = None
+    """Worth of a right answer, in any unit of money."""
+    price: float | None = None
+    """Price of one uncached token in the unit of --worth; with both, net value decides."""
+    dollars_per_million_tokens: float | None = None
+    """The price as it is on price lists, in place of --price; --worth is then in dollars."""
+    cluster: str | None = None
+    """Field of the records whose equal values mark questions that depend on each other; default:
+    what the records call cluster, else equal texts."""
+    fail_unless: Literal["better", "no-worse"] | None = None
+    """Exit with status 1 unless every benchmark's policy to use is so, for use in CI."""
     html: OutputFile | None = None
     """Write the card as a self-contained page."""
     json: OutputFile | None = None
-    """Write everything that is printed here as JSON."""
-    seed: Seed = 0
-    """Seed of all random draws."""
+    """Write everything that is printed here, and every policy, as JSON."""
 
     def run(self) -> int:
-        """Read, decide, print, write; 0 when done."""
-        if self.html:
-            require_extra("report", "matplotlib")
-        prepare_sampling()
-        import jax
-        from tqdm import tqdm
+        """Read, decide, print, write; 1 if a word that was asked for does not hold, else 0."""
+        from msjax.data.runs import Runs
+        from msjax.decision.card import decide
 
-        from msjax.cli.output import write_json
-        from msjax.data.store import read_runs
-        from msjax.decision.card import make_cards
-
-        runs = [run for path in self.runs for run in read_runs(path)]
-        with tqdm(desc="card", unit="benchmark", disable=None) as bar:
-
-            def show(name: str) -> None:
-                bar.set_postfix_str(name)
-                bar.update()
-
-            cards = make_cards(
-                runs,
-                jax.random.key(self.seed),
-                margin=self.margin,
-                value=self.value,
-                price=self.price,
-                progress=show,
-            )
-        for card in cards:
-            print(_text(card))
-        terms = (
-            f"A right answer is worth {self.value:g}, a token costs {self.price:g}; intervals are "
-            f"90 %; seed {self.seed}."
+        paths = self._paths()
+        card = decide(
+            Runs.from_files(paths),
+            baseline=self.baseline,
+            margin=self.margin,
+            worth=self.worth,
+            price=self._price(),
+            cluster=self.cluster,
+            files=[str(path) for path in paths],
         )
-        print(terms)
+        print(card, end="")
         if self.json:
-            options = {x: getattr(self, x) for x in ("margin", "value", "price", "seed")}
-            write_json(self.json, {**options, "cards": [as_dict(card) for card in cards]})
+            from msjax.cli.output import write_json
+
+            write_json(self.json, card.to_dict())
         if self.html:
             from msjax.report.card import write
 
-            print(f"page: {write(cards, terms, self.html)}")
-        return 0
+            print(f"page: {write(card, self.html)}")
+        enough = {"better": ("better",), "no-worse": ("better", "no worse")}
+        wanted = enough.get(self.fail_unless or "")
+        return int(wanted is not None and any(x.verdict not in wanted for x in card.decisions))
 
+    def _paths(self) -> tuple[Path, ...]:
+        if self.demo and self.runs:
+            raise InputError("--demo takes the runs that come with msjax; name no files with it")
+        if self.demo:
+            return (Path(str(files("msjax") / "recorded" / "pilot.jsonl")),)
+        if not self.runs:
+            raise InputError("RUNS is empty; name files of recorded runs, or try --demo")
+        return self.runs
 
-def as_dict(card: "DecisionCard") -> dict[str, Any]:
-    """Everything that a card says, in JSON's types."""
-    from msjax.cli.output import plain
-    from msjax.decision.card import statements
-
-    decision, choice = card.decision, card.choice
-    count = decision.count
-    facts = {
-        "benchmark": count.name,
-        "model": card.model,
-        "questions": count.questions,
-        "rounds_recorded": count.rounds,
-        "censored": count.n_censored,
-        "verdict": decision.verdict,
-        "judged": decision.judged and _named(decision.judged),
-        "fold_rounds": decision.fold_rounds,
-        "by": decision.by,
-        "best_rounds": decision.rounds,
-        "changes": [_named(change) for change in decision.changes],
-        "choice": choice
-        and {name: x for name, x in vars(choice).items() if name not in ("right", "spent")},
-        "why_no_choice": card.why_not,
-        "parallel": card.parallel,
-        "chain": _named(decision.chain),
-        "chain_trusted": decision.trusts_chain,
-        "checks": decision.checks,
-        "failed_checks": [check.name for check in decision.failed],
-        "more": decision.more,
-        "statements": dict(statements(card)),
-    }
-    return {name: plain(value) for name, value in facts.items()}
-
-
-def _named(found: Any) -> Any:
-    """The fields of dataclasses and named tuples as dictionaries, however deep."""
-    if hasattr(found, "_asdict"):
-        return found._asdict()
-    if hasattr(found, "__dataclass_fields__"):
-        return {name: _named(value) for name, value in vars(found).items()}
-    if isinstance(found, dict):
-        return {name: _named(value) for name, value in found.items()}
-    return [_named(value) for value in found] if isinstance(found, tuple) else found
-
-
-def _text(card: "DecisionCard") -> str:
-    from msjax.decision.card import statements
-
-    lines = [f"\n{card.title}", f"\n  {card.headline}\n"]
-    for label, sentence in statements(card):
-        lines.append(
-            textwrap.fill(
-                sentence,
-                _WIDTH,
-                initial_indent=f"  {label:<{_LABEL}}",
-                subsequent_indent=" " * (_LABEL + 2),
+    def _price(self) -> float | None:
+        if self.dollars_per_million_tokens is None:
+            return self.price
+        if self.price is not None:
+            raise InputError("--price and --dollars-per-million-tokens: give one of them")
+        if self.worth is None:
+            raise InputError(
+                "--worth is missing; say how many dollars a right answer is worth, since "
+                "--dollars-per-million-tokens is given"
             )
-        )
-    return "\n".join(lines) + "\n"
+        return self.dollars_per_million_tokens / 1e6

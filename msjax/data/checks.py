@@ -1,4 +1,4 @@
-"""Whether recorded runs are what they say: labels that contradict each other, runs that a label cut."""
+"""Whether runs are what they say: labels that contradict each other, runs cut by a label."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -24,7 +24,9 @@ _FEW_CUT, _FEW_REPAIRS, _FEW_AT_RISK = 3, 5, 50
 def require_consistent_labels(runs: Runs) -> None:
     """Raise InputError at the first run in which equal answers have unequal labels."""
     for first in range(runs.correct.shape[1]):
-        same = (runs.answers[:, first + 1 :] == runs.answers[:, [first]]) & runs.real[:, first + 1 :]
+        same = (runs.answers[:, first + 1 :] == runs.answers[:, [first]]) & runs.real[
+            :, first + 1 :
+        ]
         other = runs.correct[:, first + 1 :] != runs.correct[:, [first]]
         bad = same & other & (runs.answers[:, [first]] >= 0)
         if bad.any():
@@ -77,7 +79,7 @@ def labels_accumulate(runs: Runs) -> bool:
 
 
 def repeated_questions(runs: Runs) -> Int[np.ndarray, " row"] | None:
-    """Which of 0, 1, ... each question is by its text; None where no text occurs twice, or only one.
+    """Which of 0, 1, ... each question is by its text; None where no text occurs twice.
 
     One text for all questions stands for none.
     """

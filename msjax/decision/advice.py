@@ -17,7 +17,7 @@ USUAL_CHANGE = 0.05
 """Standard deviation of the changes of accuracy that are expected before a pilot is seen."""
 WANTED = 0.8
 """Share of the futures in which so many questions must decide."""
-SIZES = (25, 30, 40, 50, 65, 80, 100, 125, 160, 200, 250, 320, 400, 500, 640, 800)
+SIZES: tuple[int, ...] = (25, 30, 40, 50, 65, 80, 100, 125, 160, 200, 250, 320, 400, 500, 640, 800)
 SIZES += (1000, 1250, 1600, 2000, 2500, 3200, 4000, 5000, 6400, 8000, 10_000)
 """Numbers of further questions that are tried."""
 

@@ -131,7 +131,9 @@ def belief_policy(
     seen, unread = np.zeros(questions, int), np.zeros(questions, bool)
     for k in range(size):
         now = answers[:, [k]]
-        log = log + np.log(np.maximum(_chance(law, numbers, now, answers[:, [k - 1]], k), _IMPOSSIBLE))
+        log = log + np.log(
+            np.maximum(_chance(law, numbers, now, answers[:, [k - 1]], k), _IMPOSSIBLE)
+        )
         seen, unread = np.maximum(seen, now[:, 0] + 1), unread | (now[:, 0] < 0)
         each = np.where(numbers[:-1] < seen[:, None], log[:, :-1], -np.inf)
         with np.errstate(divide="ignore"):
@@ -139,7 +141,9 @@ def belief_policy(
         belief = np.exp(each - special.logsumexp(np.column_stack([each, others]), axis=1)[:, None])
         best = belief.argmax(axis=1)
         top = belief[np.arange(questions), best]
-        in_last = np.where(now[:, 0] >= 0, belief[np.arange(questions), np.maximum(now[:, 0], 0)], 0)
+        in_last = np.where(
+            now[:, 0] >= 0, belief[np.arange(questions), np.maximum(now[:, 0], 0)], 0
+        )
         cost = spent[k + 1 :] - spent[k]
         gain = _later(law, in_last, size - 1 - k) - top[:, None] - cost
         stops = going & ~(gain > _NOISE).any(axis=1)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-
 from scipy import special
 
 __all__ = [

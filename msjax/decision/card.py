@@ -15,7 +15,7 @@ from msjax.data.checks import names_differing_in_case, require_consistent_labels
 from msjax.data.runs import Runs
 from msjax.decision.advice import More, questions_needed
 from msjax.decision.pilot import Pilot, pilots
-from msjax.decision.policies import AS_RECORDED, FIRST, Policy, PolicyOutcomes, policies_of
+from msjax.decision.policies import AS_RECORDED, Policy, PolicyOutcomes, policies_of
 from msjax.decision.verdict import FEWEST, LEVEL, Intervals, Judgement, Outcomes, Verdict, judge
 from msjax.errors import InputError
 from msjax.evaluate.paired import Interval
@@ -264,14 +264,14 @@ def decide(
             the name of another policy.
         margin: a loss of accuracy up to this counts as none (probability).
         worth: of a right answer, in any unit of money.
-        price: of an uncached token in the same unit. With both, net value decides; without, accuracy
-            does, and prices at which the tokens pay are shown.
+        price: of an uncached token in the same unit. With both, net value decides; without,
+            accuracy does, and prices at which the tokens pay are shown.
         cluster: field of the records whose equal values mark questions that depend on each other.
         files: names of the files the runs came from, for the commands that are shown.
 
     Raises:
-        InputError: margin outside [0, 1), worth not above 0, price below 0, a price without a worth,
-            a baseline that was not recorded, a cluster field that is missing, or runs that
+        InputError: margin outside [0, 1), worth not above 0, price below 0, a price without a
+            worth, a baseline that was not recorded, a cluster field that is missing, or runs that
             contradict themselves.
 
     Reference: docs/decisions.md.
@@ -320,8 +320,8 @@ def _decide(pilot: Pilot, terms: Terms, files: tuple[str, ...]) -> Decision:
     uncached = outcomes.uncached
     if terms.token_price is not None and np.isnan(uncached[:, 0]).all():
         raise InputError(
-            f"price is {terms.price:g}, but {pilot.name} reports no tokens; leave the price out, or "
-            "record tokens"
+            f"price is {terms.price:g}, but {pilot.name} reports no tokens; leave the price out, "
+            "or record tokens"
         )
     judgement = judge(
         Outcomes(

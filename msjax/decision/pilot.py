@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from msjax.data.checks import (
     cut_by_label,
@@ -49,7 +49,7 @@ class Pilot:
         cluster: which of 0, 1, ... each question belongs to.
         recorded: what a rule did that ended the runs, if one did.
         hidden: why rounds that were recorded cannot be judged; None if all can.
-        seen: all runs of revision, also those that cannot be judged; None if there are only samples.
+        seen: all runs of revision, also those that cannot be judged; None if there are none.
         notes: what was left out, found and taken for granted, in sentences.
     """
 
@@ -181,7 +181,7 @@ def _value(runs: Runs, row: int, field: str) -> str:
 def _judged(
     runs: Runs, notes: list[str]
 ) -> tuple[Runs, Recorded | None, Int[np.ndarray, " kept"], str | None]:
-    """The runs and rounds that can be judged, what a rule did, rows kept, and why some cannot be."""
+    """What can be judged, what a rule did, which rows are kept, and why some cannot be judged."""
     every = np.arange(runs.questions)
     if runs.censored.any():
         kept = every[~runs.censored]
@@ -194,12 +194,13 @@ def _judged(
         return runs.truncated(0), None, every, why
     looks = _stopped_by_answers(runs)
     short = runs.recorded < runs.recorded.max(initial=0)
-    if cut_by_label(runs, short & ~looks):
-        number = int((short & ~looks).sum())
+    unsaid = short & ~looks & ~(runs.rule_stopped & _fixed(runs))
+    if cut_by_label(runs, unsaid):
+        number = int(unsaid.sum())
         ended = f"{_runs(number)} of {len(every)} ended early, each at its first right answer"
         if number <= _ONE_AMONG_MANY * len(every):
             notes.append(f"{ended}; {_is(number)} left out")
-            kept = every[~(short & ~looks)]
+            kept = every[~unsaid]
             part, recorded, rest, hidden = _judged(runs.take(kept), notes)
             return part, recorded, kept[rest], hidden
         return runs.truncated(0), None, every, f"{ended}, as if the label had stopped them"
@@ -208,7 +209,7 @@ def _judged(
             "no right answer ever becomes wrong although answers change, as if `correct` said "
             '"right by now"'
             if runs.answered
-            else "no right answer ever becomes wrong, as if `correct` said \"right by now\"; give "
+            else 'no right answer ever becomes wrong, as if `correct` said "right by now"; give '
             "the answers too if that is not so"
         )
         return runs.truncated(0), None, every, why
@@ -226,8 +227,12 @@ def _judged(
 def _stopped_by_answers(runs: Runs) -> Bool[np.ndarray, " row"]:
     """Which runs a rule cut short that looks at answers."""
     short = runs.recorded < runs.recorded.max(initial=0)
-    fixed = np.array([name is not None and name.startswith("fixed") for name in _rules(runs)])
-    return runs.rule_stopped & short & ~fixed
+    return runs.rule_stopped & short & ~_fixed(runs)
+
+
+def _fixed(runs: Runs) -> Bool[np.ndarray, " row"]:
+    """Which runs were recorded with a number of rounds that was fixed beforehand."""
+    return np.array([name is not None and name.startswith("fixed") for name in _rules(runs)])
 
 
 def _rules(runs: Runs) -> Sequence[str | None]:

@@ -11,6 +11,7 @@ Reference: docs/decisions.md, docs/stopping.md.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,7 +24,16 @@ from msjax.errors import InputError
 if TYPE_CHECKING:
     from msjax.rules.protocol import StoppingRule
 
-__all__ = ["AS_RECORDED", "FIRST", "FOLDINGS", "FOLDS", "Policy", "PolicyOutcomes", "folds", "policies_of"]
+__all__ = [
+    "AS_RECORDED",
+    "FIRST",
+    "FOLDINGS",
+    "FOLDS",
+    "Policy",
+    "PolicyOutcomes",
+    "folds",
+    "policies_of",
+]
 
 FIRST = "first"
 """Name of the policy that keeps the first answer."""
@@ -67,10 +77,12 @@ class Policy:
     def rule(self) -> "StoppingRule":
         """The rule that does this in front of a model.
 
-        Raises InputError for the rule that runs were recorded with, which only they know.
+        Raises InputError for the rule that runs were recorded with, and for one that needs a judge.
         """
         if self.make is None:
-            raise InputError(f"policy {self.name!r}: the runs do not hold its rule, only its answers")
+            raise InputError(
+                f"policy {self.name!r}: runs show what it did, but no rule here does the same live"
+            )
         return self.make()
 
 
@@ -112,7 +124,8 @@ def policies_of(
     token_price: float = 0.0,
     groups: Sequence[str] | None = None,
     learnt: bool = True,
-    recorded: tuple[Runs, Int[np.ndarray, " question"], Bool[np.ndarray, " question"]] | None = None,
+    recorded: tuple[Runs, Int[np.ndarray, " question"], Bool[np.ndarray, " question"]]
+    | None = None,
 ) -> PolicyOutcomes:
     """Every policy that the runs of one benchmark and model can judge.
 
@@ -157,7 +170,7 @@ def policies_of(
 
 
 def folds(names: Sequence[str], folding: int) -> Int[np.ndarray, " question"]:
-    """Fold 0, ..., `FOLDS` - 1 of every question by a hash of its name; equal names share a fold."""
+    """Fold 0, ..., `FOLDS` - 1 of every question by a hash of its name."""
     known = sorted(set(names), key=lambda name: _hash(name, folding))
     fold = {name: i % FOLDS for i, name in enumerate(known)}
     return np.array([fold[name] for name in names])
@@ -288,7 +301,7 @@ def _by_others(runs: Runs) -> Iterator[_Column]:
             None,
             "last",
             runs.rounds + 1,
-            lambda: _until_accepted(runs.rounds + 1),
+            None,
         )
         right = runs.right[np.arange(runs.questions), last]
         judged = _asked_before(runs, last)
@@ -296,12 +309,10 @@ def _by_others(runs: Runs) -> Iterator[_Column]:
         yield _stopped(runs, policy, last, right, complete & (runs.recorded > last) & judged)
 
 
-def _asked_before(
-    runs: Runs, last: Int[np.ndarray, " question"]
-) -> Bool[np.ndarray, " question"]:
+def _asked_before(runs: Runs, last: Int[np.ndarray, " question"]) -> Bool[np.ndarray, " question"]:
     """Whether the judge was asked of every answer before the last."""
     before = np.arange(runs.rounds + 1) < last[:, None]
-    return ~(before & (runs.verdicts < 0)).any(axis=1)
+    return np.asarray(~(before & (runs.verdicts < 0)).any(axis=1))
 
 
 def _as_recorded(
@@ -323,7 +334,7 @@ def _as_recorded(
 def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_Column]:
     """The rule that believes in answers by the order of all, learnt on other folds."""
     complete = np.flatnonzero(runs.recorded > runs.rounds)
-    names = [names[i] for i in complete]
+    names = [names[int(i)] for i in complete]
     if not runs.answered or runs.rounds < 2 or len(set(names)) < 2 * FOLDS:
         return
     whole = runs.take(complete)
@@ -486,13 +497,8 @@ def _times(number: int) -> str:
     return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
-def _fixed():  # noqa: ANN202
+def _fixed() -> ModuleType:
+    """The module of rules that learn nothing, imported when a rule is made, as it needs JAX."""
     from msjax.rules import fixed
 
     return fixed
-
-
-def _until_accepted(budget: int) -> "StoppingRule":
-    from msjax.rules.registry import until_accepted
-
-    return until_accepted(budget)

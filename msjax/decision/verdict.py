@@ -48,9 +48,9 @@ class Outcomes:
     Attributes:
         right: whether the answer returned is right, or how often over foldings.
         tokens: uncached tokens.
-        cluster: which of 0, 1, ... each question belongs to; questions of one depend on each other.
+        cluster: which of 0, 1, ... each question belongs to.
         baseline: the policy in use at present.
-        cost: what orders policies, cheapest first, where tokens are not known; None for their order.
+        cost: what orders policies, cheapest first, where tokens are not known.
     """
 
     right: Float[np.ndarray, "question policy"]
@@ -168,7 +168,8 @@ class Judgement:
     @property
     def deciding(self) -> tuple[str, str]:
         """Names of the parts that the choice rests on, and the word if the reference is not the
-        first answer."""
+        first answer.
+        """
         priced = self.decided_by == "net value"
         return ("net_gain", "net_against") if priced else ("gain", "against")
 
@@ -176,7 +177,8 @@ class Judgement:
     def difference(self) -> tuple[float, float, float]:
         """Estimate and ends of what the word is about: chosen policy less the reference."""
         found = self.net_gain if self.reference == 0 else self.net_against
-        return tuple(float(x[self.chosen]) for x in (found.estimate, found.low, found.high))
+        at = self.chosen
+        return float(found.estimate[at]), float(found.low[at]), float(found.high[at])
 
 
 def word(low: float, high: float, margin: float) -> Verdict:

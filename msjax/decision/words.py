@@ -17,7 +17,16 @@ from msjax.decision.policies import FIRST, Policy
 from msjax.decision.verdict import FEWEST
 from msjax.evaluate.paired import Interval
 
-__all__ = ["as_dict", "as_text", "commands", "headline", "shown_rows", "statements"]
+__all__ = [
+    "as_dict",
+    "as_text",
+    "commands",
+    "headline",
+    "shown_rows",
+    "statements",
+    "table_of",
+    "title",
+]
 
 USUAL = 50
 """Questions of a usual pilot."""
@@ -112,13 +121,17 @@ def _practice(decision: Decision) -> str:
     chosen, base = decision.judgement.chosen, decision.judgement.baseline
     if decision.status == "not identified" or len(decision.policies) == 1:
         return ""
+    if chosen != base and decision.judgement.reference == base:
+        return ""
     if chosen == base:
         return f"{decision.baseline.name}: the policy to use is the present practice"
     row = decision.chosen
     if row.against is None:
         return f"{decision.baseline.name}: not compared, as no question shows both"
     counts = _counts(decision, base, chosen)
-    return f"against {_called(decision.baseline)}, accuracy differs by {_signed(row.against)}{counts}"
+    return (
+        f"against {_called(decision.baseline)}, accuracy differs by {_signed(row.against)}{counts}"
+    )
 
 
 def _tokens(decision: Decision) -> str:
@@ -134,7 +147,9 @@ def _tokens(decision: Decision) -> str:
     share = ""
     if base.uncached is not None and base.uncached.estimate > 0:
         share = f" ({row.saving.estimate / base.uncached.estimate:.0%})"
-    return f"{text}; saves {_plain_interval(row.saving)}{share} against {_called(decision.baseline)}"
+    return (
+        f"{text}; saves {_plain_interval(row.saving)}{share} against {_called(decision.baseline)}"
+    )
 
 
 def _price(decision: Decision) -> str:
@@ -211,7 +226,8 @@ def _assumptions(decision: Decision) -> str:
         parts += _hidden(decision)
     if decision.terms.family > 1:
         parts.append(
-            f"intervals hold with probability 0.9 for all {decision.terms.family} benchmarks at once"
+            f"intervals hold with probability 0.9 for all {decision.terms.family} benchmarks "
+            "at once"
         )
     return "; ".join(parts)
 
@@ -233,7 +249,10 @@ def _hidden(decision: Decision) -> list[str]:
 def _collect(decision: Decision) -> str:
     rounds = _recorded_rounds(decision)
     if decision.status == "not identified":
-        return f"record {USUAL} questions with {max(rounds, 3)} rounds each, none cut short by a label or a rule"
+        return (
+            f"record {USUAL} questions with {max(rounds, 3)} rounds each, none cut short by a "
+            "label or a rule"
+        )
     if decision.status == "too few":
         more = FEWEST - int(decision.judgement.clusters[0])
         return f"record at least {more} more questions, {USUAL} in all are usual"
@@ -246,7 +265,9 @@ def _collect(decision: Decision) -> str:
             "--margin"
         )
     each = decision.policies[_all_index(decision)].uncached
-    tokens = "" if each is None else f" (about {decision.more.questions * each.estimate:,.0f} tokens)"
+    tokens = (
+        "" if each is None else f" (about {decision.more.questions * each.estimate:,.0f} tokens)"
+    )
     what = _counted(rounds, "round") if decision.pilot.rounds is not None else "all samples"
     return (
         f"{decision.more.questions:,} more questions with {what} each, none cut short{tokens}: "
@@ -348,7 +369,8 @@ def shown_rows(decision: Decision, most: int = 14) -> list[PolicyRow]:
     return [rows[j] for j in sorted(wanted)]
 
 
-def _table(decision: Decision) -> list[str]:
+def table_of(decision: Decision) -> list[list[str]]:
+    """The table of policies for readers, its header first."""
     header = ["", "policy", "right", "accuracy", "against first", "tokens", "saved", "tokens/right"]
     lines = []
     for row in shown_rows(decision):
@@ -367,14 +389,18 @@ def _table(decision: Decision) -> list[str]:
                 "-" if buys is None else f"{buys:,.0f}",
             ]
         )
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+    return [header, *lines]
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     left = (0, 1)
     return [
         "  ".join(
             cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
-        for line in [header, *lines]
+        for line in lines
     ]
 
 
@@ -382,11 +408,13 @@ def as_text(card: Card) -> str:
     """The card for a terminal."""
     blocks = [textwrap.fill(f"note: {warning}", _WIDTH) for warning in card.warnings]
     for decision in card.decisions:
-        lines = [_title(decision), "", *_wrapped("  ", headline(decision)), ""]
+        lines = [title(decision), "", *_wrapped("  ", headline(decision)), ""]
         for what, command in commands(decision):
             lines.append(f"  {what + ':':<{_LABEL - 4}}{command}")
-        lines += ["", *(f"  {line}" for line in _table(decision))]
-        lines += ["  * the policy to use; 90 % intervals: for the policy to use whichever it is, for"]
+        lines += ["", *(f"  {line}" for line in _aligned(table_of(decision)))]
+        lines += [
+            "  * the policy to use; 90 % intervals: for the policy to use whichever it is, for"
+        ]
         lines += ["    the others all at once", ""]
         for label, sentence in statements(decision):
             lines += _wrapped(f"  {label:<{_LABEL}}", sentence)
@@ -394,7 +422,8 @@ def as_text(card: Card) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _title(decision: Decision) -> str:
+def title(decision: Decision) -> str:
+    """Which runs a decision is about."""
     pilot = decision.pilot
     questions = len(decision.outcomes.right)
     what = [_counted(questions, "question")]
@@ -462,7 +491,8 @@ def _decision_dict(decision: Decision) -> dict[str, Any]:
         "shown": [row.policy.name for row in shown_rows(decision)],
         "rounds_changed": _changes(decision),
         "bounds": bounds and bounds._asdict(),
-        "more": decision.more and {"questions": decision.more.questions, "chance": decision.more.chance},
+        "more": decision.more
+        and {"questions": decision.more.questions, "chance": decision.more.chance},
         "notes": list(pilot.notes),
         "statements": dict(statements(decision)),
         "commands": [{"what": what, "command": command} for what, command in commands(decision)],
@@ -517,7 +547,10 @@ def _changes(decision: Decision) -> list[dict[str, int]]:
 def _plain_types(value: Any) -> Any:
     if isinstance(value, Interval):
         parts = (value.estimate, value.low, value.high)
-        return {name: _plain_types(x) for name, x in zip(("estimate", "low", "high"), parts, strict=True)}
+        return {
+            name: _plain_types(x)
+            for name, x in zip(("estimate", "low", "high"), parts, strict=True)
+        }
     if isinstance(value, dict):
         return {name: _plain_types(x) for name, x in value.items()}
     if isinstance(value, (list, tuple)):

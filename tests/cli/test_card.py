@@ -1,30 +1,63 @@
-"""`msjax card`: what it refuses."""
+"""`msjax card`: what it prints, writes, returns and refuses."""
 
-from importlib.resources import files
+import json
+from pathlib import Path
 
 import pytest
 
 from msjax.cli import main
 
-
-@pytest.fixture(scope="module")
-def pilot(tmp_path_factory):
-    """Six questions of the recorded pilot."""
-    path = tmp_path_factory.mktemp("card") / "pilot.jsonl"
-    lines = (files("msjax") / "recorded" / "pilot.jsonl").read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:6]))
-    return path
+PILOTS = Path(__file__).parents[1] / "data" / "pilots"
+PILOT = str(PILOTS / "full60.jsonl")
 
 
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
         (["nowhere.jsonl"], "nowhere.jsonl"),
-        (["PILOT", "--margin", "2"], "margin"),
-        (["PILOT", "--value", "0"], "value"),
-        (["PILOT", "PILOT"], "occurs twice"),
+        ([], "RUNS is empty"),
+        ([PILOT, "--demo"], "--demo"),
+        ([PILOT, "--margin", "2"], "margin"),
+        ([PILOT, "--worth", "0"], "worth"),
+        ([PILOT, "--price", "0.1"], "worth is missing"),
+        ([PILOT, "--dollars-per-million-tokens", "2"], "--worth is missing"),
+        ([PILOT, "--price", "1", "--dollars-per-million-tokens", "2"], "one of them"),
+        ([PILOT, "--baseline", "7 rounds"], "baseline"),
+        ([PILOT, "--cluster", "topic"], "topic"),
+        ([PILOT, PILOT], "occurs"),
+        ([str(PILOTS / "inconsistent.jsonl")], "same answer"),
     ],
 )
-def test_refuses(pilot, arguments, names, capsys):
-    assert main(["card", *(str(pilot) if x == "PILOT" else x for x in arguments)]) == 2
+def test_refuses(arguments, names, capsys):
+    assert main(["card", *arguments]) == 2
     assert names in capsys.readouterr().err
+
+
+def test_prints_and_writes_the_same(tmp_path, capsys):
+    page, numbers = tmp_path / "card.html", tmp_path / "card.json"
+    arguments = [PILOT, "--worth", "0.5", "--dollars-per-million-tokens", "20"]
+    assert main(["card", *arguments, "--html", str(page), "--json", str(numbers)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    found = json.loads(numbers.read_text())
+    assert found["price"] == pytest.approx(2e-5) and found["worth"] == 0.5
+    (one,) = found["benchmarks"]
+    assert one["decided_by"] == "net value" and "20 per million" in one["statements"]["price"]
+    html = page.read_text()
+    assert "http" not in html and "<script" not in html
+    for sentence in (one["headline"], *one["statements"].values()):
+        assert sentence in printed and sentence.replace(">", "&gt;").replace("'", "&#x27;") in html
+    again = tmp_path / "again.json"
+    assert main(["card", *arguments, "--json", str(again)]) == 0
+    assert again.read_bytes() == numbers.read_bytes()
+
+
+def test_fails_unless_the_word_holds():
+    assert main(["card", PILOT, "--fail-unless", "better"]) == 0
+    ragged = str(PILOTS / "ragged60.jsonl")
+    assert main(["card", ragged, "--fail-unless", "better"]) == 1
+    assert main(["card", ragged, "--fail-unless", "no-worse"]) == 1
+
+
+def test_a_demonstration_needs_nothing(capsys):
+    assert main(["card", "--demo"]) == 0
+    assert "Keep the first answer: it is better than 3 rounds." in capsys.readouterr().out

@@ -64,7 +64,9 @@ def exact_coverage(n: int, broken: float, repaired: float) -> float:
 
 
 @pytest.mark.parametrize("n", [20, 50, 200])
-@pytest.mark.parametrize("cells", [(0.01, 0.02), (0.03, 0.03), (0.02, 0.2), (0.1, 0.2), (0.02, 0.5)])
+@pytest.mark.parametrize(
+    "cells", [(0.01, 0.02), (0.03, 0.03), (0.02, 0.2), (0.1, 0.2), (0.02, 0.5)]
+)
 def test_intervals_of_a_paired_difference_cover(n, cells):
     assert exact_coverage(n, *cells) > 0.89
     if n * sum(cells) > 8:
@@ -84,7 +86,9 @@ def test_multiplier_of_independent_columns():
 
 
 def test_joint_errors_have_the_covariance_of_contributions():
-    values = np.random.default_rng(2).normal(size=(40, 3)) @ np.random.default_rng(3).normal(size=(3, 4))
+    values = np.random.default_rng(2).normal(size=(40, 3)) @ np.random.default_rng(3).normal(
+        size=(3, 4)
+    )
     found = means(values, np.arange(40), UNBOUNDED)
     (errors,) = joint_errors([found], normal_points(4))
     expected = np.cov(values.T, ddof=0) / 40
