@@ -26,7 +26,7 @@ from msjax.data.runs import Runs
 from msjax.decision.advice import questions_needed
 from msjax.decision.answer_law import belief_policy, learn
 from msjax.decision.policies import policies_of
-from msjax.decision.verdict import Outcomes, judge
+from msjax.decision.verdict import Judgement, Outcomes, judge
 
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]
 """Labels [question, answer] of so many questions and rounds."""
@@ -168,7 +168,7 @@ class Counts:
         self.band = 0
         self.pilots = 0
 
-    def add(self, judged, right: np.ndarray, tokens: np.ndarray) -> None:  # noqa: ANN001
+    def add(self, judged: Judgement, right: np.ndarray, tokens: np.ndarray) -> None:
         """One pilot; `right` and `tokens` are the truth of every policy."""
         self.pilots += 1
         chosen, base = judged.chosen, judged.baseline
@@ -275,14 +275,15 @@ def study_advice(questions: int, rounds: int, pilots: int, random: np.random.Gen
     Changes are small ones, as before a pilot is seen: normal, of standard deviation .05.
     """
     most = questions + 10_000
-    decided, promised, sizes, hopeless = 0, 0.0, [], 0
+    decided, promised, hopeless = 0, 0.0, 0
+    sizes: list[int] = []
     while len(sizes) < pilots:
         breaks, p0 = random.beta(2, 12), random.uniform(0.4, 0.8)
         repairs = np.clip((breaks * p0 + random.normal(0, 0.05)) / (1 - p0), 0, 1)
         labels = same(p0, float(repairs), breaks)(random, most, rounds).astype(float)
         spent = tokens_of(random, labels.shape).cumsum(axis=1)
 
-        def judged(n: int, labels: np.ndarray = labels, spent: np.ndarray = spent):  # noqa: ANN202
+        def judged(n: int, labels: np.ndarray = labels, spent: np.ndarray = spent) -> Judgement:
             part = Outcomes(labels[:n], spent[:n], np.arange(n), rounds)
             return judge(part, margin=_MARGIN)
 
