@@ -1,8 +1,12 @@
-"""Files: the cache, one lock for what is written over time, one atomic write for all else."""
+"""Files: the cache, one lock for what is written over time, one atomic write for all else.
+
+And objects that are named on the command line.
+"""
 
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import os
 import sys
@@ -10,10 +14,19 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from msjax.errors import InputError
 
-__all__ = ["cache_folder", "locked", "replacing", "write_bytes", "write_csv", "write_text"]
+__all__ = [
+    "cache_folder",
+    "load_named",
+    "locked",
+    "replacing",
+    "write_bytes",
+    "write_csv",
+    "write_text",
+]
 
 
 def cache_folder() -> Path:
@@ -184,3 +197,36 @@ else:
         except BlockingIOError:
             return False
         return True
+
+
+def load_named(spec: str, what: str) -> Any:
+    """The object that "module:name" names; modules in the working directory are found too.
+
+    Args:
+        spec: e.g. "my_scorers:close_enough".
+        what: what is wanted, for messages, e.g. "scorer".
+
+    Raises:
+        InputError: the module cannot be imported, or has no such name.
+    """
+    module, _, name = spec.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):
+        raise InputError(f"{what} is {spec!r}; write module:name, such as my_module:my_{what}")
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{what} is {spec!r}, but there is no module {error.name!r}; start where it is, or "
+            "install it"
+        ) from None
+    except Exception as error:  # whatever a module of the user raises
+        raise InputError(f"{what} is {spec!r}, but its module does not import: {error}") from error
+    finally:
+        sys.path.remove(here)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"{what} is {spec!r}, but {module} has no {part!r}")
+        found = getattr(found, part)
+    return found

@@ -29,6 +29,7 @@ GROUPS = {
     },
     "Run": {
         "generate": "ask a model, let it revise, stop by a rule, record every trajectory",
+        "grade": "what is read from completions, whether it is right, and why",
         "weights": "obtain the default local model",
         "adapt": "train a model on its own votes",
         "predict": "learn priors from features of questions",

@@ -216,13 +216,11 @@ def _pools(paths: "Sequence[Path]") -> "list[Runs]":
 
 def _conversation(run: "Trajectory") -> "list[Any]":
     from msjax.data.messages import asked
-    from msjax.tasks.benchmark import Question
     from msjax.tasks.registry import BENCHMARKS
 
     if run.benchmark not in BENCHMARKS:
         return list(asked(run.question))
-    question = Question(run.benchmark, run.question_id, run.question, run.gold, lambda _: False)
-    return list(BENCHMARKS[run.benchmark].conversation(question))
+    return list(BENCHMARKS[run.benchmark].conversation(run.question))
 
 
 def _print(found: "PriorReport", questions: int, epochs: "dict[str, int]") -> None:

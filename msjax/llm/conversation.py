@@ -75,10 +75,10 @@ def refine(
             partial(score, question),
         )
         assert completion is not None
-        answer = benchmark.read(completion, answers)
+        answer = benchmark.read(completion, () if parallel else answers)
         completions.append(completion)
-        answers.append(answer)
-        correct.append(question.verify(answer))
+        answers.append(benchmark.spelled_as(answer, answers, question))
+        correct.append(question.verify(answer))  # of what was read, whatever came before
         value = completion.score.value
         scores.append(value if np.isfinite(value) else np.nan)
         usages.append(completion.usage.model_copy(update={"verifier": completion.score.tokens}))
@@ -91,7 +91,7 @@ def refine(
         if decision.stop or round_ == rounds:
             break
         if not parallel:
-            messages = benchmark.revision(question, answer)
+            messages = benchmark.revision(question, answers[-1])
     finish(
         Trajectory(
             model=model,

@@ -1,118 +1,178 @@
-"""What a benchmark is: a fixed stream of questions, how they are asked, how answers are read."""
+"""What a task is: questions, how they are asked, how answers are read and graded."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 from msjax.data.messages import Completion, Message, asked
 from msjax.errors import InputError
-from msjax.tasks.extract import explicit_part
-from msjax.tasks.prompts import NO_ANSWER, Template
+from msjax.tasks.extract import Reading
+from msjax.tasks.math_equal import Comparison
+from msjax.tasks.prompts import NO_ANSWER, TEMPLATES, Template, find_template
+from msjax.tasks.samples import Samples
+from msjax.tasks.scorers import Scorer, find_scorer
 
-__all__ = ["Benchmark", "Question"]
+__all__ = ["Benchmark", "Question", "Task"]
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question of a benchmark.
+    """One question of a task.
 
     Attributes:
-        benchmark: name of the benchmark.
-        id: position in the benchmark's stream, as text, or the id it was published with.
+        benchmark: name of the task.
+        id: position in the task's stream, as text, or the id it was published with.
         text: what is asked, e.g. "3 + 4".
         gold: the right answer.
-        verify: grades an extracted answer (None is wrong).
+        grade: whether an extracted answer is right (None is wrong), and why.
+        metadata: what else its file says of it.
     """
 
     benchmark: str
     id: str
     text: str
     gold: str
-    verify: Callable[[str | None], bool]
+    grade: Callable[[str | None], Comparison]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def verify(self, answer: str | None) -> bool:
+        """Whether an extracted answer is right; None is wrong."""
+        return self.grade(answer).equal
 
 
-def _same_text(one: str, other: str) -> bool:
-    return one == other
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A stream of questions, the prompts that ask them, and how completions are read.
+@dataclass(frozen=True, init=False)
+class Task:
+    """Questions, the prompts that ask them, and the scorer that reads and grades answers.
 
     Attributes:
         name: used in records and plots.
         stream: starts the stream of questions, the same on every call.
-        extract: from a finished completion to an answer in canonical form.
-        first_prompt: see `Template`.
-        revise_prompt: see `Template`.
-        system: see `Template`.
-        afresh: see `Template`.
+        scorer: reads completions and grades answers.
+        template: the prompts.
         examples: question and answer pairs that precede every conversation as earlier turns.
         example_answer: template of the answers in `examples`; {question} and {answer} are replaced.
-        same: whether an answer means the same as an earlier one, which comes first.
-        reads_cut: whether a completion that was cut is read like a finished one.
     """
 
     name: str
     stream: Callable[[], Iterator[Question]]
-    extract: Callable[[str], str | None]
-    first_prompt: str
-    revise_prompt: str
-    system: str = ""
-    afresh: bool = False
-    examples: tuple[tuple[str, str], ...] = ()
-    example_answer: str = "{answer}"
-    same: Callable[[str, str], bool] = _same_text
-    reads_cut: bool = False
+    scorer: Scorer
+    template: Template
+    examples: tuple[tuple[str, str], ...]
+    example_answer: str
 
-    def asked_with(self, template: Template) -> "Benchmark":
+    def __init__(
+        self,
+        samples: Samples | Callable[[], Iterator[Question]],
+        *,
+        scorer: str | Scorer | Callable[[str, str], Any] = "math",
+        template: str | Template = TEMPLATES["reconsider"],
+        name: str | None = None,
+        examples: Sequence[tuple[str, str]] = (),
+        example_answer: str = "{answer}",
+    ):
+        """A task from samples.
+
+        Args:
+            samples: what `msjax.tasks.samples` returns, or what starts a stream of questions.
+            scorer: see `msjax.tasks.scorers.find_scorer`.
+            template: see `msjax.tasks.prompts.find_template`.
+            name: by default that of the samples.
+            examples: see above.
+            example_answer: see above.
+
+        Raises:
+            InputError: an unknown scorer or template, a target that no answer can match (named
+                with its place), or a stream without a name.
+        """
+        found = find_scorer(scorer)
+        if isinstance(samples, Samples):
+            name = name or samples.name
+            stream: Callable[[], Iterator[Question]] = tuple(
+                _questions(name, samples, found)
+            ).__iter__
+        elif name is None:
+            raise InputError("name is missing; a stream of questions needs one")
+        else:
+            stream = samples
+        values = {
+            "name": name,
+            "stream": stream,
+            "scorer": found,
+            "template": template if isinstance(template, Template) else find_template(template),
+            "examples": tuple(examples),
+            "example_answer": example_answer,
+        }
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)
+
+    @property
+    def afresh(self) -> bool:
+        """Whether every revision is a conversation anew rather than one more turn."""
+        return self.template.afresh
+
+    def asked_with(self, template: Template) -> "Task":
         """The same questions with other prompts, without the examples, whose form is their own."""
-        return replace(self, **asdict(template), examples=())
+        return Task(self.stream, scorer=self.scorer, template=template, name=self.name)
 
-    def conversation(self, question: Question) -> list[Message]:
+    def conversation(self, question: Question | str) -> list[Message]:
         """What is said before the first answer: the system message, the examples, the question."""
-        return [*self._opening(), *asked(self.first_prompt.format(question=question.text))]
+        text = question if isinstance(question, str) else question.text
+        prompt = self.template.first_prompt.format(question=text)
+        return [*self._opening(), *asked(prompt)]
 
     def revision(self, question: Question, answer: str | None) -> list[Message]:
         """What is said to have the previous answer revised, with the opening if `afresh`."""
         shown = NO_ANSWER if answer is None else answer
-        again = asked(self.revise_prompt.format(question=question.text, answer=shown))
+        again = asked(self.template.revise_prompt.format(question=question.text, answer=shown))
         return [*self._opening(), *again] if self.afresh else again
 
     def _opening(self) -> list[Message]:
         turns: list[Message] = []
-        if self.system:
-            turns.append({"role": "system", "content": self.system.format()})
+        if self.template.system:
+            turns.append({"role": "system", "content": self.template.system.format()})
         for example, answer in self.examples:
-            turns += asked(self.first_prompt.format(question=example))
+            turns += asked(self.template.first_prompt.format(question=example))
             content = self.example_answer.format(question=example, answer=answer)
             turns.append({"role": "assistant", "content": content})
         return turns
 
-    def read(self, completion: Completion, earlier: Sequence[str | None] = ()) -> str | None:
-        """The answer of a completion, None if it has none.
+    def reading(self, completion: Completion, earlier: Sequence[str | None] = ()) -> Reading:
+        """The answer of a completion and how it was found; see `read`."""
+        return self.scorer.read(completion.text, finished=completion.finished, earlier=earlier)
 
-        A completion that was cut has none but an explicit one (`answers.explicit_part`).
-        An answer that means the same as an earlier one takes the spelling of the first such, so
-        that equal answers are equal strings in records and get one answer id; that takes at most
-        one comparison per different earlier answer.
+    def read(self, completion: Completion, earlier: Sequence[str | None] = ()) -> str | None:
+        """The answer of a completion, None if it has none; this is what is graded.
+
+        A completion that was cut has none but an explicit one that is surely whole.
 
         Args:
             completion: what the model wrote.
-            earlier: answers that the same question got before.
+            earlier: answers it was shown before, which it may call correct without repeating them.
         """
-        whole = completion.finished or self.reads_cut
-        answer = self.extract(completion.text if whole else explicit_part(completion.text))
-        if answer is None or answer in earlier:
-            return answer
-        known = (one for one in dict.fromkeys(earlier) if one is not None)
-        return next((one for one in known if self.same(one, answer)), answer)
+        return self.reading(completion, earlier).answer
+
+    def spelled_as(
+        self,
+        answer: str | None,
+        earlier: Sequence[str | None],
+        question: Question | None = None,
+    ) -> str | None:
+        """An answer in the spelling of the first earlier one that is the same, for answer ids.
+
+        Args:
+            answer: what was read.
+            earlier: answers that the same question got before, each as this function returned it.
+            question: whose answers they are, where grades are known; answers of different grades
+                are then never the same.
+        """
+        return self.scorer.spelled_as(answer, earlier, question and question.verify)
 
     def questions(self, start: int, count: int) -> list[Question]:
         """Questions start, start + 1, ..., of the stream, all different from each other.
 
         Raises:
-            InputError: the benchmark has fewer different questions than that.
+            InputError: the task has fewer different questions than that.
         """
         found = list(islice(self.stream(), start + count))
         if len(found) < start + count:
@@ -121,3 +181,26 @@ class Benchmark:
                 f"{start} to {start + count - 1} were asked for; lower --questions or --start"
             )
         return found[start:]
+
+
+Benchmark = Task
+
+
+def _questions(name: str, samples: Samples, scorer: Scorer) -> Iterator[Question]:
+    for sample in samples:
+        try:
+            gold = scorer.target(sample.target)
+        except InputError as error:
+            raise InputError(f"{sample.where}: {error}") from None
+        yield Question(
+            name, sample.id, sample.question, gold, _Grade(scorer, gold), sample.metadata
+        )
+
+
+@dataclass(frozen=True)
+class _Grade:
+    scorer: Scorer
+    gold: str
+
+    def __call__(self, answer: str | None) -> Comparison:
+        return self.scorer.grade(self.gold, answer)

@@ -1,211 +1,646 @@
-r"""From what a model wrote to an answer: extraction and canonical form.
+r"""From what a model wrote to its answer: the one reader of the whole library.
 
-The answer that is graded, the answer that a revision shows and the answer whose changes a rule sees
-come from the same extraction. An explicit final answer, ``\boxed{...}`` or "the answer is ...",
-goes before anything that is guessed from the text; None means that there is no answer.
+The answer that is graded, the answer that a revision shows, the answer whose changes a rule sees
+and the answers that vote come from the same reading. Thoughts are no answers: only what is said
+after them is read. There an explicit answer, ``\boxed{...}`` or "the answer is ...", goes before
+what is guessed from the text, and a verdict on an earlier answer is no answer of its own. None
+means that there is no answer, and `Reading.how` says why.
 """
 
 import re
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from msjax.errors import InputError
+from msjax.tasks.characters import clean
+from msjax.tasks.math_form import FORMULA, MULTIPLIERS, WORD, canonical_math, quantity, undress
+from msjax.tasks.thoughts import spoken
+from msjax.tasks.values import UNSIGNED, value
+from msjax.tasks.verdicts import judged
 
 __all__ = [
-    "canonical_math",
-    "explicit_part",
-    "extract_boxed",
-    "extract_choice",
-    "extract_explicit",
-    "extract_math",
-    "extract_number",
-    "extract_stated",
-    "extract_text",
+    "Boxes",
+    "Reader",
+    "Reading",
+    "UNCLOSED",
+    "choice_reader",
+    "last_box",
+    "math_reader",
+    "number_reader",
+    "read_answer",
+    "text_reader",
+    "whole_reader",
 ]
 
-_NUMBER = re.compile(r"(?<![\w.])([-\u2212]?)\s?(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?")
-_RATIO_IN_TEXT = r"(?<![\w./])[-\u2212]?\d+/\d+(?![\w/])"
-_QUANTITY = re.compile(f"{_RATIO_IN_TEXT}|{_NUMBER.pattern}")
-_STATED = re.compile(
-    r"(?:\b(?:final\s+)?answer\b[*_\s]*(?:\bis\b|=|:)|####)[*_:\s]*"
-    r"(?P<said>[^\n]*?)(?:(?P<ended>[.!]?[ \t]*\n|(?<!\\)[.!]\s)|[.!]?[ \t]*\Z)",
+Boxes = Literal["last", "first", "all"]
+"""Which of several boxes counts; all: they must agree."""
+
+UNCLOSED = "a thought that never closed has no answer"
+_WORKED = re.compile(r"=\s*\\?\$?-?\d|\*\*[^*\n]*\d[^*\n]*\*\*")  # a result of the text's own
+_GAP = re.compile(r"[ \t]{4,}|\n{4,}")
+_LONGEST = 20_000  # characters at the end of a text in which all but boxes is looked for
+_CUT = "cut before an explicit answer"
+
+
+class Reading(NamedTuple):
+    """What was read.
+
+    Attributes:
+        answer: in canonical form; None if there is none.
+        how: how it was found, or why there is none.
+    """
+
+    answer: str | None
+    how: str
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What an answer of one kind looks like.
+
+    Attributes:
+        boxed: the answer that the content of a box is.
+        stated: the answer in what follows "the answer is", None where there is none.
+        guessed: the answer in a text without an explicit one, and how it was found.
+        verbatim: whether it looks at all that is said as it is, for boxes, statements and verdicts
+            mean nothing to it.
+    """
+
+    boxed: Callable[[str], str | None]
+    stated: Callable[[str], str | None]
+    guessed: Callable[[str], Reading]
+    verbatim: bool = False
+
+
+def read_answer(
+    text: str,
+    reader: Reader,
+    *,
+    finished: bool = True,
+    earlier: Sequence[str | None] = (),
+    boxes: Boxes = "last",
+) -> Reading:
+    """The answer of a completion.
+
+    Args:
+        text: the completion.
+        reader: what kind of answer is looked for.
+        finished: False if it was cut, so that only an explicit answer counts that is surely whole.
+        earlier: answers that the model was shown before; "that is correct" keeps the last of them.
+        boxes: which of several boxes counts.
+
+    Raises:
+        InputError: `boxes` is none of last, first and all.
+    """
+    if boxes not in ("last", "first", "all"):
+        raise InputError(f"boxes is {boxes!r}; choose last, first or all")
+    anything = bool(text.strip())
+    said = spoken(clean(text))
+    if said is None:
+        return Reading(None, UNCLOSED)
+    finished = finished or said.closed
+    if reader.verbatim:
+        return reader.guessed(said.text) if finished else Reading(None, _CUT)
+    text = _GAP.sub(lambda found: found[0][:3], said.text)
+    whole = _before_run_on(text[-_LONGEST:], reader)
+    if not whole.strip():
+        return Reading(None, "nothing follows the thought" if anything else "empty")
+    rest, affirmed = judged(whole)
+    explicit = (
+        _boxed(rest, reader, boxes)
+        or _boxed(text[:-_LONGEST], reader, boxes)
+        or _stated(rest, reader, finished)
+    )
+    if explicit is not None:
+        return explicit
+    if affirmed is not None:
+        if affirmed and (kept := reader.stated(affirmed)) is not None:
+            return Reading(kept, "the answer that the completion calls correct")
+        last = next((one for one in reversed(earlier) if one is not None), None)
+        if last is not None and not _WORKED.search(rest):
+            return Reading(last, "the earlier answer, which the completion calls correct")
+    if not finished:
+        return Reading(None, _CUT)
+    return reader.guessed(rest)
+
+
+# Questions that a model goes on to ask itself ------------------------------------------------
+
+_NEXT_QUESTION = re.compile(
+    r"^[ \t#*_>-]{0,12}(?:(?:next|new|follow-?up|another|sample)\s+)?(?:question|problem|exercise|q|user|human"
+    r"|instruction|input|example)\s*#?\d*[*_]*\s*[:.)][*_]*(?=\s*\S)"
+    r"|<\|(?:im_start|start_header_id|user)\|>|\[INST\]",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def _before_run_on(text: str, reader: Reader) -> str:
+    """A text up to where a model that has answered asks itself the next question."""
+    for found in _NEXT_QUESTION.finditer(text):
+        before = text[: found.start()]
+        if not before.strip() or before.rstrip().endswith(":"):
+            continue
+        rest = judged(before).text
+        if _boxed(rest, reader, "last") or _stated(rest, reader, True):
+            return before
+        if reader.guessed(rest).answer is not None and re.search(r"\n\s*$", before):
+            return before
+    return text
+
+
+# Boxes ------------------------------------------------------------------------------------
+
+_BOX_PIECE = re.compile(r"(?P<box>\\?(?<![A-Za-z])(?:boxed|fbox|framebox)\s*\{)|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s+(-?\$?\d[\d,]*(?:\.\d+)?)")
+_PLACEHOLDER = re.compile(
+    r"[.\s?_]*|\\?(?:ldots|dots|cdots)|\\text\{\s*\}|(?:\\text\{)?[\[(<]?\s*(?:your |the |final |my )*"
+    r"(?:final )?answer(?: here)?\s*[\])>]?\}?|\\square|\\_+",
     re.IGNORECASE,
 )
-_INLINE_MATH = re.compile(r"(?<!\\)\$\$?(.+?)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_WORD = re.compile(r"(?<![\\A-Za-z{])(?!and\b)[A-Za-z]{3,}(?![A-Za-z({])")
-# So many digits are exact in every form below; longer numerals stay as they were written.
-_DECIMAL = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3}){1,15}|\d{1,50})?(?:\.\d{0,50})?")
-_RATIO = re.compile(r"([-+]?)(?:\\frac\{(-?\d{1,50})\}\{(\d{1,50})\}|(-?\d{1,50})/(\d{1,50}))")
-_EXACT_DECIMALS = 12
+_GLUE = re.compile(
+    r"(?:\s*(?:[,;&]|\b(?:and|or)\b|\\text\{\s*,?\s*(?:and|or)\s*\}))+\s*"
+    r"(?:[A-Za-z](?:\s?_\s?\{?\w+\}?)?\s*=)?\s*",
+)
 
 
-def extract_boxed(completion: str) -> str | None:
-    r"""The content of the last ``\boxed{...}`` with balanced braces that holds anything."""
-    end = len(completion)
-    while (start := completion.rfind(r"\boxed{", 0, end)) >= 0:
-        depth, first = 1, start + len(r"\boxed{")
-        for at in range(first, len(completion)):
-            escaped = completion[at - 1] == "\\"
-            depth += 0 if escaped else {"{": 1, "}": -1}.get(completion[at], 0)
-            if depth == 0:
-                if content := completion[first:at].strip():
-                    return content
+class _Box(NamedTuple):
+    start: int
+    end: int
+    content: str
+
+
+def _boxes(text: str) -> list[_Box]:
+    """All boxes with balanced braces, without those inside another, in one pass."""
+    found: list[_Box] = []
+    open_: list[tuple[bool, int, int]] = []
+    for piece in _BOX_PIECE.finditer(text):
+        if piece["box"] or piece[0] == "{":
+            open_.append((piece["box"] is not None, piece.start(), piece.end()))
+        elif piece[0] == "}" and open_:
+            is_box, start, inside = open_.pop()
+            if is_box:
+                while found and found[-1].start > start:
+                    found.pop()
+                found.append(_Box(start, piece.end(), text[inside : piece.start()].strip()))
+    return found or [_Box(one.start(), one.end(), one[1]) for one in _BARE_BOX.finditer(text)]
+
+
+def last_box(text: str) -> str | None:
+    """The content of the last box that holds anything; None if there is none."""
+    contents = [box.content for box in _boxes(clean(text)) if box.content]
+    return contents[-1] if contents else None
+
+
+def _boxed(text: str, reader: Reader, which: Boxes) -> Reading | None:
+    if "box" not in text:
+        return None
+    boxes = [box for box in _boxes(text) if not _PLACEHOLDER.fullmatch(box.content)]
+    groups: list[list[_Box]] = []
+    for box in boxes:
+        between = text[groups[-1][-1].end : box.start] if groups else ""
+        bare = re.sub(r"\\[()\[\]]|\\q?quad|[\s$]+", " ", between)
+        if groups and len(between) < 40 and _GLUE.fullmatch(bare):
+            groups[-1].append(box)
+        else:
+            groups.append([box])
+    answers = []
+    for group in groups:
+        contents = dict.fromkeys(box.content for box in group)
+        answer = reader.boxed(", ".join(contents))
+        if answer is not None:
+            answers.append((answer, len(contents)))
+    if not answers:
+        return None
+    if which == "all" and len({answer for answer, _ in answers}) > 1:
+        return Reading(None, f"{len(answers)} boxes that do not agree")
+    answer, parts = answers[0 if which == "first" else -1]
+    if parts > 1:
+        return Reading(answer, f"{parts} boxes side by side")
+    return Reading(answer, "the box" if len(answers) == 1 else f"the {which} of {len(answers)} boxes")
+
+
+# Statements -------------------------------------------------------------------------------
+
+_OLD = r"(?:previous|earlier|initial|original|prior|old|first|your|last|former)"
+_STATEMENT = re.compile(
+    rf"(?P<old>\b{_OLD}\s+)?\b(?:answers?|ans|(?:correct|right|best)\s+(?:option|choice))\b[*_\"'`\s]*"
+    r"(?:\([^()\n]{0,40}\)\s*)?"
+    r"(?:,?\s*(?:to|for|of|in|here|therefore|thus|then|hence|now|again|so)\b[^.:=\n]{0,80}?)?[,*_\s]*"
+    r"(?:\b(?:is|are|equals?|becomes|remains|(?:should|would|must|will)\s+(?:be|equal)"
+    r"|comes\s+(?:out\s+)?to(?:\s+be)?)\b|'s\b|=|:|\u2192|->|\\(?:rightarrow|to)\b)"
+    r"|^[ \t]*####(?!#)(?P<hash>)"
+    r"|^[ \t#*_>]*(?:the\s+)?(?:(?:final|correct|short)\s+)?(?:answer|result)[*_ \t.]*$(?P<heading>)"
+    r"|\b(?:keep(?:ing)?|stand(?:ing)?\s+by|stick(?:ing)?\s+(?:with|to)|maintain|retain|choose|pick"
+    r"|select|going\s+with|go\s+with)\s+(?:(?:my|the|it|at|option|answer|of|previous|original|earlier|choice)\s+)*(?P<kept>)"
+    r"|\u7b54\u6848\s*(?:\u662f|\u4e3a|\u7b49\u4e8e|:)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BACKWARDS = re.compile(
+    r"(?P<said>[^.!?\n]{1,60}?(?:\.\d[^.!?\n]{0,20}?)?)\s+(?:is|are)\s+(?:(?:indeed|therefore|thus|still)\s+)?"
+    r"(?:the|my)\s+(?:(?:final|correct|right)\s+)*answer\b(?!\s*(?:to|of|is|:)?\s*\S+\s+is)",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(
+    r"(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bNo)(?<!\bvs)(?<!\bMrs)(?<!i\.e)(?<!e\.g)(?<!approx)"
+    r"(?<!\b[A-Z])(?<!\\)(?<!\ba\.m)(?<!\bp\.m)[.!?](?=[\s*_\"')\]]|$)|\u3002",
+)
+_DISPLAY = re.compile(r"\s*(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$|\\begin\{(?:align|equation)\*?\}(.+?)\\end)", re.DOTALL)
+_EMPHASIS = " \t*_:\"'`>#=\u2192\u201c\u201d"
+
+
+_STATEMENTS = 40  # so many of the last ones are looked at
+_SENTENCE = 600  # characters of one
+
+
+class _Said(NamedTuple):
+    text: str
+    ended: bool
+
+
+def _stated(text: str, reader: Reader, finished: bool) -> Reading | None:
+    answers: list[tuple[int, str, str]] = []
+    for found in [*_STATEMENT.finditer(text)][-_STATEMENTS:]:
+        if found["old"]:
+            continue
+        for said in _said(text, found.end(), heading=found["heading"] is not None):
+            if not (finished or said.ended):
                 break
-        end = start
+            content = said.text
+            if found["hash"] is not None and re.match(r"(?:step|part|case|final|answer|sol)", content, re.I):
+                break
+            if found["kept"] is not None and not re.match(r"[\W_]*(?:\d|[A-J]\b|\\|\()", content):
+                break
+            answer = reader.stated(content)
+            if answer is not None:
+                answers.append((found.start(), answer, " ".join(found[0].split())))
+                break
+    for found in [*_BACKWARDS.finditer(text)][-_STATEMENTS:]:
+        *_, before = (found["said"], *re.split(r",\s(?!\d)|;|:\s", found["said"]))
+        answer = reader.stated(before)
+        if answer is not None and (finished or found.end() < len(text.rstrip())):
+            answers.append((found.start(), answer, "is the answer"))
+    if not answers:
+        return None
+    sure = [one for one in answers if quantity(one[1]) is not None or not WORD.search(one[1])]
+    _, answer, words = max(sure or answers)
+    return Reading(answer, f"the statement “{words.strip('*_ #:') or words}”")
+
+
+def _said(text: str, at: int, heading: bool) -> Iterator[_Said]:
+    """What a statement says: the rest of its sentence, or, after a colon, what stands below.
+
+    Args:
+        text: all of it.
+        at: where the statement's verb or colon ends.
+        heading: whether it is a heading, so that what it says stands below.
+    """
+    for _ in range(4):
+        display = _DISPLAY.match(text, at)
+        if display:
+            inside = next(filter(None, display.groups()))
+            yield _Said(f"${' '.join(inside.split())}$", True)
+            return
+        end = text.find("\n", at)
+        line = text[at:] if end < 0 else text[at:end]
+        bare = line.strip(_EMPHASIS + ".")
+        if end >= 0 and (not bare or (line.rstrip(" \t*_").endswith(":") and WORD.search(bare))):
+            at, heading = end + 1, True
+            while text[at : at + 1] in ("\n", " ", "\t") and at < len(text):
+                at += 1
+            continue
+        break
+    else:
+        return
+    if heading:  # the paragraph below: its bold number, wherever it is, before its first one
+        block = re.split(r"\n\s*\n", text[at:], maxsplit=1)
+        paragraph, more = block[0], len(block) > 1
+        if bold := _BOLD.search(paragraph):
+            ended = more or bold.end() < len(paragraph)
+            yield _Said(bold[0], ended)
+    start = at
+    limit = len(text) if end < 0 else end
+    while start < limit:
+        stop = _SENTENCE_END.search(text, start, limit)
+        while stop and _in_formula(text[start : stop.start()]):
+            stop = _SENTENCE_END.search(text, stop.end(), limit)
+        sentence = text[start : stop.start() if stop else limit]
+        after = stop.end() if stop else limit
+        # A stop at the very end of a text that was cut may be a decimal point.
+        ended = after < len(text) if stop else end >= 0
+        if sentence.strip():
+            yield _Said(sentence[:_SENTENCE].lstrip(" \t:>#=\u2192"), ended)
+            if not heading:
+                return
+        start = after
+
+
+def _in_formula(text: str) -> bool:
+    return text.count(r"\(") > text.count(r"\)") or text.count(r"\[") > text.count(r"\]")
+
+
+# Mathematics ------------------------------------------------------------------------------
+
+_BOLD = re.compile(r"\*\*(?=\S)([^*\n]+?)\*\*|__(?=\S)([^_\n]+?)__|<b>([^<\n]+)</b>|<strong>([^<\n]+)</strong>")
+_SMALL_WORD = re.compile(
+    r"(?<![\\A-Za-z{])(?:so|is|in|of|to|as|at|by|if|it|on|he|we|be|do|an|my)(?![A-Za-z({^_])", re.IGNORECASE
+)
+_RATIO = r"\\[dtc]?frac\s*(?:\{-?\d+\}\s*\{\d+\}|\d\s*\d)"
+_ROOT = r"(?:\u221a|\\?sqrt)\s*(?:\{[^{}]*\}|\([^()]*\)|\d+)"
+_NUMERAL = re.compile(
+    rf"(?<![A-Za-z0-9_.^\\])(?:"
+    rf"(?P<time>\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\d:])(?:\s?[ap]\.?m\b\.?)?|\d{{1,2}}\s?[ap]\.?m\b\.?)"
+    rf"|\d+:\d+(?![\d:])"
+    rf"|\d+\s+\d+/\d+(?![\d/])|\d+\s*{_RATIO}|{_RATIO}"
+    rf"|(?:{UNSIGNED}\s*)?{_ROOT}|{UNSIGNED}\s*(?:\u03c0|\\pi\b|pi\b)(?:\s*/\s*\d+)?"
+    rf"|{UNSIGNED}\s*(?:x|\*|\u00d7|\\times|\\cdot)\s*10\s?\^\s?(?:\{{-?\d+\}}|-?\d+)"
+    rf"|\d+\s?\^\s?(?:\{{-?\d+\}}|-?\d+)"
+    rf"|(?<!\d/){UNSIGNED}/\d+(?![\d/])"
+    rf"|{UNSIGNED}(?:[eE][-+]\d{{1,3}}(?!\d))?(?!(?:st|nd|rd|th)\b)"
+    rf")"
+    rf"(?P<percent>\s?\\?%|\s(?:percent|per cent)\b)?"
+    rf"(?P<multiple>\s(?:{'|'.join(MULTIPLIERS)})\b)?",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"\b(?:steps?|cases?|parts?|questions?|problems?|examples?|equations?|options?|figures?|attempts?"
+    r"|methods?|approach|verification|check)\s*#?$",
+    re.IGNORECASE,
+)
+_NEGATIVE = re.compile(r"\b(?:negative|minus)\s+(?=[$\d.\\])", re.IGNORECASE)
+_EQUATION = re.compile(r"[$\d(][\d\s+\-*/\u00d7\u00f7x().,$%^{}\\a-z]{0,120}?=\s*")
+
+
+class _Token(NamedTuple):
+    start: int
+    end: int
+    text: str
+
+
+def math_reader(text_too: bool = True) -> Reader:
+    """Reads a mathematical answer: a number, a formula, or (`text_too`) a word or two.
+
+    A statement in words counts with its bold part, else with its first number or formula, and with
+    what comes out where that is the beginning of an equation. Without an explicit answer the bold
+    number of the last paragraph counts, else the last number or formula.
+    """
+    return Reader(_boxed_math, lambda said: _stated_math(said, text_too), _guessed_math)
+
+
+def _boxed_math(content: str) -> str | None:
+    answer = canonical_math(content)
+    if len(WORD.findall(answer)) >= 2 and quantity(answer) is None:
+        numbers = _tokens(answer)
+        if len(numbers) == 1 and not re.search(r"[=<>+*^\\]", answer):
+            return canonical_math(numbers[0].text)
+    return answer or None
+
+
+def _stated_math(said: str, text_too: bool = True) -> str | None:
+    said = re.sub(r"^\s*(?:approximately|about|roughly|exactly|simply|just|around|equal to)\s+", "", said, flags=re.I)
+    if re.match(r"\s*not\b", said, re.IGNORECASE):
+        return None
+    for bold in _BOLD.finditer(said):
+        inside = next(filter(None, bold.groups()))
+        if numbers := _tokens(inside):
+            return canonical_math(inside if not _is_prose(inside) else numbers[0].text)
+    bare = undress(said.replace("**", ""))
+    if bare.endswith("}") and bare.count("}") > bare.count("{"):  # of JSON
+        bare = undress(bare[:-1])
+    if quantity(canonical_math(bare)) is not None:
+        return canonical_math(bare)
+    before = re.fullmatch(r"(.*?[^\s(])\s+\([^()]*\)", bare)
+    if before and not _is_prose(before[1]):
+        bare = before[1]
+    if not _is_prose(bare):
+        return canonical_math(bare) or None
+    if numbers := _tokens(said):
+        return canonical_math(_result(said, numbers).text)
+    words = WORD.findall(bare)
+    if text_too and len(bare.split()) <= 3 and not re.match(
+        r"(?:that|as|the|below|above|given|shown|correct|right|wrong|incorrect|in|it|this|now|let|we|to|your)\b",
+        bare,
+        re.IGNORECASE,
+    ):
+        return canonical_math(bare) if words else None
     return None
 
 
-def extract_stated(completion: str, *, finished: bool = True) -> str | None:
-    """What the last "final answer is ...", "answer: ..." or "#### ..." says, to the sentence end.
-
-    Args:
-        completion: what the model wrote.
-        finished: False if it was cut, so that a statement that runs to the end may lack a part and
-            does not count.
-    """
-    said = None
-    for found in _STATED.finditer(completion):
-        if (finished or found["ended"]) and _undress(found["said"]):
-            said = found["said"]
-    return said
+def _is_prose(text: str) -> bool:
+    """Whether a text holds words that are part of no formula."""
+    plain = re.sub(r"\\(?:text\w*|math\w+|mbox|operatorname)\s*\{[^{}]*\}", " ", text)
+    plain = FORMULA.sub(lambda found: " x " if _is_formula(found) else found[0], plain)
+    return WORD.search(plain) is not None or _SMALL_WORD.search(plain) is not None
 
 
-def extract_explicit(completion: str) -> str | None:
-    """What a completion presents as its final answer: the last box, else the last statement."""
-    return extract_boxed(completion) or extract_stated(completion)
+def _is_formula(found: "re.Match[str]") -> bool:
+    """Whether what stands between two signs is a formula, not the text between two prices."""
+    inside = next(filter(None, found.groups()))
+    plain = re.sub(r"\\(?:text\w*|math\w+|mbox|operatorname|begin|end)\s*\{[^{}]*\}", " ", inside)
+    if WORD.search(plain) or (found[0][0] == "$" and _SMALL_WORD.search(plain)):
+        return False
+    return found[0][0] != "$" or not re.search(r"(?:[,\-+*/=(]|\band|\bor)\s*$", inside)
 
 
-def explicit_part(cut: str) -> str:
-    """A completion that was cut, reduced to its explicit final answer; empty if it has none.
-
-    What counts is surely whole: a closed box, or a statement whose sentence ended. The last number
-    of half an argument is no answer, and the last number before the cut may lack digits.
-    """
-    if (boxed := extract_boxed(cut)) is not None:
-        return rf"\boxed{{{boxed}}}"
-    stated = extract_stated(cut, finished=False)
-    return "" if stated is None else f"Answer: {stated}"
-
-
-def extract_number(completion: str) -> str | None:
-    """The last number of a completion in canonical form, None if there is none.
-
-    Canonical means: plain digits, no thousands separators, no leading zeros, no trailing zeros
-    after the decimal point, no negative zero; so "1,200.50" and "1200.5" are one answer. A minus
-    sign counts only where it cannot be a subtraction: "9 - 4" ends in 4, "the answer is -4" in -4.
-    """
-    found = list(_NUMBER.finditer(completion))
-    if not found:
-        return None
-    last = found[-1]
-    sign, whole, fraction = last.groups(default="")
-    whole = whole.replace(",", "").lstrip("0") or "0"
-    fraction = fraction.rstrip("0")
-    magnitude = f"{whole}.{fraction}" if fraction else whole
-    subtracts = completion[: last.start()].rstrip()[-1:].isdigit()
-    return f"-{magnitude}" if sign and not subtracts and magnitude != "0" else magnitude
-
-
-def extract_math(completion: str) -> str | None:
-    """A mathematical answer in canonical form: the last box, else the last statement, else number.
-
-    A statement in words ("the answer is 5 apples, not 6") counts with the formula between dollar
-    signs, else with the last number before its first comma. A number may be a ratio, "1/2".
-    """
-    answer = extract_boxed(completion)
-    if answer is None and (said := extract_stated(completion)) is not None:
-        formula = _INLINE_MATH.search(said)
-        if formula:
-            answer = next(filter(None, formula.groups()))
+def _tokens(text: str) -> list[_Token]:
+    """The numbers and formulas of a text, in order."""
+    formulas: list[_Token] = []
+    at = 0
+    while found := FORMULA.search(text, at):
+        if _is_formula(found):
+            inside = next(filter(None, found.groups()))
+            if re.search(r"\d|\\(?:pi|sqrt|infty|emptyset)", inside):
+                formulas.append(_Token(found.start(), found.end(), _outcome(inside)))
+            at = found.end()
         else:
-            answer = (_last_quantity(said.split(", ")[0]) if _WORD.search(said) else None) or said
-    if answer is None:
-        answer = _last_quantity(completion)
-    return None if answer is None else canonical_math(answer) or None
+            at = found.start() + 1
+    numbers = [
+        one
+        for one in _numerals(text)
+        if not any(formula.start <= one.start < formula.end for formula in formulas)
+    ]
+    return sorted([*formulas, *numbers])
 
 
-def extract_choice(completion: str, letters: str = "ABCDE") -> str | None:
-    """The letter that was chosen, in upper case.
+def _outcome(formula: str) -> str:
+    """What comes out of a formula: the right side of its last equation."""
+    formula = re.sub(r"&|\\\\\s*$", "", formula).strip().rstrip(".,;").strip()
+    if formula.count("=") == 1 and "," in formula.partition("=")[2]:
+        return formula.partition("=")[2]
+    return formula.rpartition("=")[2].strip() or formula
 
-    From the explicit final answer if there is one ("B", "(b)", "B) Paris"), else from the last line
-    that holds nothing but a letter, or the last letter in parentheses.
+
+def _numerals(text: str) -> Iterator[_Token]:
+    for found in _NUMERAL.finditer(text):
+        before = text[max(0, found.start() - 60) : found.start()]
+        line = before[before.rfind("\n") + 1 :]
+        after = text[found.end() : found.end() + 4]
+        if not line.strip(" \t*_#>-") and re.match(r"[.)]\s+\S", after) and found[0].isdigit():
+            if len(found[0]) <= 2:
+                continue  # the number of an item in a list
+        if _LABEL.search(line[-20:]):
+            continue
+        at, sign = _sign(before, len(before))
+        start = found.start() - len(before) + at
+        yield _Token(start, found.end(), sign + found[0])
+
+
+def _sign(before: str, at: int) -> tuple[int, str]:
+    """Where a number begins with its currency and minus signs, and "-" if it is negative."""
+    left = re.search(r"(?:(-)\s?)?\\?[$\u20ac\u00a3\u00a5]\s?(-?)$", before)
+    if left:
+        minus = left[1] or left[2]
+        at = left.start()
+        if not minus:
+            return at, ""
+        return at, "" if left[1] and _subtracts(before[:at], " ") else "-"
+    if word := re.search(r"\b(?:negative|(?:is|=|:|answer)\s+minus)\s+\\?\$?$", before, re.IGNORECASE):
+        return word.start(), "-"
+    minus = re.search(r"-(\s?)$", before)
+    if minus and not _subtracts(before[: minus.start()], minus[1]):
+        return minus.start(), "-"
+    return at, ""
+
+
+def _subtracts(before: str, gap: str) -> bool:
+    """Whether a minus sign after this text is a subtraction, a hyphen or the mark of an item."""
+    bare = before.rstrip()
+    last = bare[-1:]
+    if last.isdigit() or last in (")", "}", "%"):
+        return True
+    if last.isalpha() and (bare == before or gap):
+        return not re.search(r"\b(?:is|are|be|equals|answer)$", bare)
+    return bool(gap) and (not last or before[len(bare) :].count("\n") > 0)
+
+
+def _result(text: str, tokens: list[_Token]) -> _Token:
+    """The first number, or what comes out of the equation that it begins."""
+    chosen = tokens[0]
+    for equation in _EQUATION.finditer(text):
+        if equation.start() <= chosen.start < equation.end():
+            later = next((one for one in tokens if one.start >= equation.end() - 1), None)
+            chosen = later or chosen
+    return chosen
+
+
+def _guessed_math(text: str) -> Reading:
+    paragraph = re.split(r"\n\s*\n", text.strip())[-1]
+    for bold in reversed(list(_BOLD.finditer(paragraph))):
+        inside = next(filter(None, bold.groups()))
+        numbers = _tokens(inside)
+        if len(numbers) == 1 and len(WORD.findall(inside)) <= 2 and not inside.rstrip().endswith(":"):
+            return Reading(canonical_math(numbers[0].text), "the bold number of the last paragraph")
+    *_, last = (None, *_tokens(text))
+    if last is None:
+        return Reading(None, "no answer found")
+    return Reading(canonical_math(last.text), "the last number")
+
+
+# Numbers, choices, text -------------------------------------------------------------------
+
+
+def number_reader(last_alone: bool = False) -> Reader:
+    """Reads a number in plain digits: without unit, per cent sign and formula.
 
     Args:
-        completion: what the model wrote.
+        last_alone: whether nothing but the last number counts, whatever is said of it.
+    """
+
+    def last(text: str) -> Reading:
+        *_, found = (None, *_plain_numbers(text))
+        return Reading(found, "no number found" if found is None else "the last number")
+
+    def stated(said: str) -> str | None:
+        answer = _stated_math(said, text_too=False)
+        return None if answer is None else boxed(answer)
+
+    def boxed(content: str) -> str | None:
+        found = quantity(canonical_math(content))
+        number = value(canonical_math(content)) if found is None else found.number
+        if number is None:
+            return last(content).answer
+        return canonical_math(str(number)) if abs(number) < 10**40 else None
+
+    return Reader(boxed, stated, last, verbatim=last_alone)
+
+
+def _plain_numbers(text: str) -> Iterator[str]:
+    for token in _tokens(text):
+        form = canonical_math(token.text)
+        found = quantity(form)
+        number = value(form) if found is None else found.number
+        if number is not None and abs(number) < 10**40:
+            yield canonical_math(str(number))
+        else:
+            yield from (canonical_math(one.text) for one in _numerals(token.text))
+
+
+def choice_reader(letters: str = "ABCDEFGHIJ") -> Reader:
+    """Reads the letter of an option, in upper case: "B", "(b)", "B) Paris", "Option B".
+
+    Args:
         letters: of the options, in upper case.
     """
     one = f"[{letters}]"
-    explicit = extract_explicit(completion)
-    if explicit is not None:
-        plain = _undress(re.sub(r"\\(?:text|textbf|mathrm|mathbf)\{(.*?)\}", r"\1", explicit))
-        alone = re.fullmatch(rf"\(?({one})[).:]?", plain, re.IGNORECASE)
-        leading = re.match(rf"(?:[Oo]ption )?\(?({one})\b(?!['\u2019])", plain)
-        chosen = alone or leading
-        return chosen[1].upper() if chosen else None
-    lone = re.findall(rf"^[\s*(]*({one})[\s*).:]*$", completion, re.MULTILINE)
-    found = lone or re.findall(rf"\(({one})\)", completion)
-    return found[-1] if found else None
+    plain = re.compile(
+        rf"[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*({one})[\W_]*", re.IGNORECASE
+    )
+    leading = re.compile(
+        rf"[\W_]*(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+)?[\W_]*({one})(?![A-Za-z0-9'\u2019])"
+        r"(?=\s*[.:,;)\]}*\"-]|\s+(?:because|since|as|is|which|for|and not)\b|\s*$|\s+[A-Z\d\\$])"
+    )
+    inside = re.compile(rf"\(({one})\)|\*\*({one})[).:]?\*\*|\b(?:[Oo]ption|[Cc]hoice)\s+({one})\b")
+    several = re.compile(rf"\s*(?:,|&|and|or|/)\s*[\W_]*{one}(?![A-Za-z0-9])[\W_]*$")
+
+    def stated(said: str) -> str | None:
+        bare = undress(re.sub(r"\\(?:text\w*|math\w+)\s*\{(.*?)\}", r"\1", said))
+        if alone := plain.fullmatch(bare):
+            return alone[1].upper()
+        if bold := _BOLD.match(bare):
+            if alone := leading.match(next(filter(None, bold.groups()))):
+                return alone[1]
+        if found := leading.match(bare):
+            return None if several.match(bare, found.end()) else found[1]
+        options = {next(filter(None, found.groups())) for found in inside.finditer(bare)}
+        return options.pop() if len(options) == 1 else None
+
+    def guessed(text: str) -> Reading:
+        lone = re.findall(rf"^[\s*(]*({one})[\s*).:]*$", text, re.MULTILINE)
+        if lone:
+            return Reading(lone[-1], "the last line with a letter alone")
+        option = re.match(rf"\s*[*(]*({one})[*]*[).:]\s*\S", text)
+        if option and len(text.strip().splitlines()) == 1:
+            return Reading(option[1], "the letter it begins with")
+        marked = [next(filter(None, found.groups())) for found in inside.finditer(text)]
+        if marked:
+            return Reading(marked[-1], "the last option named")
+        return Reading(None, "no letter found")
+
+    return Reader(stated, stated, guessed)
 
 
-def extract_text(completion: str) -> str | None:
-    """An answer in words or symbols: the explicit final answer, else the last line not empty."""
-    explicit = extract_explicit(completion)
-    last = completion.strip().rpartition("\n")[2] if explicit is None else explicit
-    wrapped = re.fullmatch(r"\\text\w*\{([^{}]*)\}", last)
-    return _undress(wrapped[1] if wrapped else last) or None
+def text_reader() -> Reader:
+    """Reads an answer in words or symbols: the explicit one, else the last line that is not empty."""
+
+    def plain(said: str) -> str | None:
+        wrapped = re.fullmatch(r"\\text\w*\{([^{}]*)\}", said.strip())
+        return undress(wrapped[1] if wrapped else said) or None
+
+    def last_line(text: str) -> Reading:
+        answer = plain(text.strip().rpartition("\n")[2])
+        return Reading(answer, "no answer found" if answer is None else "the last line")
+
+    return Reader(plain, plain, last_line)
 
 
-def canonical_math(answer: str) -> str:
-    r"""One spelling for answers that are cheaply seen to be equal.
+def whole_reader() -> Reader:
+    """Reads all that is said: for functions of one's own that look at the whole text."""
 
-    Markup that means nothing (dollar signs, ``\left``, thin spaces, blanks around operators, the
-    ``\text`` around a word) goes; integers, decimals and ratios of integers become an integer, a
-    decimal of at most 12 places where that is exact, or a ratio in lowest terms: "1,200" is
-    "1200", "2/4" and ``\frac{1}{2}`` are "0.5", "2/6" is "1/3". The form is a fixed point.
-    """
-    text = _undress(answer.replace("\u2212", "-").replace("{,}", ","))
-    text = re.sub(r"\\(?:left|right)(?![A-Za-z])|(?<!\\)\\(?:!\s*|[,;:\s])|~", "", text)
-    text = re.sub(r"\\[dt]frac(?![A-Za-z])", r"\\frac", text)
-    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
-    text = text.replace(r"\$", "")
-    text = re.sub(r"\s*([-+*/=^<>(){}\[\]])\s*", r"\1", text)
-    wrapped = re.fullmatch(r"\\(?:text|textbf|mathrm|mathbf|mbox)\{([^{}]*)\}", text)
-    text = _undress(wrapped[1] if wrapped else text)
-    value = _rational(text)
-    return re.sub(r"\s*,\s*", ", ", " ".join(text.split())) if value is None else _spelled(value)
+    def nothing(_: str) -> None:
+        return None
 
+    def everything(text: str) -> Reading:
+        answer = text.strip()
+        return Reading(answer or None, "all that is said" if answer else "empty")
 
-def _last_quantity(text: str) -> str | None:
-    *_, last = (None, *(found[0] for found in _QUANTITY.finditer(text)))
-    return last if last and "/" in last else extract_number(text)
-
-
-def _undress(text: str) -> str:
-    """Without the markup and the punctuation around it."""
-    while True:
-        bare = text.strip().strip('*`"\u201c\u201d').rstrip(".,;:").strip()
-        bare = re.sub(r"^'(.*)'$", r"\1", bare)  # a quote at the end alone is a derivative
-        formula = _INLINE_MATH.fullmatch(bare)
-        if formula:
-            bare = next(filter(None, formula.groups()))
-        elif bare.count("$") == 1:  # a currency sign
-            bare = bare.removeprefix("$")
-        if bare == text:
-            return bare
-        text = bare
-
-
-def _rational(text: str) -> Fraction | None:
-    if (ratio := _RATIO.fullmatch(text)) is not None:
-        sign, *parts = ratio.groups()
-        above, below = (int(part) for part in parts if part is not None)
-        return Fraction(-above if sign == "-" else above, below) if below else None
-    if _DECIMAL.fullmatch(text) and any(map(str.isdigit, text)):
-        return Fraction(text.replace(",", "").removesuffix("."))
-    return None
-
-
-def _spelled(value: Fraction) -> str:
-    scale = 10**_EXACT_DECIMALS
-    if value.denominator == 1 or scale % value.denominator:
-        return str(value)
-    whole, fraction = divmod(abs(value.numerator) * (scale // value.denominator), scale)
-    sign = "-" if value < 0 else ""
-    return f"{sign}{whole}." + f"{fraction:0{_EXACT_DECIMALS}d}".rstrip("0")
+    return Reader(nothing, nothing, everything, verbatim=True)

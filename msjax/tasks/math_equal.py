@@ -1,8 +1,13 @@
-"""Whether two mathematical answers are equal: math-verify, in a process of its own.
+r"""Whether two mathematical answers are equal: exact numbers first, then math-verify.
 
-A tower of powers keeps math-verify busy for ever, and its own time limit needs signals, which only
-a main thread can have and which do not interrupt arithmetic on large integers. A process can be
-killed at a deadline, from any thread, so no answer of a model can stop or crash a run.
+Numbers are compared as rationals, so nothing is lost to a tolerance; units, percentages, times and
+lists are compared part by part, words as words. Only formulas are asked of math-verify, and only
+those of which it reads every character: it drops what it does not know, and would take "5" for
+``\neq 5``. docs/answers.md has the table of what counts as equal.
+
+math-verify runs in a process of its own, as a tower of powers keeps it busy for ever. The process
+has a deadline in processor time, which a busy machine does not use up; one that dies is replaced,
+and asked again.
 """
 
 import atexit
@@ -11,46 +16,416 @@ import re
 import subprocess
 import sys
 import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 from msjax.errors import InputError, require_extra
+from msjax.tasks.math_form import Quantity, canonical_math, quantity, split_unit
+from msjax.tasks.values import rounds_to, spelled, value
 
-__all__ = ["DEADLINE", "equivalent"]
+__all__ = ["COUNTS", "DEADLINE", "Comparison", "compare", "equivalent", "same"]
 
 DEADLINE = 10.0
-"""Seconds for one comparison."""
+"""Seconds of processor time for one comparison."""
 
 _START = 120.0  # seconds for imports on a busy machine
+_STARVED = 30.0  # how many times `DEADLINE` a reply may take on the clock before it is lost
+_TRIES = 3
 _LONGEST = 500  # characters; no benchmark has longer answers
-_MEMORY = 4 * 2**30  # bytes
 
-_INTEGER = re.compile(r"-?\d+")
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?: ([AP])M)?")
+_SCALE = re.compile(r"(\d+):(\d+)")
+_BASE = re.compile(r"0*(\w+?)_\{?(\d+)\}?")
+_ASSIGNED = re.compile(r"((?:\\[a-z]+|[A-Za-z]+)(?:_\w+|_\{\w+\}|'|\([a-z]\))?)=(?!=)([^=<>]+)")
+_JOINED = re.compile(r"\s*(?:;|,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:text\{ ?)?(?:and|or)\})\s*")
+_COMMANDS = frozenset(
+    "frac sqrt pi theta alpha beta gamma delta lambda mu phi psi omega rho sigma tau epsilon eta "
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp infty cdot times div "
+    "leq geq lt gt cup cap in emptyset begin end binom lfloor rfloor lceil rceil mid { } \\".split()
+)
+_FUNCTIONS = frozenset("sin cos tan cot sec csc log ln exp max min gcd lcm".split())
+_SHORT_WORDS = frozenset(
+    "no yes is an as at be by do he if it me my of on or so to up us we all and any are but day due "
+    "few for had has her him his how its may new nor not now odd off old one our out per red she six "
+    "ten the too two use was way who why you am pm".split()
+)
+_PIECE = re.compile(r"\\(?:begin|end)\{[pbvBV]?(?:matrix|array)\}|\\([A-Za-z]+|.)|([A-Za-z]+)|.", re.DOTALL)
+_PLAIN = frozenset("0123456789.,+-*/=<>^_(){}[]|!&' ")
 
 
-@lru_cache(maxsize=2**14)
+class Comparison(NamedTuple):
+    """Whether an answer is right, and how that was found.
+
+    Attributes:
+        equal: the verdict.
+        why: in a few words.
+    """
+
+    equal: bool
+    why: str
+
+
+@dataclass
+class Counts:
+    """What happened to the grader's process so far.
+
+    Attributes:
+        retried: comparisons asked again because the process died or was starved.
+        slow: comparisons given up at the deadline, which count as not equal.
+        lost: comparisons that ended the process each time, which count as not equal.
+    """
+
+    retried: int = 0
+    slow: int = 0
+    lost: int = 0
+
+
+COUNTS = Counts()
+"""Of this process; a run says them at its end."""
+
+
 def equivalent(gold: str, answer: str) -> bool:
-    """Whether `answer` is mathematically equal to `gold`; the roles matter to math-verify.
+    """Whether `answer` is mathematically equal to `gold`, see `compare`."""
+    return compare(gold, answer).equal
 
-    Equal strings are equal, different integers are not; all else is asked of math-verify, which
-    takes decimals for equal when 6 places agree. What it cannot read, what is longer than 500
-    characters and what takes longer than `DEADLINE` is not equal. The first comparison takes a
-    second or two, since the process starts.
+
+def compare(gold: str, answer: str) -> Comparison:
+    """Whether `answer` is equal to `gold`, and how that was found.
+
+    The roles matter: an answer may have a unit where `gold` has none, and `gold` "0.5" or "50"
+    accepts "50%".
 
     Args:
-        gold: the right answer, or one that was given before, in canonical form.
-        answer: in canonical form.
+        gold: the right answer.
+        answer: what was answered.
 
     Raises:
         MissingExtraError: math-verify is not installed.
         InputError: it does not start.
     """
     if gold == answer:
-        return True
-    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
-        return False
+        return Comparison(True, "the same text")
+    gold, answer = canonical_math(gold), canonical_math(answer)
+    if gold == answer:
+        return Comparison(True, "the same once written alike")
     if max(len(gold), len(answer)) > _LONGEST:
+        return Comparison(False, f"another text, longer than {_LONGEST} characters")
+    return _compared(gold, answer)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two answers are one for whoever counts them, whatever the right answer is.
+
+    Stricter than `equivalent`, and alike in both directions: units and per cent signs must agree,
+    and nothing is rounded. So answers that are the same have the same grade.
+    """
+    if one == other:
+        return True
+    pair = quantity(canonical_math(one)), quantity(canonical_math(other))
+    if pair[0] is not None and pair[1] is not None:
+        first, second = pair
+        return first[::2] == second[::2] and first.unit == second.unit
+    if (pair[0] is None) != (pair[1] is None):
         return False
-    return _judge.equal(gold, answer)
+    return _strict(one, other) and compare(one, other).equal and compare(other, one).equal
+
+
+def _strict(one: str, other: str) -> bool:
+    """Whether both texts are of a kind whose equality is exact: an expression, never a relation."""
+    return not any(mark in text for text in (one, other) for mark in ("=", "<", ">", "%", ",", ":"))
+
+
+def _compared(gold: str, answer: str) -> Comparison:
+    right, given = quantity(gold), quantity(answer)
+    if right is not None and given is not None:
+        return _quantities(right, given)
+    for form in (_times, _based, _assigned, _exact, _either_side, _lists, _united):
+        if (found := form(gold, answer)) is not None:
+            return found
+    if _is_words(gold) or _is_words(answer) or len(gold) == len(answer) == 1:
+        return Comparison(_folded(gold) == _folded(answer), "compared as words")
+    return _asked(gold, answer)
+
+
+def _quantities(right: Quantity, given: Quantity) -> Comparison:
+    if right.words and given.words and not _units_agree(right.unit, given.unit):
+        return Comparison(False, f"another unit: {given.words} for {right.words}")
+    if _near(right.number, given.number):
+        return Comparison(True, "equal numbers")
+    if right.percent != given.percent:
+        left, other = right.number, given.number
+        scaled = (left, other / 100) if given.percent else (left / 100, other)
+        if _near(*scaled):
+            return Comparison(True, "equal numbers, one of them in per cent")
+    return Comparison(False, f"{spelled(given.number)[:40]} is not {spelled(right.number)[:40]}")
+
+
+def _units_agree(right: str, given: str) -> bool:
+    if right == given:
+        return True
+    words, others = (set(re.findall(r"[^\s/^-]+", unit)) - {"of", "a", "an"} for unit in (right, given))
+    descriptive = all(len(word) > 2 for word in words | others) and "/" not in right + given
+    return descriptive and bool(words) and bool(others) and (words <= others or others <= words)
+
+
+def _near(right: Fraction, given: Fraction) -> bool:
+    """Equal, or one a decimal that is the other rounded to six significant digits or more."""
+    return (
+        right == given
+        or rounds_to(right, given)
+        or rounds_to(given, right)
+    )
+
+
+def _times(gold: str, answer: str) -> Comparison | None:
+    right, given = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
+    if right and given:
+        if right[3] and not given[3] and int(given[1]) <= 12:
+            return Comparison(False, "a time without AM or PM")
+        ends = [
+            {(int(time[1]) % 12 + 12 * (time[3] == "P") if time[3] else int(time[1]), time[2])}
+            for time in (right, given)
+        ]
+        if not right[3] and given[3] and int(right[1]) <= 12:  # either half of the day
+            ends[0] |= {((int(right[1]) + 12) % 24, right[2]), (int(right[1]) % 12, right[2])}
+        return Comparison(ends[1] <= ends[0], "compared as times of day")
+    ratios = [_SCALE.fullmatch(text) for text in (gold, answer)]
+    if any(ratios) and not (right and right[3]) and not (given and given[3]):
+        values = [
+            Fraction(int(ratio[1]), int(ratio[2])) if ratio and int(ratio[2]) else value(text)
+            for ratio, text in zip(ratios, (gold, answer), strict=True)
+        ]
+        if None not in values:
+            return Comparison(values[0] == values[1], "compared as ratios")
+    return None
+
+
+def _based(gold: str, answer: str) -> Comparison | None:
+    pair = [_BASE.fullmatch(text) for text in (gold, answer)]
+    numbers = [found is not None and found[1][0].isdigit() for found in pair]
+    if not any(numbers):
+        return None
+    agree = all(numbers) and pair[0].groups() == pair[1].groups()  # type: ignore[union-attr]
+    return Comparison(agree, "digits and bases compared")
+
+
+def _assigned(gold: str, answer: str) -> Comparison | None:
+    """A value is the same with and without the name of what has it: "x=5" is "5"."""
+    right, given = _ASSIGNED.fullmatch(gold), _ASSIGNED.fullmatch(answer)
+    if right and given and right[1] == given[1]:
+        return _compared(right[2], given[2])
+    if right and not given and "=" not in answer:
+        return _compared(right[2], answer)
+    if given and not right and "=" not in gold:
+        return _compared(gold, given[2])
+    if not given and not right and "=" not in gold and "=" in answer:
+        worked, _, result = answer.rpartition("=")
+        if value(worked.split("=")[0]) is not None:  # arithmetic and what comes out
+            return _compared(gold, result)
+    return None
+
+
+def _exact(gold: str, answer: str) -> Comparison | None:
+    right, given = (_worth(text) for text in (gold, answer))
+    if right is None or given is None:
+        return None
+    return Comparison(_near(right, given), "compared as exact numbers")
+
+
+def _worth(text: str) -> Fraction | None:
+    found = quantity(text)
+    return value(text) if found is None else found.number
+
+
+def _either_side(gold: str, answer: str) -> Comparison | None:
+    r"""``\frac{22}{7} \approx 3.14`` answers what either side answers."""
+    if r"\approx" in gold or answer.count(r"\approx") != 1:
+        return None
+    sides = [_compared(gold, canonical_math(side)) for side in answer.split(r"\approx")]
+    return next((found for found in sides if found.equal), sides[0])
+
+
+class _List(NamedTuple):
+    opening: str
+    closing: str
+    items: list[str]
+
+
+def _list(text: str) -> _List:
+    """The parts of a list, and what encloses them; a text without commas is a list of one."""
+    text = _JOINED.sub(", ", text)
+    opening, closing = "", ""
+    for left in (r"\{", "(", "["):
+        for right in (r"\}", ")", "]"):
+            inside = text[len(left) : len(text) - len(right)]
+            if text.startswith(left) and text.endswith(right) and _is_whole(inside):
+                opening, closing, text = left, right, inside
+                break
+        if opening:
+            break
+    items = [item.strip() for item in _split(text)]
+    if not opening:
+        items = [one for item in items for one in _both_signs(item)]
+    return _List(opening, closing, items)
+
+
+def _both_signs(item: str) -> list[str]:
+    if item.count(r"\pm") != 1 or r"\mp" in item:
+        return [item]
+    return [item.replace(r"\pm", sign, 1).strip().removeprefix("+").strip() for sign in "+-"]
+
+
+def _split(text: str) -> Iterator[str]:
+    depth, start, at = 0, 0, 0
+    while at < len(text):
+        if text[at] == "\\" and text[at + 1 : at + 2] not in ("{", "}"):
+            at += 2
+            continue
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(text[at], 0)
+        if text[at] == "," and depth == 0:
+            yield text[start:at]
+            start = at + 1
+        at += 1
+    yield text[start:]
+
+
+def _is_whole(inside: str) -> bool:
+    depth = 0
+    for one in inside:
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(one, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _lists(gold: str, answer: str) -> Comparison | None:
+    right, given = _list(gold), _list(answer)
+    if r"\ldots" in gold or r"\ldots" in answer:
+        alike = (right.opening, right.items) == (given.opening, given.items)
+        return Comparison(alike, "a text with an ellipsis is equal to itself alone")
+    if len(right.items) == len(given.items) == 1 and (right.opening, given.opening) == ("", ""):
+        if _both_signs(gold) == [gold] and _both_signs(answer) == [answer]:
+            return None
+    if len(right.items) == 1 and len(given.items) == 1:
+        brackets = {right.opening + right.closing, given.opening + given.closing}
+        if brackets <= {"", "()"} and right.items != [gold] or given.items != [answer]:
+            return _compared(right.items[0], given.items[0]) if brackets <= {"", "()"} else None
+        return None
+    if any(item == "" for item in right.items + given.items):
+        return Comparison(False, "a list with an empty part")
+    ends, other = right.opening + right.closing, given.opening + given.closing
+    plain = {"", r"\{\}"}
+    if not (
+        ends == other
+        or {ends, other} <= plain
+        or {ends, other} == {"", "()"}
+        or ({ends, other} == {"", "[]"} and len(right.items) > 2)
+    ):
+        if r"\cup" in gold + answer or r"\in" in gold + answer or "<" in gold + answer:
+            return None
+        return Comparison(False, "another kind of list or interval")
+    if len(right.items) != len(given.items):
+        return Comparison(False, f"{len(given.items)} parts for {len(right.items)}")
+    if {ends, other} <= plain:
+        rest = list(given.items)
+        for item in right.items:
+            match = next((one for one in rest if _compared_item(item, one)), None)
+            if match is None:
+                return Comparison(False, f"no part is {item[:40]}")
+            rest.remove(match)
+        return Comparison(True, "equal parts in any order")
+    for item, one in zip(right.items, given.items, strict=True):
+        if not _compared_item(item, one):
+            return Comparison(False, f"{one[:40]} is not {item[:40]}")
+    return Comparison(True, "equal parts")
+
+
+def _united(gold: str, answer: str) -> Comparison | None:
+    """A formula is the same with and without a unit after it."""
+    (right, unit), (given, other) = split_unit(gold), split_unit(answer)
+    if not unit and not other:
+        return None
+    if unit and other and not _units_agree(unit, other):
+        return Comparison(False, "another unit")
+    return Comparison(True, "equal but for the unit") if right == given else _compared(right, given)
+
+
+def _compared_item(gold: str, answer: str) -> bool:
+    gold, answer = canonical_math(gold), canonical_math(answer)
+    return gold == answer or _compared(gold, answer).equal
+
+
+def _is_words(text: str) -> bool:
+    """Whether math-verify would not read every character: words, unknown commands, loose ends."""
+    depth = 0
+    for found in _PIECE.finditer(text):
+        if found[1]:
+            if found[1] not in _COMMANDS:
+                return True
+        elif found[2]:
+            letters = found[2]
+            if letters not in _FUNCTIONS and (len(letters) > 3 or letters.lower() in _SHORT_WORDS):
+                return True
+        elif len(found[0]) == 1:
+            if found[0] not in _PLAIN:
+                return True
+            depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(found[0], 0)
+    return depth != 0 or re.search(r"\d_", text) is not None
+
+
+def _folded(text: str) -> str:
+    text = re.sub(r"[\s{}$]+|\\(?=[\s,;])", " ", text).strip()
+    text = re.sub(r"^(?:the|a|an) ", "", text, flags=re.IGNORECASE)
+    return text.casefold() if len(text) > 1 else text
+
+
+class _Slow(Exception):
+    """The deadline passed: whatever is compared is too hard, on any machine."""
+
+
+class _Died(Exception):
+    """The process ended, or never replied, and that has nothing to do with what was compared."""
+
+
+def _asked(gold: str, answer: str) -> Comparison:
+    try:
+        equal = _remembered(gold, answer)
+    except _Slow:
+        COUNTS.slow += 1
+        return Comparison(False, f"given up after {DEADLINE:g} s of computing")
+    except _Died as died:
+        COUNTS.lost += 1
+        warnings.warn(
+            f"the grader ended {_TRIES} times on {answer[:60]!r} ({died}); it counts as not equal "
+            f"to {gold[:60]!r}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return Comparison(False, f"not compared, as the grader ended {_TRIES} times ({died})")
+    return Comparison(equal, "compared as formulas")
+
+
+@lru_cache(maxsize=2**14)
+def _remembered(gold: str, answer: str) -> bool:
+    """What math-verify says; a failure is an exception, which is never remembered."""
+    for attempt in range(_TRIES):
+        try:
+            return _judge.equal(gold, answer)
+        except _Died as died:
+            if attempt == _TRIES - 1:
+                raise
+            COUNTS.retried += 1
+            warnings.warn(
+                f"the grader's process ended ({died}); it was started again and asked again",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    raise AssertionError("unreachable")
 
 
 class _Judge:
@@ -62,26 +437,44 @@ class _Judge:
 
     def equal(self, gold: str, answer: str) -> bool:
         with self._lock:
+            process = self._process or self._start()
             try:
-                process = self._process or self._start()
-                reply = _exchange(process, json.dumps([gold, answer]), DEADLINE)
+                request = json.dumps([gold, answer, DEADLINE])
+                reply = _exchange(process, request, DEADLINE * _STARVED)
             except BaseException:
                 self.close()  # a reply that nobody read would answer the next question
                 raise
-            if not reply:
-                self.close()
-            return reply == "true"
+            if reply in ("true", "false"):
+                return reply == "true"
+            status = self.close()
+            if reply == "slow" or (status is not None and status == -_PROCESSOR_TIME):
+                raise _Slow
+            raise _Died(f"status {status}")
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+    def close(self) -> int | None:
+        """Ends the process, if there is one, and says with which status it ended."""
+        if self._process is None:
+            return None
+        process, self._process = self._process, None
+        assert process.stdin is not None
+        try:
+            process.wait(0.5) if process.stdin.closed else None
+        except subprocess.TimeoutExpired:
+            pass
+        status = process.poll()
+        if status is None:
+            try:
+                status = process.wait(0.2)  # it closed its output, so it is about to end
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.communicate()
+        return status
 
     def _start(self) -> subprocess.Popen[str]:
         require_extra("tasks", "math_verify")
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", __name__],
+            # By its path, so that it imports nothing of this package.
+            [sys.executable, "-P", "-W", "ignore", str(_PROCESS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -90,8 +483,13 @@ class _Judge:
             start_new_session=True,  # an interrupt from the keyboard is for the run alone
         )
         if _exchange(self._process, "[]", _START) != "false":
+            self.close()
             raise InputError("math-verify does not start; try `python -c 'import math_verify'`")
         return self._process
+
+
+_PROCESS = Path(__file__).with_name("math_process.py")
+_PROCESSOR_TIME = 27  # SIGPROF, by which the timer of processor time ends a process
 
 
 def _exchange(process: "subprocess.Popen[str]", request: str, deadline: float) -> str:
@@ -111,31 +509,3 @@ def _exchange(process: "subprocess.Popen[str]", request: str, deadline: float) -
 
 _judge = _Judge()
 atexit.register(_judge.close)
-
-
-def _serve() -> None:
-    """Answers one comparison per line until the input ends."""
-    import io
-    import logging
-
-    from math_verify import parse, verify
-
-    logging.disable(logging.CRITICAL)
-    if sys.platform != "win32":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    replies, sys.stdout = sys.stdout, io.StringIO()  # whatever a library prints is no reply
-    for line in sys.stdin:
-        equal = False
-        try:
-            # "$" marks a formula; the process is killed from outside, so no time limits here.
-            pair = [parse(f"${text}$", parsing_timeout=None) for text in json.loads(line)]
-            equal = bool(pair) and verify(*pair, timeout_seconds=None)
-        except Exception:  # what a library cannot compare is not equal
-            pass
-        print(json.dumps(bool(equal)), file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    _serve()

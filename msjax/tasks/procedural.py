@@ -8,14 +8,14 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msjax.errors import require_extra
-from msjax.tasks.benchmark import Benchmark, Question
-from msjax.tasks.extract import extract_choice, extract_number, extract_text
-from msjax.tasks.prompts import TEMPLATES
+from msjax.tasks import scorers
+from msjax.tasks.benchmark import Question, Task
+from msjax.tasks.math_equal import Comparison
+from msjax.tasks.prompts import Template
 
 __all__ = ["PROCEDURAL"]
 
@@ -70,30 +70,27 @@ class _Stream:
     def _question(self, number: str, text: str, dataset: Any, entry: dict[str, Any]) -> Question:
         options = self.options(entry)
 
-        def verify(answer: str | None) -> bool:
+        def grade(answer: str | None) -> Comparison:
             meant = options.get(answer or "") if options else answer
-            return meant is not None and dataset.score_answer(meant, entry) == 1.0
+            right = meant is not None and dataset.score_answer(meant, entry) == 1.0
+            return Comparison(right, "judged by the task's own verifier")
 
-        gold = next((letter for letter in options if verify(letter)), entry["answer"])
-        return Question(self.benchmark, number, text, gold, verify)
+        gold = next((letter for letter in options if grade(letter).equal), entry["answer"])
+        return Question(self.benchmark, number, text, gold, grade)
 
 
 def _arithmetic(
     name: str, dataset: str, digits: int, examples: tuple[tuple[str, str], ...]
-) -> Benchmark:
+) -> Task:
     settings = {"min_terms": 2, "max_terms": 2, "min_digits": digits, "max_digits": digits}
-    return Benchmark(
+    return Task(
+        _Stream(name, dataset, lambda entry: entry["metadata"]["expression"], settings=settings),
         name=name,
-        stream=_Stream(
-            name, dataset, lambda entry: entry["metadata"]["expression"], settings=settings
-        ),
-        extract=extract_number,
-        first_prompt="What is {question}?",
-        revise_prompt="Are you sure? What is {question}?",
+        # The recordings that ship with the package count the last number of cut completions.
+        scorer=replace(scorers.number(last_alone=True), reads_cut=True),
+        template=Template("What is {question}?", "Are you sure? What is {question}?"),
         examples=examples,
         example_answer="{question} = {answer}",
-        # The recordings that ship with the package count the last number of cut completions.
-        reads_cut=True,
     )
 
 
@@ -124,16 +121,16 @@ PROCEDURAL = (
         2,
         (("35 + 13", "48"), ("97 - 41", "56"), ("26 - 70", "-44")),
     ),
-    Benchmark(
+    Task(
+        _Stream("cube-choice", "color_cube_rotation", _cube_text, _colours),
         name="cube-choice",
-        stream=_Stream("cube-choice", "color_cube_rotation", _cube_text, _colours),
-        extract=partial(extract_choice, letters=_LETTERS),
-        **asdict(TEMPLATES["reconsider"]),
+        scorer=scorers.choice(_LETTERS),
+        template="reconsider",
     ),
-    Benchmark(
+    Task(
+        _Stream("program-output", "bf", _program_text),
         name="program-output",
-        stream=_Stream("program-output", "bf", _program_text),
-        extract=extract_text,
-        **asdict(TEMPLATES["step-by-step"]),
+        scorer="exact",
+        template="step-by-step",
     ),
 )

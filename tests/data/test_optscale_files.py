@@ -5,23 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from msjax.data.importers.optscale import boxed_answer, read_optscale
+from msjax.data.importers.optscale import read_optscale
 from msjax.data.runs import Runs
 from msjax.errors import InputError
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        (r"so \boxed{12} or \boxed{1,200.50}", "1200.5"),
-        (r"\boxed{\dfrac{1}{2}}.", r"\frac{1}{2}"),
-        (r"\boxed{ \left( 3, \frac{\pi}{2} \right) }", r"(3,\frac{\pi}{2})"),
-        (r"\boxed{7} and then \boxed{unfinished", "7"),
-        ("no box", None),
-    ],
-)
-def test_boxed_answers(text, answer):
-    assert boxed_answer(text) == answer
 
 
 def optscale(tmp_path, items, prompts):
@@ -48,6 +34,20 @@ def test_pools_of_optscale(tmp_path):
     assert pool.right.tolist() == [[True, False, False]]
     assert pool.uncached.tolist() == [[10, 20, 30]]
     assert pool.scores == pytest.approx(np.array([[0.9, 0.2, 0.1]]))
+
+
+def test_answers_are_read_and_graded_like_those_of_a_run(tmp_path):
+    texts = [
+        r"so \boxed{12} or \boxed{1,200.50}",
+        r"<think>\boxed{7}</think> The answer is 1200.5.\n",
+        r"\boxed{}",
+        r"perhaps 1200.5",
+        r"\boxed{\frac{2401}{2}} and then \boxed{unfinished",
+    ]
+    score = {"completions": [texts], "completion_tokens": [[1] * 5], "scores": [[0.5] * 5]}
+    pool = read_optscale(*optscale(tmp_path, [{"score": score}], [{"answer": "1200.5"}]))
+    assert pool.answers.tolist() == [[0, 0, -1, -1, 0]]
+    assert pool.right.tolist() == [[True, True, False, False, True]]
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ def test_every_round_asks_to_revise_and_is_recorded(tmp_path) -> None:
     first = engine.conversations[0]
     examples = 2 * len(benchmark.examples)
     question = benchmark.questions(0, 1)[0].text
-    assert first[examples] == benchmark.first_prompt.format(question=question)
-    assert first[examples + 2] == benchmark.revise_prompt.format(question=question)
+    assert first[examples] == benchmark.template.first_prompt.format(question=question)
+    assert first[examples + 2] == benchmark.template.revise_prompt.format(question=question)
     assert len(first) == examples + 6
     assert runs == read_runs(tmp_path / "runs.jsonl")
 

@@ -68,10 +68,10 @@ def test_published_fields_are_understood(tmp_path, name, suffix) -> None:
         ('{"question": "a", "answer": "1"}\n{"question": "b", "ans', "line 2: torn"),
         ('{"question"\n{"question": "a", "answer": "1"}\n', "line 1: not JSON"),
         ("[1]", "line 1: is b'\\[1\\]'; write one object"),
-        (
-            '{"question": "a", "answer": "1", "gold": "1"}',
-            "line 1: field 'gold' is unknown; rename",
-        ),
+        ('{"question": "a", "answer": "1", "gold": "1"}', "line 1: has answer and gold; give"),
+        (r'{"question": "a", "answer": "\\frac{1"}', "line 1: answer is .*can ever match"),
+        ('{"question": "a", "answer": "$"}', "line 1: answer is .*no answer that the scorer math"),
+        ('{"question": "a", "answer": "..."}', "line 1: answer is .*can ever match"),
         ('{"answer": "1"}', "line 1: has neither question nor problem; give exactly"),
         ('{"question": "a", "problem": "a", "answer": "1"}', "has question and problem; give"),
         ('{"question": " ", "answer": "1"}', "question is ' '; write the question"),
@@ -97,8 +97,8 @@ def test_bad_files_are_named(tmp_path, content, message) -> None:
 
 
 def test_other_files_are_refused(tmp_path) -> None:
-    with pytest.raises(InputError, match="x.json: is no .jsonl or .parquet file"):
-        load_benchmark(tmp_path / "x.json")
+    with pytest.raises(InputError, match="x.txt: is no .jsonl, .parquet, .csv or .json file"):
+        load_benchmark(tmp_path / "x.txt")
     with pytest.raises(InputError, match="x.jsonl: no such file"):
         load_benchmark(tmp_path / "x.jsonl")
     path = tmp_path / "x.parquet"
@@ -123,5 +123,5 @@ def test_published_benchmarks_load(real_data, name, count) -> None:
     benchmark = load_benchmark(real_data / "optscale" / "prompts" / f"{name}.jsonl")
     questions = benchmark.questions(0, count)
     assert all(question.verify(question.gold) for question in questions)
-    boxed = [benchmark.extract(rf"\boxed{{{question.gold}}}") for question in questions]
+    boxed = [benchmark.scorer.read(rf"\boxed{{{q.gold}}}").answer for q in questions]
     assert boxed == [question.gold for question in questions]

@@ -2,46 +2,22 @@ r"""Pools as OptScale's public code writes them: completions with scores, and th
 
 Completions: a list with one item per question, `item["score"]` holding `completions`,
 `completion_tokens` and `scores`, each a list that holds one list of samples. Prompts: a list of the
-same length, with the right answer under "answer". Answers are what the last \boxed{} holds, in a
-plain normal form: equal numbers are equal, other expressions if they are written alike. Answers
-that are equal by algebra alone count as different, unlike in OptScale's own grading.
+same length, with the right answer under "answer". Answers are read and graded like those of a run
+(docs/answers.md), but for completions without a box or a statement, which have none: many were cut.
 
 Reference: OptScale (arXiv 2506.22376), public code.
 """
 
 import json
-import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msjax.data.runs import Runs
 from msjax.errors import InputError
-from msjax.tasks.extract import extract_number
+from msjax.tasks import scorers
 
-__all__ = ["boxed_answer", "read_optscale"]
-
-_FORMATTING = re.compile(r"\\left|\\right|\\!|\\,|\\;|\\ |\\\$|\$|\s")
-
-
-def boxed_answer(completion: str) -> str | None:
-    r"""What the last \boxed{} with balanced braces holds, normalised; None if there is none."""
-    start = completion.rfind("\\boxed{")
-    while start >= 0:
-        depth = 0
-        for i in range(start + len("\\boxed"), len(completion)):
-            depth += {"{": 1, "}": -1}.get(completion[i], 0)
-            if depth == 0:
-                return normal_form(completion[start + len("\\boxed{") : i])
-        start = completion.rfind("\\boxed{", 0, start)
-    return None
-
-
-def normal_form(answer: str) -> str:
-    """An answer without spaces and formatting; a number in canonical form."""
-    plain = _FORMATTING.sub("", answer).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    plain = plain.rstrip(".")
-    whole = re.fullmatch(r"-?[\d,]*\.?\d+", plain)
-    return extract_number(plain) or plain if whole else plain
+__all__ = ["read_optscale"]
 
 
 def read_optscale(completions: Path, prompts: Path) -> Runs:
@@ -54,11 +30,12 @@ def read_optscale(completions: Path, prompts: Path) -> Runs:
         raise InputError(
             f"{completions} has {len(items)} questions, {prompts} {len(questions)}; give a pair"
         )
+    math = scorers.math()
     answers, correct, scores, tokens = [], [], [], []
     for i, (item, question) in enumerate(zip(items, questions, strict=True)):
         try:
             sample = {name: item["score"][name][0] for name in _LISTS}
-            gold = normal_form(str(question["answer"]))
+            given = question["answer"]
         except (KeyError, IndexError, TypeError) as error:
             raise InputError(
                 f"{completions}, question {i}: {error!r}; each item needs score.completions, "
@@ -67,9 +44,13 @@ def read_optscale(completions: Path, prompts: Path) -> Runs:
             ) from None
         if len({len(values) for values in sample.values()}) != 1:
             raise InputError(f"{completions}, question {i}: its lists differ in length")
-        found = [boxed_answer(text) for text in sample["completions"]]
-        answers.append(found)
-        correct.append([answer == gold for answer in found])
+        gold = _gold(math, given, f"{prompts}, question {i}")
+        read = [math.read(text, finished=False).answer for text in sample["completions"]]
+        correct.append([math.grade(gold, answer).equal for answer in read])
+        spelled: list[str | None] = []
+        for answer in read:
+            spelled.append(math.spelled_as(answer, spelled, partial(_is_right, math, gold)))
+        answers.append(spelled)
         scores.append(sample["scores"])
         tokens.append(sample["completion_tokens"])
     return Runs.from_arrays(
@@ -80,6 +61,17 @@ def read_optscale(completions: Path, prompts: Path) -> Runs:
         benchmark=completions.stem,
         protocol="parallel",
     )
+
+
+def _gold(math: scorers.Scorer, given: Any, where: str) -> str:
+    try:
+        return math.target(given)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _is_right(math: scorers.Scorer, gold: str, answer: str | None) -> bool:
+    return math.grade(gold, answer).equal
 
 
 _LISTS = ("completions", "completion_tokens", "scores")

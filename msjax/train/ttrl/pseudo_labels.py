@@ -53,7 +53,7 @@ class Task:
         self, tokens: tuple[int, ...], ended: bool, earlier: tuple[str | None, ...]
     ) -> str | None:
         completion = replace(REFUSED, text=self.chat.text(tokens), finished=ended)
-        return self.benchmark.read(completion, earlier)
+        return self.benchmark.spelled_as(self.benchmark.read(completion), earlier)
 
 
 class Ballot(NamedTuple):

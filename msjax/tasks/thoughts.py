@@ -1,0 +1,87 @@
+"""What a completion says aloud: thoughts, channels and tags taken away."""
+
+import re
+from typing import NamedTuple
+
+__all__ = ["Spoken", "spoken"]
+
+_NAMES = r"(?:seed:)?(?:think|thinking|thoughts?|reasoning|scratchpad|analysis)"
+_OPEN = re.compile(
+    rf"<\s*{_NAMES}(?:\s[^<>\n]{{0,80}})?>|\[THINK\]|◁think▷"
+    r"|<\|(?:begin_of_thought|start_thinking|thinking|think)\|>|<start_working_out>",
+    re.IGNORECASE,
+)
+_CLOSE = re.compile(
+    rf"<\s*/\s*{_NAMES}\s*>|\[/THINK\]|◁/think▷"
+    r"|<\|(?:end_of_thought|end_thinking|/thinking|/think)\|>|<end_working_out>",
+    re.IGNORECASE,
+)
+_CHANNEL = re.compile(
+    r"<\|channel\|>\s*(\w+)[^<\n]*(?:<\|constrain\|>[^<\n]*)?<\|message\|>", re.IGNORECASE
+)
+_CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>", re.IGNORECASE)
+# The same channels after a tokenizer has dropped its special tokens.
+_BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z\d\\\"'$(*]|\s*\n)")
+_BARE_FINAL = re.compile(r"(?:assistant\s*final|\bassistant\s*\n\s*final)(?![a-z])")
+_ANSWER_OPEN = re.compile(
+    r"<\s*(?:final_?)?(?:answer|solution)\s*>|<\|begin_of_solution\|>|<\|start_response\|>",
+    re.IGNORECASE,
+)
+_ANSWER_CLOSE = re.compile(
+    r"<\s*/\s*(?:final_?)?(?:answer|solution)\s*>|<\|end_of_solution\|>|<\|end_response\|>",
+    re.IGNORECASE,
+)
+_END = re.compile(
+    r"<\|(?:im_end|eot_id|endoftext|end_of_text|eom_id|return|end_of_turn|end)\|>|</s>"
+    r"|<end_of_turn>|<eos>|<｜end▁of▁sentence｜>"
+)
+
+
+class Spoken(NamedTuple):
+    """What a completion says aloud.
+
+    Attributes:
+        text: without thoughts and tags.
+        closed: whether it stood between tags that close, so that it is whole even in a completion
+            that was cut.
+    """
+
+    text: str
+    closed: bool = False
+
+
+def spoken(text: str) -> Spoken | None:
+    """What a completion says aloud, None if it is a thought that never closed.
+
+    That is what follows the last closing tag of a thought (the opening one may have stood in the
+    prompt), or the final channel; and of that the content of the last ``<answer>`` or
+    ``<solution>``, if there is one, up to the first end token.
+
+    Args:
+        text: the whole completion, cleaned.
+    """
+    channels = list(_CHANNEL.finditer(text))
+    if channels:
+        last = [found for found in channels if found[1].lower() == "final"]
+        if not last:
+            return None
+        rest = text[last[-1].end() :]
+        ended = _CHANNEL_END.search(rest)
+        text = rest[: ended.start()] if ended else rest
+    elif _BARE_ANALYSIS.match(text):
+        *_, final = (None, *_BARE_FINAL.finditer(text))
+        if final is None:
+            return None
+        text = text[final.end() :]
+    *_, closed = (None, *_CLOSE.finditer(text))
+    rest = text if closed is None else text[closed.end() :]
+    if _OPEN.search(rest):
+        return None
+    if ended := _END.search(rest):
+        rest = rest[: ended.start()]
+    *_, opened = (None, *_ANSWER_OPEN.finditer(rest))
+    if opened is None:
+        return Spoken(rest)
+    rest = rest[opened.end() :]
+    ended = _ANSWER_CLOSE.search(rest)
+    return Spoken(rest[: ended.start()], True) if ended else Spoken(rest)
