@@ -1,7 +1,7 @@
 """What a task is: questions, how they are asked, how answers are read and graded."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -166,7 +166,8 @@ class Task:
             question: whose answers they are, where grades are known; answers of different grades
                 are then never the same.
         """
-        return self.scorer.spelled_as(answer, earlier, question and question.verify)
+        verify = None if question is None else question.verify
+        return self.scorer.spelled_as(answer, earlier, verify)
 
     def questions(self, start: int, count: int) -> list[Question]:
         """Questions start, start + 1, ..., of the stream, all different from each other.

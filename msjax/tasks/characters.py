@@ -25,7 +25,9 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "012
 _RAISED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ]+")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎", "0123456789+-=()")
 _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎]+")
-_VULGAR = re.compile("(?:(\\d)\\s?)?([\u00bc-\u00be\u2150-\u215e\u2189])(?=([A-Za-z(\\\\\u221a\u03c0])?)")
+_VULGAR = re.compile(
+    "(?:(\\d)\\s?)?([\u00bc-\u00be\u2150-\u215e\u2189])(?=([A-Za-z(\\\\\u221a\u03c0])?)"
+)
 _UNESCAPED = {"\x08oxed": r"\boxed", "\x0crac": r"\frac", "\x0cbox": r"\fbox", "\text{": r"\text{"}
 
 

@@ -128,8 +128,8 @@ def read_answer(
 # Questions that a model goes on to ask itself ------------------------------------------------
 
 _NEXT_QUESTION = re.compile(
-    r"^[ \t#*_>-]{0,12}(?:(?:next|new|follow-?up|another|sample)\s+)?(?:question|problem|exercise|q|user|human"
-    r"|instruction|input|example)\s*#?\d*[*_]*\s*[:.)][*_]*(?=\s*\S)"
+    r"^[ \t#*_>-]{0,12}(?:(?:next|new|follow-?up|another|sample)\s+)?(?:question|problem|exercise|q"
+    r"|user|human|instruction|input|example)\s*#?\d*[*_]*\s*[:.)][*_]*(?=\s*\S)"
     r"|<\|(?:im_start|start_header_id|user)\|>|\[INST\]",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -151,10 +151,13 @@ def _before_run_on(text: str, reader: Reader) -> str:
 
 # Boxes ------------------------------------------------------------------------------------
 
-_BOX_PIECE = re.compile(r"(?P<box>\\?(?<![A-Za-z])(?:boxed|fbox|framebox)\s*\{)|\\.|[{}]", re.DOTALL)
+_BOX_PIECE = re.compile(
+    r"(?P<box>\\?(?<![A-Za-z])(?:boxed|fbox|framebox)\s*\{)|\\.|[{}]", re.DOTALL
+)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s+(-?\$?\d[\d,]*(?:\.\d+)?)")
 _PLACEHOLDER = re.compile(
-    r"[.\s?_]*|\\?(?:ldots|dots|cdots)|\\text\{\s*\}|(?:\\text\{)?[\[(<]?\s*(?:your |the |final |my )*"
+    r"[.\s?_]*|\\?(?:ldots|dots|cdots)|\\text\{\s*\}|(?:\\text\{)?[\[(<]?\s*"
+    r"(?:your |the |final |my )*"
     r"(?:final )?answer(?: here)?\s*[\])>]?\}?|\\square|\\_+",
     re.IGNORECASE,
 )
@@ -217,7 +220,9 @@ def _boxed(text: str, reader: Reader, which: Boxes) -> Reading | None:
     answer, parts = answers[0 if which == "first" else -1]
     if parts > 1:
         return Reading(answer, f"{parts} boxes side by side")
-    return Reading(answer, "the box" if len(answers) == 1 else f"the {which} of {len(answers)} boxes")
+    return Reading(
+        answer, "the box" if len(answers) == 1 else f"the {which} of {len(answers)} boxes"
+    )
 
 
 # Statements -------------------------------------------------------------------------------
@@ -230,7 +235,8 @@ _STATEMENT = re.compile(
     r"(?:\b(?:is|are|equals?|becomes|remains|(?:should|would|must|will)\s+(?:be|equal)"
     r"|comes\s+(?:out\s+)?to(?:\s+be)?)\b|'s\b|=|:|\u2192|->|\\(?:rightarrow|to)\b)"
     r"|^[ \t]*####(?!#)(?P<hash>)"
-    r"|^[ \t#*_>]*(?:the\s+)?(?:(?:final|correct|short)\s+)?(?:answer|result)[*_ \t.]*$(?P<heading>)"
+    r"|^[ \t#*_>]*(?:the\s+)?(?:(?:final|correct|short)\s+)?(?:answer|result)"
+    r"[*_ \t.]*$(?P<heading>)"
     r"|\b(?:keep(?:ing)?|stand(?:ing)?\s+by|stick(?:ing)?\s+(?:with|to)|maintain|retain|choose|pick"
     r"|select|going\s+with|go\s+with)\s+(?:(?:my|the|it|at|option|answer|of|previous|original|earlier|choice)\s+)*(?P<kept>)"
     r"|\u7b54\u6848\s*(?:\u662f|\u4e3a|\u7b49\u4e8e|:)",
@@ -245,7 +251,9 @@ _SENTENCE_END = re.compile(
     r"(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bNo)(?<!\bvs)(?<!\bMrs)(?<!i\.e)(?<!e\.g)(?<!approx)"
     r"(?<!\b[A-Z])(?<!\\)(?<!\ba\.m)(?<!\bp\.m)[.!?](?=[\s*_\"')\]]|$)|\u3002",
 )
-_DISPLAY = re.compile(r"\s*(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$|\\begin\{(?:align|equation)\*?\}(.+?)\\end)", re.DOTALL)
+_DISPLAY = re.compile(
+    r"\s*(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$|\\begin\{(?:align|equation)\*?\}(.+?)\\end)", re.DOTALL
+)
 _EMPHASIS = " \t*_:\"'`>#=\u2192\u201c\u201d"
 
 
@@ -267,7 +275,9 @@ def _stated(text: str, reader: Reader, finished: bool) -> Reading | None:
             if not (finished or said.ended):
                 break
             content = said.text
-            if found["hash"] is not None and re.match(r"(?:step|part|case|final|answer|sol)", content, re.I):
+            if found["hash"] is not None and re.match(
+                r"(?:step|part|case|final|answer|sol)", content, re.I
+            ):
                 break
             if found["kept"] is not None and not re.match(r"[\W_]*(?:\d|[A-J]\b|\\|\()", content):
                 break
@@ -341,9 +351,12 @@ def _in_formula(text: str) -> bool:
 
 # Mathematics ------------------------------------------------------------------------------
 
-_BOLD = re.compile(r"\*\*(?=\S)([^*\n]+?)\*\*|__(?=\S)([^_\n]+?)__|<b>([^<\n]+)</b>|<strong>([^<\n]+)</strong>")
+_BOLD = re.compile(
+    r"\*\*(?=\S)([^*\n]+?)\*\*|__(?=\S)([^_\n]+?)__|<b>([^<\n]+)</b>|<strong>([^<\n]+)</strong>"
+)
 _SMALL_WORD = re.compile(
-    r"(?<![\\A-Za-z{])(?:so|is|in|of|to|as|at|by|if|it|on|he|we|be|do|an|my)(?![A-Za-z({^_])", re.IGNORECASE
+    r"(?<![\\A-Za-z{])(?:so|is|in|of|to|as|at|by|if|it|on|he|we|be|do|an|my)(?![A-Za-z({^_])",
+    re.IGNORECASE,
 )
 _RATIO = r"\\[dtc]?frac\s*(?:\{-?\d+\}\s*\{\d+\}|\d\s*\d)"
 _ROOT = r"(?:\u221a|\\?sqrt)\s*(?:\{[^{}]*\}|\([^()]*\)|\d+)"
@@ -397,7 +410,12 @@ def _boxed_math(content: str) -> str | None:
 
 
 def _stated_math(said: str, text_too: bool = True) -> str | None:
-    said = re.sub(r"^\s*(?:approximately|about|roughly|exactly|simply|just|around|equal to)\s+", "", said, flags=re.I)
+    said = re.sub(
+        r"^\s*(?:approximately|about|roughly|exactly|simply|just|around|equal to)\s+",
+        "",
+        said,
+        flags=re.I,
+    )
     if re.match(r"\s*not\b", said, re.IGNORECASE):
         return None
     for bold in _BOLD.finditer(said):
@@ -417,10 +435,14 @@ def _stated_math(said: str, text_too: bool = True) -> str | None:
     if numbers := _tokens(said):
         return canonical_math(_result(said, numbers).text)
     words = WORD.findall(bare)
-    if text_too and len(bare.split()) <= 3 and not re.match(
-        r"(?:that|as|the|below|above|given|shown|correct|right|wrong|incorrect|in|it|this|now|let|we|to|your)\b",
-        bare,
-        re.IGNORECASE,
+    if (
+        text_too
+        and len(bare.split()) <= 3
+        and not re.match(
+            r"(?:that|as|the|below|above|given|shown|correct|right|wrong|incorrect|in|it|this|now|let|we|to|your)\b",
+            bare,
+            re.IGNORECASE,
+        )
     ):
         return canonical_math(bare) if words else None
     return None
@@ -494,7 +516,9 @@ def _sign(before: str, at: int) -> tuple[int, str]:
         if not minus:
             return at, ""
         return at, "" if left[1] and _subtracts(before[:at], " ") else "-"
-    if word := re.search(r"\b(?:negative|(?:is|=|:|answer)\s+minus)\s+\\?\$?$", before, re.IGNORECASE):
+    if word := re.search(
+        r"\b(?:negative|(?:is|=|:|answer)\s+minus)\s+\\?\$?$", before, re.IGNORECASE
+    ):
         return word.start(), "-"
     minus = re.search(r"-(\s?)$", before)
     if minus and not _subtracts(before[: minus.start()], minus[1]):
@@ -528,7 +552,11 @@ def _guessed_math(text: str) -> Reading:
     for bold in reversed(list(_BOLD.finditer(paragraph))):
         inside = next(filter(None, bold.groups()))
         numbers = _tokens(inside)
-        if len(numbers) == 1 and len(WORD.findall(inside)) <= 2 and not inside.rstrip().endswith(":"):
+        if (
+            len(numbers) == 1
+            and len(WORD.findall(inside)) <= 2
+            and not inside.rstrip().endswith(":")
+        ):
             return Reading(canonical_math(numbers[0].text), "the bold number of the last paragraph")
     *_, last = (None, *_tokens(text))
     if last is None:
@@ -620,7 +648,7 @@ def choice_reader(letters: str = "ABCDEFGHIJ") -> Reader:
 
 
 def text_reader() -> Reader:
-    """Reads an answer in words or symbols: the explicit one, else the last line that is not empty."""
+    """Reads an answer in words or symbols: the explicit one, else the last line."""
 
     def plain(said: str) -> str | None:
         wrapped = re.fullmatch(r"\\text\w*\{([^{}]*)\}", said.strip())

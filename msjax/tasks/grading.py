@@ -1,7 +1,7 @@
 """Grading completions that are there already: what was read, whether it is right, and why.
 
-    from msjax.tasks import grade
-    grade([{"gold": "12", "completion": "<think>13?</think> It is 12."}])
+from msjax.tasks import grade
+grade([{"gold": "12", "completion": "<think>13?</think> It is 12."}])
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -42,19 +42,24 @@ _TIME = re.compile(r"(\d{1,2}):(\d{2})(?: ([AP])M)?")
 _SCALE = re.compile(r"(\d+):(\d+)")
 _BASE = re.compile(r"0*(\w+?)_\{?(\d+)\}?")
 _ASSIGNED = re.compile(r"((?:\\[a-z]+|[A-Za-z]+)(?:_\w+|_\{\w+\}|'|\([a-z]\))?)=(?!=)([^=<>]+)")
-_JOINED = re.compile(r"\s*(?:;|,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:text\{ ?)?(?:and|or)\})\s*")
+_JOINED = re.compile(
+    r"\s*(?:;|,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:text\{ ?)?(?:and|or)\})\s*"
+)
 _COMMANDS = frozenset(
     "frac sqrt pi theta alpha beta gamma delta lambda mu phi psi omega rho sigma tau epsilon eta "
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp infty cdot times div "
-    "leq geq lt gt cup cap in emptyset begin end binom lfloor rfloor lceil rceil mid { } \\".split()
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp infty cdot times "
+    "div leq geq lt gt cup cap in emptyset begin end binom lfloor rfloor lceil "
+    "rceil mid { } \\".split()
 )
 _FUNCTIONS = frozenset("sin cos tan cot sec csc log ln exp max min gcd lcm".split())
 _SHORT_WORDS = frozenset(
-    "no yes is an as at be by do he if it me my of on or so to up us we all and any are but day due "
-    "few for had has her him his how its may new nor not now odd off old one our out per red she six "
-    "ten the too two use was way who why you am pm".split()
+    "no yes is an as at be by do he if it me my of on or so to up us we all and any are but day "
+    "due few for had has her him his how its may new nor not now odd off old one our out per red "
+    "she six ten the too two use was way who why you am pm".split()
 )
-_PIECE = re.compile(r"\\(?:begin|end)\{[pbvBV]?(?:matrix|array)\}|\\([A-Za-z]+|.)|([A-Za-z]+)|.", re.DOTALL)
+_PIECE = re.compile(
+    r"\\(?:begin|end)\{[pbvBV]?(?:matrix|array)\}|\\([A-Za-z]+|.)|([A-Za-z]+)|.", re.DOTALL
+)
 _PLAIN = frozenset("0123456789.,+-*/=<>^_(){}[]|!&' ")
 
 
@@ -126,11 +131,14 @@ def same(one: str, other: str) -> bool:
     """
     if one == other:
         return True
-    pair = quantity(canonical_math(one)), quantity(canonical_math(other))
-    if pair[0] is not None and pair[1] is not None:
-        first, second = pair
-        return first[::2] == second[::2] and first.unit == second.unit
-    if (pair[0] is None) != (pair[1] is None):
+    first, second = quantity(canonical_math(one)), quantity(canonical_math(other))
+    if first is not None and second is not None:
+        return (first.number, first.percent, first.unit) == (
+            second.number,
+            second.percent,
+            second.unit,
+        )
+    if first is not None or second is not None:
         return False
     return _strict(one, other) and compare(one, other).equal and compare(other, one).equal
 
@@ -168,18 +176,16 @@ def _quantities(right: Quantity, given: Quantity) -> Comparison:
 def _units_agree(right: str, given: str) -> bool:
     if right == given:
         return True
-    words, others = (set(re.findall(r"[^\s/^-]+", unit)) - {"of", "a", "an"} for unit in (right, given))
+    words, others = (
+        set(re.findall(r"[^\s/^-]+", unit)) - {"of", "a", "an"} for unit in (right, given)
+    )
     descriptive = all(len(word) > 2 for word in words | others) and "/" not in right + given
     return descriptive and bool(words) and bool(others) and (words <= others or others <= words)
 
 
 def _near(right: Fraction, given: Fraction) -> bool:
     """Equal, or one a decimal that is the other rounded to six significant digits or more."""
-    return (
-        right == given
-        or rounds_to(right, given)
-        or rounds_to(given, right)
-    )
+    return right == given or rounds_to(right, given) or rounds_to(given, right)
 
 
 def _times(gold: str, answer: str) -> Comparison | None:
@@ -384,21 +390,21 @@ def _folded(text: str) -> str:
     return text.casefold() if len(text) > 1 else text
 
 
-class _Slow(Exception):
+class _SlowError(Exception):
     """The deadline passed: whatever is compared is too hard, on any machine."""
 
 
-class _Died(Exception):
+class _DiedError(Exception):
     """The process ended, or never replied, and that has nothing to do with what was compared."""
 
 
 def _asked(gold: str, answer: str) -> Comparison:
     try:
         equal = _remembered(gold, answer)
-    except _Slow:
+    except _SlowError:
         COUNTS.slow += 1
         return Comparison(False, f"given up after {DEADLINE:g} s of computing")
-    except _Died as died:
+    except _DiedError as died:
         COUNTS.lost += 1
         warnings.warn(
             f"the grader ended {_TRIES} times on {answer[:60]!r} ({died}); it counts as not equal "
@@ -416,7 +422,7 @@ def _remembered(gold: str, answer: str) -> bool:
     for attempt in range(_TRIES):
         try:
             return _judge.equal(gold, answer)
-        except _Died as died:
+        except _DiedError as died:
             if attempt == _TRIES - 1:
                 raise
             COUNTS.retried += 1
@@ -448,8 +454,8 @@ class _Judge:
                 return reply == "true"
             status = self.close()
             if reply == "slow" or (status is not None and status == -_PROCESSOR_TIME):
-                raise _Slow
-            raise _Died(f"status {status}")
+                raise _SlowError
+            raise _DiedError(f"status {status}")
 
     def close(self) -> int | None:
         """Ends the process, if there is one, and says with which status it ended."""

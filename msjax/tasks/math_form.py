@@ -12,7 +12,16 @@ from typing import NamedTuple
 from msjax.tasks.characters import clean
 from msjax.tasks.values import UNSIGNED, spelled, value
 
-__all__ = ["FORMULA", "MULTIPLIERS", "WORD", "Quantity", "canonical_math", "quantity", "split_unit", "undress"]
+__all__ = [
+    "FORMULA",
+    "MULTIPLIERS",
+    "WORD",
+    "Quantity",
+    "canonical_math",
+    "quantity",
+    "split_unit",
+    "undress",
+]
 
 FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<a>.+?)(?<!\\)\$\$|(?<!\\)\$(?!\s*\$)(?P<b>[^$]+?)(?<!\\)\$"
@@ -83,7 +92,12 @@ _SAME = [
     (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
     (re.compile(r"\\var(theta|phi|epsilon)(?![A-Za-z])"), r"\\\1"),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}|\\degree(?:s)?(?![A-Za-z])"), r"^\\circ"),
-    (re.compile(r"\\(?:displaystyle|textstyle|limits|bigl?|bigr?|Bigl?|Bigr?|,|;|:|!\s*)(?![A-Za-z])"), ""),
+    (
+        re.compile(
+            r"\\(?:displaystyle|textstyle|limits|bigl?|bigr?|Bigl?|Bigr?|,|;|:|!\s*)(?![A-Za-z])"
+        ),
+        "",
+    ),
 ]
 _ROOT = re.compile(r"(?<![A-Za-z])\\?sqrt\s*(?:\(([^()]*)\)|(\d+|[a-z])(?![\w{]))")
 _CURRENCY = re.compile(r"(?:(?:US|A|C)?\\?\$|€|£|¥|₹|\b(?:USD|EUR|GBP|Rs\.?)(?=\s*-?[\d.]))\s*")
@@ -219,7 +233,9 @@ def _one_pass(answer: str) -> str:
         words = f" {found.words}".replace(" °", "°") if found.words else ""
         return f"{spelled(found.number)}{'%' if found.percent else ''}{words}"
     text = re.sub(r"\s*([-+*/=^<>(){}\[\]_])\s*", r"\1", text)
-    text = re.sub(r"\s*(\\(?:times|cdot|leq|geq|neq|pm|approx|cup|cap|in)(?![A-Za-z]))\s*", r"\1 ", text)
+    text = re.sub(
+        r"\s*(\\(?:times|cdot|leq|geq|neq|pm|approx|cup|cap|in)(?![A-Za-z]))\s*", r"\1 ", text
+    )
     text = re.sub(r"(\\[A-Za-z]+) (?=[^A-Za-z])", r"\1", text)
     text = re.sub(r"([_^])\{(\w)\}", r"\1\2", text)
     return re.sub(r"\s*,\s*", ", ", " ".join(text.split())).strip()
@@ -228,7 +244,7 @@ def _one_pass(answer: str) -> str:
 def undress(text: str) -> str:
     """Without the markup and the punctuation around it."""
     while True:
-        bare = text.strip().strip("*`\"\u201c\u201d").strip()
+        bare = text.strip().strip('*`"\u201c\u201d').strip()
         bare = bare.rstrip(".,;:").strip() if not bare.endswith("...") else bare
         bare = re.sub(r"^'(.*)'$", r"\1", bare)  # a quote at the end alone is a derivative
         formula = FORMULA.fullmatch(bare)
@@ -285,7 +301,9 @@ def quantity(text: str) -> Quantity | None:
         plausible = False
     if not (plausible and _UNIT.fullmatch(rest)) or _CHANGES.search(rest):
         return None
-    return Quantity(number, re.sub(r"\^\{(-?\d)\}", r"^\1", rest).replace(r"^\circ", "°"), bool(percent))
+    return Quantity(
+        number, re.sub(r"\^\{(-?\d)\}", r"^\1", rest).replace(r"^\circ", "°"), bool(percent)
+    )
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -298,7 +316,9 @@ def split_unit(text: str) -> tuple[str, str]:
     if not re.search(r"\d|\\pi", rest) or WORD.search(rest):
         return text, ""
     if len(found[1]) == 1 and (
-        found[1] not in _LETTERS or text[found.start() - 1].isdigit() or re.search("[A-Za-z]", letters)
+        found[1] not in _LETTERS
+        or text[found.start() - 1].isdigit()
+        or re.search("[A-Za-z]", letters)
     ):
         return text, ""  # one more variable
     return rest, _unit(found[1].replace(r"^\circ", "°"))
@@ -309,7 +329,9 @@ def _unit(text: str) -> str:
     text = re.sub(r"\b(?:square|sq\.?) (\w+)", r"\1^2", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(?:cubic|cu\.?) (\w+)", r"\1^3", text, flags=re.IGNORECASE)
     text = re.sub(r"(?<=[a-z])([23])\b", r"^\1", re.sub(r"\s+per\s+|\s*/\s*", "/", text))
-    parts = re.split(r"([\s/^-]+(?=[a-z0-9])|(?=\^))", text.strip().rstrip("."), flags=re.IGNORECASE)
+    parts = re.split(
+        r"([\s/^-]+(?=[a-z0-9])|(?=\^))", text.strip().rstrip("."), flags=re.IGNORECASE
+    )
     return "".join(_one_unit(part) for part in parts if part is not None)
 
 

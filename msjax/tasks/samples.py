@@ -98,9 +98,8 @@ def samples(
         rows = _READ[_suffix(path)](path)
         origin = str(path)
     else:
-        if hasattr(source, "to_dict"):  # a data frame
-            source = source.to_dict("records")
-        rows = _rows_in_memory(source)
+        to_dict = getattr(source, "to_dict", None)  # of a data frame
+        rows = _rows_in_memory(source if to_dict is None else to_dict("records"))
         name, origin = name or "samples", "samples"
     mapping = {"question": question, "target": target, "id": id}
     found: dict[str, Sample] = {}

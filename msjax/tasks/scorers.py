@@ -79,7 +79,7 @@ class Scorer:
     def read(
         self, text: str, *, finished: bool = True, earlier: Sequence[str | None] = ()
     ) -> Reading:
-        """The answer of a completion and how it was found, see `msjax.tasks.extract.read_answer`."""
+        """The answer of a completion and how it was found; see `extract.read_answer`."""
         return read_answer(
             text,
             self.reader,
@@ -136,8 +136,7 @@ class Scorer:
                 "write the right answer, or choose another scorer"
             )
         if self.checks_targets and not any(
-            self.grade(form, self.read(said).answer).equal
-            for said in (rf"\boxed{{{text}}}", text)
+            self.grade(form, self.read(said).answer).equal for said in (rf"\boxed{{{text}}}", text)
         ):
             raise InputError(
                 f"answer is {given!r}, which no completion can ever match with the scorer "
@@ -256,13 +255,13 @@ def own(
     }
     if read not in readers:
         raise InputError(f"read is {read!r}; choose from {', '.join(readers)}")
-    name = name or getattr(function, "__name__", "own")
+    title = name or str(getattr(function, "__name__", "own"))
 
     def compare(target: str, answer: str) -> Comparison:
-        return Comparison(bool(function(answer, target)), f"judged by {name}")
+        return Comparison(bool(function(answer, target)), f"judged by {title}")
 
     return Scorer(
-        name,
+        title,
         readers[read](),
         compare,
         lambda text: text.strip(),

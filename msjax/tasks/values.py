@@ -21,7 +21,8 @@ _ENOUGH = 6  # significant digits that make a decimal a rounded value rather tha
 
 _TOKEN = re.compile(
     r"(?P<whole>\d*)\.(?P<start>\d*)\\(?:overline|bar|dot)\s*\{(?P<repeated>\d{1,20})\}"
-    r"|(?P<number>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+\.?\d*|\.\d+)"
+    r"|(?P<number>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"
+    r"|\d{1,3}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+\.?\d*|\.\d+)"
     r"(?:[eE](?P<power>[-+]?\d{1,4})(?![\d.]))?"
     r"|(?P<frac>\\[dtc]?frac)\s*(?:(?P<above>\d)\s*(?P<below>\d))?"
     r"|(?P<sign>\\times|\\cdot|\\div|\\left|\\right|[-+*/^!(){}×÷])"
@@ -50,7 +51,7 @@ def value(text: str) -> Fraction | None:
 
 
 class _Arithmetic:
-    """A recursive descent over sums, products, powers and atoms; ValueError where it does not fit."""
+    """A recursive descent over sums, products, powers and atoms; ValueError if it does not fit."""
 
     def __init__(self, text: str):
         self._tokens: list[re.Match[str]] = []

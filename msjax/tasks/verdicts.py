@@ -16,10 +16,16 @@ _WRONG = (
     r"|not\s+(?:(?:quite|actually|entirely|in fact)\s+)?(?:correct|right|accurate|valid))"
 )
 _RIGHT = r"(?:correct|right|accurate|valid|unchanged|the same)"
-_ADVERB = r"(?:(?:indeed|still|also|in fact|actually|absolutely|completely|therefore|already|both)\s+)*"
+_ADVERB = (
+    r"(?:(?:indeed|still|also|in fact|actually|absolutely|completely|therefore|already|both)\s+)*"
+)
 _INSIDE = r"(?:[^.!?;\n]|\.(?=\d))"  # of one clause
-_BE = r"(?:\bis|\bwas|\bare|\bwere|'s|\bseems?(?: to be)?|\bappears?(?: to be)?|\bremains?|\bstays?)"
-_NOT = r"(?:\bis not|\bisn't|\bwas not|\bwasn't|\bcannot be|\bcan't be|\bcould not be|\bshould not be)"
+_BE = (
+    r"(?:\bis|\bwas|\bare|\bwere|'s|\bseems?(?: to be)?|\bappears?(?: to be)?|\bremains?|\bstays?)"
+)
+_NOT = (
+    r"(?:\bis not|\bisn't|\bwas not|\bwasn't|\bcannot be|\bcan't be|\bcould not be|\bshould not be)"
+)
 _ITEM = (
     r"(?:\\boxed\s*\{[^{}]*\}|\*{0,2}\(?(?-i:[A-J])\)?\*{0,2}(?![A-Za-z'])"
     r"|(?:\d[\d.,]{0,20}\s?[-+*/\u00d7]\s?){0,8}[\"'*]{0,3}\\?\$?-?\$?\d[\d,./]{0,30}(?:\^\{?\d{1,9}\}?)?\s?\\?%?\$?[\"'*]{0,3}(?:\s+(?!is\b|was\b|but\b)[a-z]{3,12})?)"
@@ -62,8 +68,8 @@ _AFFIRMED = re.compile(
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
-    r"\b(?:if|whether|hope|check|verify|ensure|assum\w+|suppose|unless|make sure|see|believe that you)\b"
-    r"[^.!?\n]*$",
+    r"\b(?:if|whether|hope|check|verify|ensure|assum\w+|suppose|unless|make sure|see"
+    r"|believe that you)\b[^.!?\n]*$",
     re.IGNORECASE,
 )
 _TURNED = re.compile(rf"\b(?:however|mistake|actually|wait|{_WRONG})\b", re.IGNORECASE)

@@ -38,8 +38,8 @@ def test_pools_of_optscale(tmp_path):
 
 def test_answers_are_read_and_graded_like_those_of_a_run(tmp_path):
     texts = [
-        r"so \boxed{12} or \boxed{1,200.50}",
-        r"<think>\boxed{7}</think> The answer is 1200.5.\n",
+        r"so \boxed{12}, then \boxed{1,200.50}",
+        r"<think>\boxed{7}</think> The answer is 1200.5. Surely.",
         r"\boxed{}",
         r"perhaps 1200.5",
         r"\boxed{\frac{2401}{2}} and then \boxed{unfinished",

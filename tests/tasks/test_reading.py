@@ -265,7 +265,9 @@ def test_what_a_model_goes_on_to_ask_itself_is_not_read(completion, expected) ->
         (r"So \boxed{12", "12", None),
     ],
 )
-def test_a_cut_completion_has_no_answer_but_one_that_is_surely_whole(completion, whole, cut) -> None:
+def test_a_cut_completion_has_no_answer_but_one_that_is_surely_whole(
+    completion, whole, cut
+) -> None:
     assert reads(completion, whole)
     assert reads(completion, cut, finished=False)
 
