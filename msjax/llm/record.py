@@ -145,8 +145,8 @@ _LEARNT = ("prompts", "chat_template", "chat_date")
 
 def prompts_hash(benchmark: Benchmark) -> str:
     """A short SHA-256 of all that a benchmark says beside the question and the answer."""
-    probe = Question(benchmark.name, "0", "QUESTION", "GOLD", verify=lambda answer: False)
-    said = [benchmark.conversation(probe), benchmark.revision(probe, "ANSWER"), benchmark.afresh]
+    first, again = benchmark.conversation("QUESTION"), benchmark.revision("QUESTION", "ANSWER")
+    said = [first, again, benchmark.afresh]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 

@@ -117,14 +117,14 @@ class Task:
 
     def conversation(self, question: Question | str) -> list[Message]:
         """What is said before the first answer: the system message, the examples, the question."""
-        text = question if isinstance(question, str) else question.text
-        prompt = self.template.first_prompt.format(question=text)
+        prompt = self.template.first_prompt.format(question=_text(question))
         return [*self._opening(), *asked(prompt)]
 
-    def revision(self, question: Question, answer: str | None) -> list[Message]:
+    def revision(self, question: Question | str, answer: str | None) -> list[Message]:
         """What is said to have the previous answer revised, with the opening if `afresh`."""
         shown = NO_ANSWER if answer is None else answer
-        again = asked(self.template.revise_prompt.format(question=question.text, answer=shown))
+        prompt = self.template.revise_prompt.format(question=_text(question), answer=shown)
+        again = asked(prompt)
         return [*self._opening(), *again] if self.afresh else again
 
     def _opening(self) -> list[Message]:
@@ -185,6 +185,10 @@ class Task:
 
 
 Benchmark = Task
+
+
+def _text(question: Question | str) -> str:
+    return question if isinstance(question, str) else question.text
 
 
 def _questions(name: str, samples: Samples, scorer: Scorer) -> Iterator[Question]:
