@@ -144,7 +144,7 @@ def p_value(differences: Real[np.ndarray, " question"], eps: float) -> float:
     if np.issubdtype(differences.dtype, np.integer):
         broken, repaired = int((differences < 0).sum()), int((differences > 0).sum())
         return trinomial_p_value(broken, repaired, len(differences), eps)
-    return betting_p_value(differences, eps)
+    return float(betting_p_value(differences, eps))
 
 
 def score_statistic(
@@ -204,7 +204,9 @@ def trinomial_p_value(broken: int, repaired: int, n: int, eps: float) -> float:
         low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
 
 
-def betting_p_value(differences: Real[np.ndarray, " question"], eps: float) -> float:
+def betting_p_value(
+    differences: Real[np.ndarray, "*batch question"], eps: float
+) -> Float[np.ndarray, "*batch"]:
     """A p-value of "the mean of these numbers in [-1, 1] is `-eps` or less", in any order.
 
     Whoever stakes the share lam on every question has, after all of them, prod(1 + lam (d + eps)),
@@ -220,8 +222,9 @@ def betting_p_value(differences: Real[np.ndarray, " question"], eps: float) -> f
     _require_differences(differences)
     bets = np.geomspace(eps, 0.99 / (1 - eps), _BETS)
     # Sorted, so that rounding cannot depend on the order of questions.
-    gains = np.log1p(np.multiply.outer(bets, np.sort(np.asarray(differences, float)) + eps))
-    return float(np.exp(min(math.log(_BETS) - logsumexp(gains.sum(axis=1)), 0.0)))
+    above = np.sort(np.asarray(differences, dtype=float), axis=-1) + eps
+    log_worth = np.stack([np.log1p(bet * above).sum(axis=-1) for bet in bets])
+    return np.asarray(np.exp(np.minimum(math.log(_BETS) - logsumexp(log_worth, axis=0), 0.0)))
 
 
 def _fewest_repaired(

@@ -22,6 +22,8 @@ __all__ = ["PromiseMonitor", "RateTest", "audited", "promise_evidence"]
 
 _BETS = 12
 _CELLS = 400
+_HALF_STAKED = 50
+"""Questions by which half of the capital that bets against a promise is staked."""
 
 
 class PromiseMonitor:
@@ -77,7 +79,7 @@ class PromiseMonitor:
         self._capital = _bet(self._capital, np.asarray(difference), self.questions, self._eps)
         self.questions += 1
         self._sum += float(difference)
-        self.evidence = float(self._capital.sum()) + 1 / (self.questions + 1)
+        self.evidence = float(self._capital.sum()) + _reserve(self.questions)
         if not self.broken and self.evidence >= self._limit:
             self.broken_at = self.questions
         return self.broken
@@ -89,9 +91,9 @@ def promise_evidence(
     """Evidence against "every question's mean difference is at least -eps", after each question.
 
     A bet lam begun at question j is worth prod_{i >= j} (1 - lam (d_i + eps)) later, of mean at
-    most 1 while the promise holds. The share 1 / (j (j + 1)) of a capital of 1 is staked at
-    question j, evenly over bets lam from 0.02 to nearly 1 / (1 + eps), so that a promise that is
-    broken late is noticed too. Bets whose worth would overflow are held at 1e300.
+    most 1 while the promise holds. Of a capital of 1 the part 50 / (50 + t) is not yet staked after
+    t questions; what is staked is spread evenly over bets lam from 0.02 to nearly 1 / (1 + eps). So
+    a promise that is broken late is noticed too. Bets whose worth would overflow are held at 1e300.
 
     Raises InputError for eps outside (0, 1) and for differences outside [-1, 1].
 
@@ -104,7 +106,7 @@ def promise_evidence(
     evidence = np.empty(differences.shape)
     for j in range(differences.shape[-1]):
         capital = _bet(capital, differences[..., j], j, eps)
-        evidence[..., j] = capital.sum(axis=-1) + 1 / (j + 2)
+        evidence[..., j] = capital.sum(axis=-1) + _reserve(j + 1)
     return evidence
 
 
@@ -116,8 +118,13 @@ def _bet(
 ) -> Float[np.ndarray, "*batch bet"]:
     """Capital staked on each bet after one more question; `before` questions came before it."""
     bets = np.geomspace(0.02, 0.99 / (1 + eps), _BETS)
-    staked = capital + 1 / ((before + 1) * (before + 2) * _BETS)
+    staked = capital + (_reserve(before) - _reserve(before + 1)) / _BETS
     return np.minimum(staked * (1 - bets * (difference[..., None] + eps)), 1e300)
+
+
+def _reserve(questions: int) -> float:
+    """Capital that is not staked yet."""
+    return _HALF_STAKED / (_HALF_STAKED + questions)
 
 
 class RateTest:
@@ -131,8 +138,10 @@ class RateTest:
 
     after s live successes and f failures, a martingale of mean 1 under p. As u and v are
     independent, P(u v <= c) <= c (1 - log c) under p (Fisher). The p-value is that bound at the
-    greatest u(p) v(p) over all p, which is bounded from above in each of 400 cells. It never rises,
-    and ever falls to `alpha` with probability at most `alpha` if nothing changed, whatever p.
+    greatest u(p) v(p) over all p, which is bounded from above in each of 400 cells. `restart`
+    begins another such test with the trials that follow, so that a late change is noticed: the b-th
+    has the share 1 / (b (b + 1)) of the level. The p-value of all never rises, and ever falls to
+    `alpha` with probability at most `alpha` if nothing changed, whatever p.
 
     Args:
         successes, failures: of the pilot; arrays stand for several tests at once.
@@ -155,22 +164,37 @@ class RateTest:
         few = np.where(b > 0, betainc(np.maximum(b, 1), a + 1, 1 - self._low), 1.0)
         with np.errstate(divide="ignore"):
             self._log_u = np.log(np.minimum(2 * np.minimum(many, few), 1.0))
-        self._log_most = np.zeros_like(self._log_u)
+        self._counts = np.zeros((2, *self._log_u.shape[:-1], 1))
+        self._before: list[Float[np.ndarray, "2 *batch 1"]] = []
+        self._log_most: list[Float[np.ndarray, "*batch cell"]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin another test, with the live trials that follow."""
+        self._before.append(self._counts)
+        self._log_most.append(np.zeros_like(self._log_u))
 
     def update(
         self, successes: Int[ArrayLike, "*batch"], failures: Int[ArrayLike, "*batch"]
     ) -> Float[np.ndarray, "*batch"]:
         """The p-value of "the rate is the pilot's" after so many live trials in all.
 
-        Raises InputError for a negative count.
+        Raises InputError for a negative count, or fewer than before.
         """
         _require_counts(successes=successes, failures=failures)
-        s, f = (np.asarray(x, dtype=float)[..., None] for x in (successes, failures))
-        likeliest = np.clip(s / np.maximum(s + f, 1), self._low, self._high)
-        log_worth = betaln(1 + s, 1 + f) - xlogy(s, likeliest) - xlogy(f, 1 - likeliest)
-        self._log_most = np.maximum(self._log_most, log_worth)
-        log_c = np.minimum((self._log_u - self._log_most).max(axis=-1), 0.0)
-        return np.asarray(np.exp(log_c) * (1 - log_c))
+        now = np.stack([np.asarray(x, dtype=float)[..., None] for x in (successes, failures)])
+        if np.any(now < self._counts):
+            raise InputError("fewer live trials than before; give all of them, old and new")
+        self._counts = now
+        least = np.ones(self._log_u.shape[:-1])
+        for b, before in enumerate(self._before):
+            s, f = now - before
+            likeliest = np.clip(s / np.maximum(s + f, 1), self._low, self._high)
+            log_worth = betaln(1 + s, 1 + f) - xlogy(s, likeliest) - xlogy(f, 1 - likeliest)
+            self._log_most[b] = np.maximum(self._log_most[b], log_worth)
+            log_c = np.minimum((self._log_u - self._log_most[b]).max(axis=-1), 0.0)
+            least = np.minimum(least, np.exp(log_c) * (1 - log_c) * (b + 1) * (b + 2))
+        return np.asarray(least)
 
 
 def audited(question_id: str, share: float) -> bool:

@@ -11,9 +11,11 @@ from msjax.decision.monitor import RateTest
 from msjax.errors import InputError
 from msjax.evaluate.paired import Interval
 
-__all__ = ["Drift", "RateMonitor"]
+__all__ = ["RESTART", "Drift", "RateMonitor"]
 
 RATES = ("p0", "p_ic", "p_ci")
+RESTART = 200
+"""Live questions after which another test begins, which notices what changes later."""
 STRATA = ("low score", "middle score", "high score")
 
 
@@ -102,6 +104,8 @@ class RateMonitor:
             if p <= self._level and rate in self._tested and rate not in noticed:
                 was, now = float(pilot[0] / pilot.sum()), float(live[0] / live.sum())
                 found.append(Drift(rate, self._questions, was, now, float(p)))
+        if self._questions % RESTART == 0:
+            self._tests.restart()
         self.alarms += found
         return found
 
