@@ -7,7 +7,7 @@ policy tested loses exactly `eps`, so that the level is used up. Policies are or
 tokens of the very pilot they are tested on. Where questions come in clusters, clusters are given;
 what happens when they are not is shown beside it.
 
-    python -m simulate.guarantee --json simulate/saved/guarantee.json
+    python -m simulate.guarantee --json simulate/results/guarantee.json
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KEEP_WRONG = 0.7
 class Study:
     """Ask simulated pilots for the cheapest policy that is no worse.
 
-    python -m simulate.guarantee --json simulate/saved/guarantee.json
+    python -m simulate.guarantee --json simulate/results/guarantee.json
     """
 
     json: Path | None = None
@@ -254,7 +254,7 @@ def judge(name: str, pilots: int, random: np.random.Generator) -> list[Outcome]:
 
 def _judge_sizes(name: str, runs: Runs, levels: Sequence[tuple[float, float]]) -> list[Outcome]:
     kind = DISTRIBUTIONS[name]
-    differences, asked = _differences(runs)
+    differences, asked = differences_and_answers(runs)
     policies, pilots, _ = asked.shape
     full = runs.right.shape[-1]
     # All pilots together say what is true, within a few standard errors; on the edge it is known.
@@ -299,7 +299,7 @@ def _judge_sizes(name: str, runs: Runs, levels: Sequence[tuple[float, float]]) -
     return found
 
 
-def _differences(
+def differences_and_answers(
     runs: Runs,
 ) -> tuple[Int[np.ndarray, "policy pilot question"], Int[np.ndarray, "policy pilot question"]]:
     """Correctness less that of all rounds, and answers asked."""

@@ -6,7 +6,7 @@ rounds, then live runs of 1, 4 or 10 rounds of questions that differ, with the s
 others. Beside it stands what happens when the first chance in any round is counted in place of the
 first revision.
 
-    python -m simulate.monitor --json simulate/saved/monitor.json
+    python -m simulate.monitor --json simulate/results/monitor.json
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from msjax.decision.monitor import RateTest, promise_evidence
 from msjax.llm.drift import RESTART
 
 EPS, FALSE_ALARM = 0.05, 0.01
-PILOT_ROUNDS, PILOT_QUESTIONS = 4, (50, 200)
+PILOT_ROUNDS, PILOT_QUESTIONS = 4, (100, 400)
 LOOK_EVERY = 20
 """Live questions between two looks at the rates, which saves time; one may look at each."""
 
@@ -34,7 +34,7 @@ LOOK_EVERY = 20
 class Study:
     """Watch simulated live runs.
 
-    python -m simulate.monitor --json simulate/saved/monitor.json
+    python -m simulate.monitor --json simulate/results/monitor.json
     """
 
     json: Path | None = None

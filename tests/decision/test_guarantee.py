@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import multinomial
 
+import simulate.guarantee as study
 from msjax.decision.guarantee import (
     betting_p_value,
     cheapest_no_worse,
@@ -157,6 +158,26 @@ def test_clusters_count_once():
     )
     assert five.units == 40
     assert five.p_values == betting_p_value(once[0].astype(float), 0.1)
+
+
+@pytest.mark.parametrize("name", ["sticky answers", "clustered, on the edge"])
+def test_the_study_chooses_what_the_function_chooses(name):
+    """Its choices are made for many pilots at once."""
+    eps, delta, pilots, questions, rounds = 0.1, 0.2, 12, 100, 3
+    runs = study.DISTRIBUTIONS[name].draw(
+        np.random.default_rng(0), (pilots, questions), rounds, eps
+    )
+    differences, asked = study.differences_and_answers(runs)
+    tokens = asked.mean(axis=-1)
+    score = score_statistic((differences < 0).sum(-1), (differences > 0).sum(-1), questions, eps)
+    passes = score + 1e-9 >= study.least_score(questions, eps, delta)
+    chosen = study.choose(passes, tokens, rounds + 1)
+    for i in range(pilots):
+        own = cheapest_no_worse(
+            differences[:, i].astype(int), tokens[:, i], rounds + 1.0, eps=eps, delta=delta
+        )
+        assert chosen[i] == (len(tokens) if own.chosen is None else own.chosen)
+    assert len(set(chosen.tolist())) > 1
 
 
 @pytest.mark.parametrize(
