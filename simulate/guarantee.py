@@ -63,6 +63,7 @@ class Runs:
         return Runs(self.right[..., : rounds + 1], self.repeated[..., :rounds])
 
 
+Rate = Float[np.ndarray, "*pilot question"] | float
 Draw = Callable[[np.random.Generator, tuple[int, int], int, float], Runs]
 """Runs of (pilots, questions), with so many rounds; the last number is `eps`."""
 
@@ -111,10 +112,10 @@ class Outcome:
 
 def follow(
     random: np.random.Generator,
-    p0: Float[np.ndarray, "..."] | float,
-    moves: list[tuple[Float[np.ndarray, "..."] | float, Float[np.ndarray, "..."] | float]],
+    p0: Rate,
+    moves: Sequence[tuple[Rate, Rate]],
     shape: tuple[int, int],
-    keep_wrong: Float[np.ndarray, "..."] | float = KEEP_WRONG,
+    keep_wrong: Rate = KEEP_WRONG,
 ) -> Runs:
     """Chains whose rates (p_ic, p_ci) may differ by question and by round."""
     right = [random.random(shape) < p0]
@@ -215,7 +216,8 @@ def stops(runs: Runs) -> Int[np.ndarray, "policy *pilot question"]:
 def least_score(n: int, eps: float, delta: float) -> float:
     """The lowest score that the exact test of n questions passes; infinite if none."""
     pairs = [(a, b) for a in range(n + 1) for b in range(n + 1 - a)]
-    score = score_statistic(*np.array(pairs).T, n, eps)
+    broken, repaired = np.array(pairs).T
+    score = score_statistic(broken, repaired, n, eps)
     order = np.argsort(-score)
     passed = bisect.bisect_right(
         order, delta, key=lambda i: trinomial_p_value(*pairs[int(i)], n, eps)

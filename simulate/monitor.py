@@ -30,6 +30,9 @@ LOOK_EVERY = 20
 """Live questions between two looks at the rates, which saves time; one may look at each."""
 
 
+Share = Float[np.ndarray, " question"] | float
+
+
 @dataclass(frozen=True)
 class Study:
     """Watch simulated live runs.
@@ -97,8 +100,8 @@ def rung(kind: str, broken_after: int | None, alarm: Float[np.ndarray, " stream"
 def differences(
     random: np.random.Generator,
     shape: tuple[int, int],
-    broken: Float[np.ndarray, " question"] | float,
-    repaired: Float[np.ndarray, " question"] | float,
+    broken: Share,
+    repaired: Share,
 ) -> Int[np.ndarray, "stream question"]:
     """Paired differences, -1 and 1 with these probabilities."""
     uniform = random.random(shape, dtype=np.float32)
@@ -110,24 +113,23 @@ def watch_promise(options: Study, random: np.random.Generator) -> list[Rung]:
     shape = (options.streams, options.questions)
     number = np.arange(options.questions)
     waves = 0.1 + 0.1 * np.sin(number / 500)
-    kept = {
+    kept: dict[str, tuple[Share, Share]] = {
         "kept by a hair, none repaired": (EPS, 0.0),
         "kept by a hair, .05 repaired": (0.05 + EPS, 0.05),
         "kept by a hair, .3 repaired": (0.3 + EPS, 0.3),
         "kept by a hair, churn that comes and goes": (waves + EPS, waves),
         "no loss, .1 broken and repaired": (0.1, 0.1),
     }
-    broken = {
+    broken: dict[str, tuple[int | None, Share, Share]] = {
         f"loses {loss:g} after {start:,}": (start, 0.1 + loss * (number >= start), 0.1)
         for loss in (0.1, 0.15, 0.25)
         for start in (0, 1000, 5000)
         if start < options.questions
     }
-    runs = [(name, None, *shares) for name, shares in kept.items()]
-    runs += [(name, *rest) for name, rest in broken.items()]
+    runs = {name: (None, *shares) for name, shares in kept.items()} | broken
     found = []
-    for name, start, *shares in tqdm(runs, unit="promise", disable=None):
-        evidence = promise_evidence(differences(random, shape, *shares), EPS)
+    for name, (start, lost, won) in tqdm(runs.items(), unit="promise", disable=None):
+        evidence = promise_evidence(differences(random, shape, lost, won), EPS)
         rings = evidence >= 1 / FALSE_ALARM
         alarm = np.where(rings.any(axis=1), rings.argmax(axis=1) + 1.0, np.inf)
         found.append(rung(name, start, alarm))
@@ -215,7 +217,10 @@ def watch_rates(options: Study, random: np.random.Generator) -> tuple[list[Rung]
         if change is not None:
             changed = np.arange(live_questions) >= start
             factors = CHANGES[change]
-            rates = tuple(r * np.where(changed, x, 1) for r, x in zip(rates, factors, strict=True))
+            p0, p_ic, p_ci = (
+                rate * np.where(changed, x, 1) for rate, x in zip(rates, factors, strict=True)
+            )
+            rates = (p0, p_ic, p_ci)
         live = states(random, rates, rounds)
         kind = f"{name}, pilot of {pilot} x {PILOT_ROUNDS}, live x {rounds}"
         for any_round, results in ((False, found[0]), (True, found[1])):
