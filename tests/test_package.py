@@ -37,28 +37,14 @@ EXTRAS = {
 OPTIONAL_ROOMS = ("llm.flax", "llm.openai_engine", "llm.reward", "llm.server", "report", "train")
 
 
-def without_extras(script: str, folder: Path) -> str:
-    """What a script prints where no optional package is installed, nor one that ArviZ brings."""
+def test_without_extras_the_core_works_and_the_rest_names_what_to_install(tmp_path) -> None:
+    """Where no optional package is installed, nor one that ArviZ or they bring along."""
     absent = [name for names in EXTRAS.values() for name in names] + ["chex", "pandas", "xarray"]
-    block = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
-    command = [sys.executable, "-c", block + script]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_what_needs_no_extra_imports_none(tmp_path) -> None:
     files = [path.relative_to(ROOT) for path in sorted((ROOT / "msjax").rglob("*.py"))]
     names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files]
     prefixes = tuple(f"msjax.{room}" for room in OPTIONAL_ROOMS)
     core = [name for name in names if not name.startswith((*prefixes, "msjax.__main__"))]
     assert len(core) > 100
-    without_extras(
-        f"from importlib import import_module\nfor x in {core}: import_module(x)", tmp_path
-    )
-
-
-def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(tmp_path) -> None:
     (tmp_path / "one.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}')
     (tmp_path / "one.parquet").touch()
     served = "generate new.jsonl --server http://127.0.0.1:9/v1 --model m"
@@ -76,15 +62,24 @@ def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(tmp_p
         "predict train a --features b --out c": "train",
     }
     script = f"""
+import sys
+sys.modules.update(dict.fromkeys({absent}))
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from io import StringIO
 from msjax.cli import main
+for module in {core}:
+    import_module(module)
 for command in {list(commands)}:
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
         status = main(command.split())
     print(status, said.getvalue().splitlines()[-1])
 """
-    lines = without_extras(script, tmp_path).splitlines()
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     for (command, extra), line in zip(commands.items(), lines, strict=True):
         assert line.startswith("2 msjax: error: "), (command, line)
         assert line.endswith(f"install it with `pip install 'msjax[{extra}]'`"), (command, line)
