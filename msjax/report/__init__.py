@@ -1,5 +1,1 @@
 """Pages and figures from saved results."""
-
-from msjax.errors import require_extra
-
-require_extra("report", "matplotlib")
