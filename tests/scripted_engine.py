@@ -43,9 +43,14 @@ class ScriptedEngine:
         answer = f"It is {int(jax.random.randint(turn.key, (), 0, 10))}."
         text.append(answer)
         usage = Usage(prompt=10 * len(text), cached=10 * (len(text) - 2), completion=4)
-        completion = scored(turn, Completion(answer, -0.25, 0.5, True, usage))
+        completion = self.said(Completion(answer, -0.25, 0.5, True, usage, finish="stop"))
+        completion = scored(turn, completion)
         turns.append(next_turn(conversation, completion))
         return turns[-1] is not None
+
+    def said(self, completion: Completion) -> Completion:
+        """What it answers."""
+        return completion
 
 
 def talk(engine, talks):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from msjax._io import locked
 from msjax.cli.output import OutputFile, OutputFolder, Seed
 from msjax.errors import InputError
 
@@ -152,13 +153,14 @@ class Adapt:
                 f"questions {self.questions}, held_out {self.held_out} and start {self.start}: "
                 "adapt to at least 1 question, hold out at least 1, and start at 0 or later"
             )
-        folder = self._model_folder()
-        outcome, config = self._adapt(folder)
-        copy_folder(folder, self.out / "model")
-        write_weights(self.out / "model", outcome.weights, config)
-        result = self._summary(outcome)
-        _report(result, self.out)
-        write_json(self.out / "summary.json", result)
+        with locked(self.out):
+            folder = self._model_folder()
+            outcome, config = self._adapt(folder)
+            copy_folder(folder, self.out / "model")
+            write_weights(self.out / "model", outcome.weights, config)
+            result = self._summary(outcome)
+            _report(result, self.out)
+            write_json(self.out / "summary.json", result)
         if self.json is not None:
             write_json(self.json, result)
         return int(outcome.troubled)

@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from msjax._io import locked, write_bytes
 from msjax.cli.fit import Fit
 from msjax.cli.generate import Generate, full_file
 from msjax.cli.output import OutputFile, OutputFolder, Seed, write_json
@@ -78,10 +78,16 @@ class Reproduce:
             "rule": fresh.run,
             "report": Report(self.out).run,
         }
-        self._claim_folder(pilot, fresh)
         if self.recorded:
             del steps["weights"]
-            self._copy_recorded(pilot, fresh)
+        with locked(self.out):
+            self._claim_folder(pilot, fresh)
+            if self.recorded:
+                self._copy_recorded(pilot, fresh)
+            return self._take(steps)
+
+    def _take(self, steps: dict[str, Callable[[], int]]) -> int:
+        """Take the steps in order until one but `verify` fails; returns the worst status."""
         outcomes: dict[str, dict[str, float]] = {}
         worst = 0
         for number, (name, step) in enumerate(steps.items(), 1):
@@ -100,10 +106,9 @@ class Reproduce:
     def _copy_recorded(self, pilot: Generate, fresh: Generate) -> None:
         from importlib.resources import as_file, files
 
-        self.out.mkdir(parents=True, exist_ok=True)
         for path in (pilot.out, fresh.out, full_file(fresh.out, f"fixed: {fresh.rounds}")):
             with as_file(files("msjax") / "recorded" / path.name) as source:
-                shutil.copyfile(source, path)
+                write_bytes(path, source.read_bytes())
 
     def _claim_folder(self, pilot: Generate, fresh: Generate) -> None:
         """Write where the answers come from; refuse a folder whose answers come from elsewhere."""

@@ -7,7 +7,17 @@ from typing import Literal, NamedTuple, TypedDict
 
 from msjax.data.usage import Usage
 
-__all__ = ["REFUSED", "TOO_LONG", "Completion", "Message", "Score", "asked"]
+__all__ = [
+    "CUT",
+    "FINISHED",
+    "KNOWN",
+    "REFUSED",
+    "TOO_LONG",
+    "Completion",
+    "Message",
+    "Score",
+    "asked",
+]
 
 
 class Message(TypedDict):
@@ -73,3 +83,19 @@ REFUSED = Completion(
     finish=TOO_LONG,
 )
 """What a conversation gets that is longer than the model's context: nothing was computed."""
+FINISHED = {
+    "stop",
+    "eos",
+    "eos_token",
+    "end_turn",
+    "stop_sequence",
+    "stop_token",
+    "stop_str",
+    "complete",
+    "completed",
+}
+"""Reasons that say that the model ended its answer itself, in lower case."""
+CUT = {"length", "max_tokens", "max_length", "max_output_tokens", "model_length", "token_limit"}
+"""Reasons that say that it was cut at the limit of new tokens."""
+KNOWN = FINISHED | CUT | {"content_filter", "tool_calls", "function_call", TOO_LONG}
+"""Reasons whose meaning is known; all but `FINISHED` count as cut off."""

@@ -1,10 +1,13 @@
 """What a recorded run amounts to: accuracy and tokens per benchmark."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from scipy.stats import beta
 
+from msjax.data.messages import CUT, KNOWN
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage, total
 from msjax.evaluate.paired import Interval
@@ -22,6 +25,8 @@ class RunSummary:
         answers: per question, the first included.
         unanswered: share of all answers in which no number was found.
         tokens: account of the whole run, in tokens.
+        finish: number of answers by why they ended, in the servers' words; "" where that was not
+            recorded.
     """
 
     benchmark: str
@@ -31,6 +36,7 @@ class RunSummary:
     answers: float
     unanswered: float
     tokens: Usage
+    finish: dict[str, int]
 
 
 def proportion(right: int, questions: int, level: float = 0.9) -> Interval:
@@ -66,6 +72,33 @@ def summarise(runs: Sequence[Trajectory]) -> list[RunSummary]:
                 answers=len(answers) / len(mine),
                 unanswered=answers.count(None) / len(answers),
                 tokens=total(usage for run in mine for usage in run.tokens),
+                finish=dict(Counter(reason or "" for run in mine for reason in run.finish)),
             )
         )
     return summaries
+
+
+FEW = 0.03
+"""Share of answers that may be cut at the limit without a word."""
+
+
+def ending_notes(runs: Sequence[Trajectory]) -> list[str]:
+    """What there is to say of how answers ended, in a sentence each; none if they ended well."""
+    pairs = (zip(run.finish, run.completions, strict=True) for run in runs)
+    ends = [(reason, text) for reason, text in chain.from_iterable(pairs) if reason]
+    reasons = Counter(reason for reason, _ in ends)
+    notes = [
+        f"{count} of {len(ends)} answers ended with {reason!r}, which is no reason that msjax "
+        "knows; they count as cut off"
+        for reason, count in reasons.items()
+        if reason.lower() not in KNOWN
+    ]
+    cut = [text for reason, text in ends if reason.lower() in CUT]
+    if len(cut) > FEW * len(ends):
+        empty = sum(not text for text in cut)
+        inside = f", {empty} of them before any text, inside their thoughts" if empty else ""
+        notes.append(
+            f"{len(cut)} of {len(ends)} answers ({len(cut) / len(ends):.0%}) were cut at the limit "
+            f"of new tokens{inside}; more of the same tells nothing, so raise max_new_tokens"
+        )
+    return notes

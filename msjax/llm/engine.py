@@ -73,7 +73,11 @@ Between a completion and the next turn it may decide anything, so that stopping 
 
 
 class Engine(Protocol):
-    """Carries on conversations; how completions are sampled is settled when it is constructed."""
+    """Carries on conversations; how completions are sampled is settled when it is constructed.
+
+    It may have `settings`, which runs record beside their own (such as the hash of a chat
+    template), and `notes`, sentences on its requests that runs say once at the end.
+    """
 
     @property
     def name(self) -> str:

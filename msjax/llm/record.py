@@ -13,10 +13,12 @@ import jax
 from tqdm import tqdm
 
 from msjax.data.json_lines import LineFile
+from msjax.data.messages import TOO_LONG
 from msjax.data.store import check_settings, resume
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
 from msjax.errors import InputError
+from msjax.evaluate.summary import ending_notes
 from msjax.llm.conversation import refine
 from msjax.llm.drift import RateMonitor
 from msjax.llm.engine import Conversation, Engine
@@ -62,7 +64,8 @@ def record_run(
     The engine is loaded only if something is left to ask. Questions already in the file are not
     asked again; those beyond the plan stay in the file but are not returned. Monitors in `watch`
     are given every run; once one raises an alarm the remaining questions of its benchmark are asked
-    for all rounds, since the pilot that the rule learnt from does not speak for them.
+    for all rounds, since the pilot that the rule learnt from does not speak for them. What the
+    engine has to say of its requests (`notes`) and how answers ended is said once, at the end.
 
     Returns:
         The trajectories of the planned questions, benchmark by benchmark, in stream order.
@@ -134,7 +137,13 @@ def record_run(
                                 parallel=plan.parallel,
                             )
 
-                engine.converse(conversations())
+                try:
+                    engine.converse(conversations())
+                finally:
+                    for note in getattr(engine, "notes", ()):
+                        bar.write(f"warning: {note}")
+        for note in ending_notes(writer.lines):
+            print(f"warning: {note}")
         recorded = {(run.benchmark, run.question_id): run for run in writer.lines}
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
 
@@ -191,11 +200,11 @@ class _Progress:
     def __call__(self, run: Trajectory) -> None:
         self._writer.append(run)
         self._count(run)
-        if run.tokens[-1].prompt == 0:
+        if run.finish[-1] == TOO_LONG:
             self._bar.write(
                 f"warning: {run.benchmark}, question {run.question_id}: longer than the model's "
-                f"context from round {sum(usage.prompt != 0 for usage in run.tokens)} on; what it "
-                "was not asked counts as unanswered"
+                f"context from round {sum(why != TOO_LONG for why in run.finish)} on; what it was "
+                "not asked counts as unanswered"
             )
         if run.benchmark in self._monitors:
             for drift in self._monitors[run.benchmark].add(run):

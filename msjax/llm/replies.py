@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from msjax.data.messages import FINISHED
 from msjax.data.usage import MOST_TOKENS, Usage, believed
 
 __all__ = [
-    "CUT",
-    "FINISHED",
-    "KNOWN",
     "Reply",
     "error_status",
     "error_words",
@@ -30,22 +28,6 @@ __all__ = [
     "refused_parameters",
 ]
 
-FINISHED = {
-    "stop",
-    "eos",
-    "eos_token",
-    "end_turn",
-    "stop_sequence",
-    "stop_token",
-    "stop_str",
-    "complete",
-    "completed",
-}
-"""Reasons that say that the model ended its answer itself, in lower case."""
-CUT = {"length", "max_tokens", "max_length", "max_output_tokens", "model_length", "token_limit"}
-"""Reasons that say that it was cut at the limit of new tokens."""
-KNOWN = FINISHED | CUT | {"content_filter", "tool_calls", "function_call"}
-"""Reasons whose meaning is known; all but `FINISHED` count as cut off."""
 _WORDS = 4000
 """Characters of an error that are looked at."""
 
@@ -340,7 +322,7 @@ def error_words(body: str) -> str:
             said.append(value)
 
     with suppress(RecursionError):
-        collect(found)
+        collect(found.get("error") or found if isinstance(found, dict) else found)
     return "\n".join(said)[:_WORDS]
 
 

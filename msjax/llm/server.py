@@ -139,7 +139,9 @@ class Server:
                 f"timeout or {relief}"
             )
         if isinstance(error, openai.APIStatusError):
-            words = f"{error.status_code} {self.words(error.response.text)}"
+            body = error.response.text
+            shown = body if len(body) <= SHOWN else error_words(body)
+            words = f"{error.status_code} {self.words(shown)}"
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 return ServerError(
                     f"{self.base_url} failed: {words}; wait until it is ready, {relief}, or raise "

@@ -1,13 +1,22 @@
 """The loop, with a scripted engine: what is asked, recorded, resumed, and never asked twice."""
 
+import dataclasses
+import itertools
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from scripted_engine import ScriptedEngine, plan
 
-from msjax.data.messages import Score
+from msjax.cli.tables import comparison_table
+from msjax.data.messages import Completion, Score
 from msjax.data.store import read_runs
+from msjax.data.usage import Usage
 from msjax.errors import InputError
+from msjax.evaluate.paired import compare
+from msjax.evaluate.summary import summarise
 from msjax.llm.conversation import question_key
 from msjax.llm.record import record_run
 from msjax.rules.fixed import fixed_rounds, self_consistency
@@ -93,6 +102,110 @@ def test_an_interrupted_run_resumes_to_the_uninterrupted_one(tmp_path, break_aft
     second = ScriptedEngine()
     assert record(path, second) == whole
     assert second.asked == (10 - kept) * 3
+
+
+def changed(**changes) -> dict:
+    benchmark = BENCHMARKS["arithmetic-easy"]
+    return {"arithmetic-easy": dataclasses.replace(benchmark, **changes)}
+
+
+def stream_of(change):
+    """The questions of arithmetic-easy, the second of them changed."""
+
+    def stream():
+        for question in BENCHMARKS["arithmetic-easy"].stream():
+            yield change(question) if question.id == "00001" else question
+
+    return stream
+
+
+CHANGES = {
+    "question": (changed(stream=stream_of(lambda q: replace(q, text="1 + 1"))), "question of"),
+    "gold": (changed(stream=stream_of(lambda q: replace(q, gold="7"))), "gold of"),
+    "first prompt": (changed(first_prompt="{question}?"), "recorded with prompts="),
+    "revision": (changed(revise_prompt="Again."), "recorded with prompts="),
+    "system": (changed(system="Be brief."), "recorded with prompts="),
+    "anew": (changed(afresh=True), "recorded with prompts="),
+}
+
+
+@pytest.mark.parametrize(("benchmarks", "message"), CHANGES.values(), ids=CHANGES)
+def test_a_run_does_not_go_on_with_other_questions_or_prompts(
+    tmp_path, benchmarks, message
+) -> None:
+    path, rules = tmp_path / "runs.jsonl", {"arithmetic-easy": fixed_rounds(2)}
+    record(path, ScriptedEngine(), rules)
+    content = path.read_bytes()
+    engine = ScriptedEngine()
+    with pytest.raises(InputError, match=message):
+        record_run(path, plan(count=6), rules, lambda: engine, benchmarks=benchmarks)
+    assert path.read_bytes() == content and not engine.asked
+    assert len(record(path, engine, rules, count=6)) == 6
+
+
+def test_lines_that_recorded_no_prompts_are_kept(tmp_path) -> None:
+    path, rules = tmp_path / "runs.jsonl", {"arithmetic-easy": fixed_rounds(2)}
+    for run in record(tmp_path / "new.jsonl", ScriptedEngine(), rules):
+        old = {name: value for name, value in run.settings.items() if name != "prompts"}
+        with path.open("a") as file:
+            file.write(run.model_copy(update={"settings": old}).model_dump_json() + "\n")
+    assert len(record(path, ScriptedEngine(), rules, count=6)) == 6
+
+
+class Talkative(ScriptedEngine):
+    """Ends answers for the reasons given, in turn, and has something to say."""
+
+    settings = {"chat_template": "0123"}
+    notes = ("the server does not take seed",)
+
+    def __init__(self, *reasons: str | None, usage: Usage | None = None) -> None:
+        super().__init__()
+        self.reasons, self.usage = itertools.cycle(reasons), usage or Usage()
+
+    def said(self, completion: Completion) -> Completion:
+        reason = next(self.reasons)
+        text = "" if reason == "length" else completion.text
+        return replace(
+            completion, text=text, usage=self.usage, finish=reason, finished=reason == "stop"
+        )
+
+
+def test_what_was_odd_is_said_once_and_recorded(tmp_path, capsys) -> None:
+    path, rules = tmp_path / "runs.jsonl", {"arithmetic-easy": fixed_rounds(2)}
+    runs = record(path, Talkative("stop", "length", "abort", None), rules, count=4)
+    reasons = [reason for run in runs for reason in run.finish]
+    assert sorted(map(str, reasons)) == sorted(["stop", "length", "abort", "None"] * 3)
+    assert {run.settings["chat_template"] for run in runs} == {"0123"}
+    said = capsys.readouterr().out
+    for sentence in (
+        "warning: the server does not take seed\n",
+        "warning: 3 of 9 answers ended with 'abort', which is no reason that msjax knows",
+        "warning: 3 of 9 answers (33%) were cut at the limit of new tokens, 3 of them before any",
+    ):
+        assert said.count(sentence) == 1
+    (summary,) = summarise(runs)
+    assert summary.finish == {"stop": 3, "length": 3, "abort": 3, "": 3}
+    assert summary.tokens == Usage()
+    other = Talkative("stop")
+    other.settings = {"chat_template": "4567"}
+    with pytest.raises(InputError, match="chat_template='0123', but this run has"):
+        record(path, other, rules, count=5)
+
+
+def test_a_saving_that_rests_on_a_missing_count_is_not_identified(tmp_path) -> None:
+    rules = {"arithmetic-easy": fixed_rounds(2)}
+    full = record(tmp_path / "full.jsonl", Talkative("stop", usage=Usage(prompt=9)), rules)
+    seen = [run.ended(1, returned=0) for run in full]
+    (found,) = compare(seen, full, 2)[-1:]
+    assert np.isnan([found.tokens, found.fixed_tokens, found.tokens_saved.estimate]).all()
+    assert np.isnan([found.tokens_saved.low, found.tokens_saved.high]).all()
+    table = comparison_table([found])
+    assert (table.count("not reported"), table.count("not identified")) == (2, 1)
+    known = [
+        run.model_copy(update={"tokens": (Usage(prompt=9, completion=1),) * 3}) for run in full
+    ]
+    (found,) = compare(known, known, 2)[-1:]
+    assert (found.tokens, found.tokens_saved.estimate) == (30.0, 0.0)
 
 
 def test_a_finished_run_needs_no_engine(tmp_path) -> None:
