@@ -11,6 +11,7 @@ import numpy as np
 from msjax.data.runs import Runs, answer_ids
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
+from msjax.decision.card import decide
 from msjax.errors import InputError
 from msjax.llm.conversation import returned_round
 from msjax.rules.grid import each_setting
@@ -18,7 +19,10 @@ from msjax.rules.protocol import Observation, StoppingRule
 from msjax.rules.registry import entries
 from msjax.rules.spec import Training
 
-__all__ = ["LiveRule", "cut_by", "rule_from_pilot", "shadow_file"]
+__all__ = ["CARD", "LiveRule", "cut_by", "rule_from_pilot", "shadow_file"]
+
+CARD = "card"
+"""Name of the rule that `msjax card` recommends."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def rule_from_pilot(
     """A rule of `msjax replay`, at its default setting, that learnt from labelled runs.
 
     Args:
-        name: of the rule.
+        name: of the rule; "card" for the policy that `msjax card` recommends without a price.
         pilot: runs of one benchmark, each with all of `rounds` revisions, or samples after the
             first.
         rounds: most revisions, or samples after the first.
@@ -53,6 +57,8 @@ def rule_from_pilot(
         InputError: an unknown rule, one that needs what the pilot does not have or what nobody
             knows of a question beforehand, or a pilot of other rounds.
     """
+    if name == CARD:
+        return _recommended(pilot, rounds)
     (pool,) = Runs.from_records(pilot).groups
     pool.require_complete()
     (entry,) = entries(pool, (name,))
@@ -71,6 +77,17 @@ def rule_from_pilot(
     parameters = jax.tree.map(lambda x: jnp.asarray(x)[entry.default], settings)
     says = f"{entry.says} ({entry.settings[entry.default]})"
     return LiveRule(entry.make(parameters, None), says, bool(entry.needs))
+
+
+def _recommended(pilot: Sequence[Trajectory], rounds: int) -> LiveRule:
+    """The policy that the card recommends, if it asks for no more than `rounds` + 1 answers."""
+    use = decide(Runs.from_records(pilot)).single.use
+    if use.asks > rounds + 1:
+        raise InputError(
+            f"the card recommends {use.name!r}, which asks for up to {use.asks} answers, and "
+            f"{rounds + 1} are allowed; raise --rounds, or --samples"
+        )
+    return LiveRule(use.rule, use.says, use.stop != "fixed")
 
 
 def cut_by(rule: StoppingRule, runs: Sequence[Trajectory]) -> list[Trajectory]:
