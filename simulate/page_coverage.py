@@ -5,7 +5,7 @@ is counted how often every printed interval holds what that policy does on fresh
 often the word on it is false. Numbers that are exact by construction (the gain of the first answer
 over itself) have no interval; they are counted as `exact`.
 
-    python -m simulate.page_coverage --out simulate/page_coverage.json
+    python -m simulate.page_coverage --json simulate/results/page_coverage.json
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from msjax._io import write_text
 from msjax.cli.tables import markdown
 from msjax.data.runs import Runs
 from msjax.decision.advice import questions_needed
@@ -42,11 +43,11 @@ _WRONG_ANSWERS, _KEEP_WRONG = 6, 0.7
 class Study:
     """Judge simulated pilots of every law, number of questions and number of rounds.
 
-    python -m simulate.page_coverage --out simulate/page_coverage.json
+    python -m simulate.page_coverage --json simulate/results/page_coverage.json
     """
 
-    out: Path | None = None
-    """Write the results here."""
+    json: Path | None = None
+    """Write the results here as well."""
     pilots: int = 300
     """Pilots of every law, number of questions and number of rounds."""
     answers: int = 100
@@ -334,7 +335,7 @@ def main() -> None:
             f"{one['decided'] / one['pilots']:.2f}, promised {one['promised']:.2f}, "
             f"median {one['median_more']:,.0f} more questions"
         )
-    if options.out:
+    if options.json:
         found = {
             "command": "python -m simulate.page_coverage",
             "pilots": options.pilots,
@@ -345,8 +346,18 @@ def main() -> None:
             "with_answers": answers,
             "advice": advice,
         }
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        write_text(options.json, _lines(found))
     print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+def _lines(found: dict) -> str:
+    """JSON with one line for each row of a table."""
+    parts = []
+    for name, value in found.items():
+        rows = isinstance(value, list)
+        text = ",\n  ".join(map(json.dumps, value)) if rows else json.dumps(value)
+        parts.append(f'"{name}": [\n  {text}\n]' if rows else f'"{name}": {text}')
+    return "{" + ",\n".join(parts) + "}\n"
 
 
 def table(rows: list[dict], title: str) -> str:
