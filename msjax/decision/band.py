@@ -6,8 +6,8 @@ the errors of all quantities are jointly normal with the covariance of these con
 and their differences are smoothed by two further observations, so that no interval has width 0
 because nothing happened to differ.
 
-Reference: docs/theory.md F10, docs/decisions.md; Agresti & Min (2005), Statistics in Medicine 24, 729-740, who add
-the same two observations to a difference of paired shares.
+Reference: docs/theory.md F10; docs/decisions.md; Agresti & Min (2005), Statistics in Medicine 24,
+729-740, who add the same two observations to a difference of paired shares.
 """
 
 from collections.abc import Sequence
