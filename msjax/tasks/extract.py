@@ -38,6 +38,7 @@ Boxes = Literal["last", "first", "all"]
 
 UNCLOSED = "a thought that never closed has no answer"
 _WORKED = re.compile(r"=\s*\\?\$?-?\d|\*\*[^*\n]*\d[^*\n]*\*\*")  # a result of the text's own
+_THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;:]|\{,\}|,\\!\s?)(?=\d{3}(?!\d))")
 _GAP = re.compile(r"[ \t]{4,}|\n{4,}")
 _LONGEST = 20_000  # characters at the end of a text in which all but boxes is looked for
 _CUT = "cut before an explicit answer"
@@ -102,7 +103,7 @@ def read_answer(
     finished = finished or said.closed
     if reader.verbatim:
         return reader.guessed(said.text) if finished else Reading(None, _CUT)
-    text = _GAP.sub(lambda found: found[0][:3], said.text)
+    text = _GAP.sub(lambda found: found[0][:3], _THOUSANDS.sub(",", said.text))
     whole = _before_run_on(text[-_LONGEST:], reader)
     if not whole.strip():
         return Reading(None, "nothing follows the thought" if anything else "empty")
@@ -112,6 +113,9 @@ def read_answer(
         or _boxed(text[:-_LONGEST], reader, boxes)
         or _stated(rest, reader, finished)
     )
+    if explicit is None and said.tagged and finished:
+        if (answer := reader.stated(rest.strip())) is not None:
+            return Reading(answer, "the content of the answer's tag")
     if explicit is not None:
         return explicit
     if affirmed is not None:
@@ -515,7 +519,7 @@ def _sign(before: str, at: int) -> tuple[int, str]:
         at = left.start()
         if not minus:
             return at, ""
-        return at, "" if left[1] and _subtracts(before[:at], " ") else "-"
+        return at, "" if left[1] and _subtracts(before[:at], "") else "-"
     if word := re.search(
         r"\b(?:negative|(?:is|=|:|answer)\s+minus)\s+\\?\$?$", before, re.IGNORECASE
     ):

@@ -75,8 +75,12 @@ def _equal_parsed(gold: Any, answer: Any, verify: Any) -> bool:
             )
         )
     one, other = _exact(gold), _exact(answer)
+    if any(part in (sympy.zoo, sympy.nan) for part in (one, other)):
+        return False  # division by zero is no number
     if one == other:
         return True
+    if not (one.is_finite and other.is_finite):
+        return False
     difference = sympy.N(one - other, 60, maxn=5000)
     scale = max(abs(sympy.N(one, 60)), abs(sympy.N(other, 60)))
     if abs(difference) <= scale * sympy.Float(10) ** -40:

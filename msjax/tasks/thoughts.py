@@ -42,11 +42,12 @@ class Spoken(NamedTuple):
 
     Attributes:
         text: without thoughts and tags.
-        closed: whether it stood between tags that close, so that it is whole even in a completion
-            that was cut.
+        tagged: whether it stood in the tag of an answer.
+        closed: whether that tag closed, so that it is whole even in a completion that was cut.
     """
 
     text: str
+    tagged: bool = False
     closed: bool = False
 
 
@@ -84,4 +85,4 @@ def spoken(text: str) -> Spoken | None:
         return Spoken(rest)
     rest = rest[opened.end() :]
     ended = _ANSWER_CLOSE.search(rest)
-    return Spoken(rest[: ended.start()], True) if ended else Spoken(rest)
+    return Spoken(rest[: ended.start()], True, True) if ended else Spoken(rest, True)

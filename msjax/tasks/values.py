@@ -10,7 +10,7 @@ from fractions import Fraction
 
 __all__ = ["UNSIGNED", "rounds_to", "spelled", "value"]
 
-UNSIGNED = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+UNSIGNED = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?![\d/])|\d+)(?:\.\d+)?|\.\d+)"
 """A numeral without its sign, as text has it: digits, maybe in groups of three, maybe a point."""
 
 _EXACT_DECIMALS = 30
@@ -22,7 +22,7 @@ _ENOUGH = 6  # significant digits that make a decimal a rounded value rather tha
 _TOKEN = re.compile(
     r"(?P<whole>\d*)\.(?P<start>\d*)\\(?:overline|bar|dot)\s*\{(?P<repeated>\d{1,20})\}"
     r"|(?P<number>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"
-    r"|\d{1,3}(?: \d{3})+(?!\d)(?:\.\d+)?|\d+\.?\d*|\.\d+)"
+    r"|\d{1,3}(?: \d{3})+(?![\d/])(?:\.\d+)?|\d+\.?\d*|\.\d+)"
     r"(?:[eE](?P<power>[-+]?\d{1,4})(?![\d.]))?"
     r"|(?P<frac>\\[dtc]?frac)\s*(?:(?P<above>\d)\s*(?P<below>\d))?"
     r"|(?P<sign>\\times|\\cdot|\\div|\\left|\\right|[-+*/^!(){}×÷])"
