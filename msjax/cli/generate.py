@@ -45,7 +45,15 @@ class Generate:
     """JSON Lines file to write (or to resume)."""
 
     benchmarks: tuple[str, ...] = ("arithmetic-easy", "arithmetic-medium", "arithmetic-hard")
-    """Names of the benchmarks to ask, or .jsonl and .parquet files of published ones."""
+    """Names of the benchmarks to ask, or files of questions (.jsonl, .csv, .json, .parquet), or
+    module:function for a task of your own."""
+
+    scorer: str | None = None
+    """How answers from files are read and graded: math (the default), number, choice, exact, or
+    module:function."""
+
+    fields: tuple[str, ...] = ()
+    """Which fields of files hold what, such as question=prompt target=solution id=name."""
 
     template: str | None = None
     """Prompts, by name or from a file; default: the benchmark's own."""
@@ -205,7 +213,10 @@ class Generate:
         """The benchmarks by name."""
         from msjax.tasks.registry import find_benchmark
 
-        found = [find_benchmark(name, self.template) for name in self.benchmarks]
+        fields = dict(pair.partition("=")[::2] for pair in self.fields)
+        found = [
+            find_benchmark(name, self.template, self.scorer, fields) for name in self.benchmarks
+        ]
         return {benchmark.name: benchmark for benchmark in found}
 
     @property

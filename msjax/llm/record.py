@@ -91,7 +91,10 @@ def record_run(
         raise InputError("watch: samples are no revisions, so their rates cannot be followed")
     monitors = watch or {}
     now = {(name, q.id): q for name, questions in wanted.items() for q in questions}
-    prompts = {name: {"prompts": prompts_hash(benchmarks[name])} for name in rules}
+    prompts = {
+        name: {"prompts": prompts_hash(benchmarks[name]), "scorer": benchmarks[name].scorer.name}
+        for name in rules
+    }
 
     def unchanged(run: Trajectory) -> None:
         _check_question(path, run, now.get((run.benchmark, run.question_id)))
@@ -148,7 +151,7 @@ def record_run(
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
 
 
-_LEARNT = ("prompts", "chat_template", "chat_date")
+_LEARNT = ("prompts", "scorer", "chat_template", "chat_date")
 """Settings that follow from others, and that older files do not have."""
 
 

@@ -40,7 +40,11 @@ def written(value, chance):
     ways = []
     if size.denominator > 1:
         above, below = size.numerator, size.denominator
-        ways += [f"{above}/{below}", rf"\frac{{{above}}}{{{below}}}", rf"\dfrac{{{above}}}{{{below}}}"]
+        ways += [
+            f"{above}/{below}",
+            rf"\frac{{{above}}}{{{below}}}",
+            rf"\dfrac{{{above}}}{{{below}}}",
+        ]
         whole, rest = divmod(above, below)
         if whole:
             ways += [f"{whole} {rest}/{below}", rf"{whole}\frac{{{rest}}}{{{below}}}"]
