@@ -16,6 +16,7 @@ from msjax.data.runs import Runs
 from msjax.decision.advice import More, questions_needed
 from msjax.decision.pilot import Pilot, pilots
 from msjax.decision.policies import AS_RECORDED, Policy, PolicyOutcomes, policies_of
+from msjax.decision.several import ModelDifference, Pooled, model_differences, pooled_changes
 from msjax.decision.verdict import FEWEST, LEVEL, Intervals, Judgement, Outcomes, Verdict, judge
 from msjax.errors import InputError
 from msjax.evaluate.paired import Interval
@@ -201,6 +202,16 @@ class Card:
     decisions: tuple[Decision, ...]
     terms: Terms
     warnings: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def pooled(self) -> tuple[Pooled, ...]:
+        """The change by plain revision on every benchmark, alone and partially pooled."""
+        return tuple(pooled_changes(self.decisions))
+
+    @cached_property
+    def models(self) -> tuple[ModelDifference, ...]:
+        """Differences between models that answered the same questions."""
+        return tuple(model_differences(self.decisions))
 
     @property
     def single(self) -> Decision:

@@ -23,6 +23,7 @@ __all__ = [
     "commands",
     "headline",
     "shown_rows",
+    "side_by_side",
     "statements",
     "table_of",
     "title",
@@ -419,7 +420,32 @@ def as_text(card: Card) -> str:
         for label, sentence in statements(decision):
             lines += _wrapped(f"  {label:<{_LABEL}}", sentence)
         blocks.append("\n".join(lines))
+    if together := side_by_side(card):
+        blocks.append("\n".join(["several benchmarks or models", "", *together]))
     return "\n\n".join(blocks) + "\n"
+
+
+def side_by_side(card: Card) -> list[str]:
+    """What several benchmarks say of each other, and models of the same questions, in lines."""
+    lines = []
+    for pooled in card.pooled:
+        lines += _wrapped(
+            f"  {pooled.name:<{_LABEL}}  ",
+            f"{_counted(pooled.rounds, 'round')}, last answer, against the first answer: "
+            f"{_signed(pooled.alone)} by itself, {_signed(pooled.pooled)} pooled with the others",
+        )
+    for pair in card.models:
+        lines += _wrapped(
+            f"  {pair.benchmark:<{_LABEL}}  ",
+            f"{pair.models[0]} less {pair.models[1]} on {pair.questions} questions: first answers "
+            f"{_signed(pair.first)}{_real(pair.first)}, policies to use {_signed(pair.used)}"
+            f"{_real(pair.used)}",
+        )
+    return lines
+
+
+def _real(found: Interval) -> str:
+    return " (cannot tell)" if found.low <= 0 <= found.high else " (real)"
 
 
 def title(decision: Decision) -> str:
@@ -461,6 +487,8 @@ def as_dict(card: Card) -> dict[str, Any]:
         "family": terms.family,
         "warnings": list(card.warnings),
         "benchmarks": [_decision_dict(one) for one in card.decisions],
+        "pooled": [vars(one) for one in card.pooled],
+        "models": [vars(one) for one in card.models],
     }
     return _plain_types(found)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy import special
 
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
@@ -67,7 +67,7 @@ def paired_accuracy_gain(first: np.ndarray, second: np.ndarray, level: float = 0
     lost = np.sum(~first & second) + 0.5
     centre = (gained - lost) / n
     spread = np.sqrt((gained + lost) / n - centre**2) / np.sqrt(n)
-    half = norm.ppf((1 + level) / 2) * spread
+    half = special.ndtri((1 + level) / 2) * spread
     estimate = float(np.mean(first) - np.mean(second))
     return Interval(estimate, max(-1.0, float(centre - half)), min(1.0, float(centre + half)))
 
@@ -79,7 +79,7 @@ def paired_mean_difference(first: np.ndarray, second: np.ndarray, level: float =
     if len(difference) < 2:
         return Interval(estimate, -np.inf, np.inf)
     error = difference.std(ddof=1) / np.sqrt(len(difference))
-    half = float(t.ppf((1 + level) / 2, len(difference) - 1) * error)
+    half = float(special.stdtrit(len(difference) - 1, (1 + level) / 2) * error)
     return Interval(estimate, estimate - half, estimate + half)
 
 

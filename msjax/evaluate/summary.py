@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from scipy.stats import beta
+import numpy as np
+from scipy import special
 
 from msjax.data.messages import CUT, KNOWN
 from msjax.data.trajectory import Trajectory
@@ -46,7 +47,8 @@ def proportion(right: int, questions: int, level: float = 0.9) -> Interval:
     Reference: Brown, Cai & DasGupta (2001), Statistical Science 16, 101-133.
     """
     wrong = questions - right
-    low, high = beta.ppf([(1 - level) / 2, (1 + level) / 2], right + 0.5, wrong + 0.5)
+    ends = np.array([(1 - level) / 2, (1 + level) / 2])
+    low, high = special.betaincinv(right + 0.5, wrong + 0.5, ends)
     return Interval(right / questions, float(low) if right else 0.0, float(high) if wrong else 1.0)
 
 

@@ -1,0 +1,171 @@
+"""Several benchmarks and models side by side: partially pooled changes, and differences of models.
+
+Reference: docs/decisions.md; Gelman et al. (2013), Bayesian Data Analysis, 5.4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from scipy import special
+
+from msjax.decision.band import DIFFERENCES, means, student
+from msjax.decision.verdict import FEWEST, LEVEL
+from msjax.evaluate.paired import Interval
+
+if TYPE_CHECKING:
+    from msjax.decision.card import Decision
+
+__all__ = ["ModelDifference", "Pooled", "model_differences", "partially_pooled", "pooled_changes"]
+
+USUAL_SPREAD = 0.1
+"""Scale of the spread of true changes between benchmarks before runs are seen."""
+_SPREADS, _HALVINGS = 200, 60
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The change by plain revision on one benchmark, by itself and with what the others show.
+
+    Attributes:
+        name: of the benchmark, with the model where there are several.
+        rounds: rounds of revision, the last answer returned.
+        alone: accuracy less that of the first answer, by the runs of this benchmark.
+        pooled: the same, where benchmarks inform each other.
+    """
+
+    name: str
+    rounds: int
+    alone: Interval
+    pooled: Interval
+
+
+@dataclass(frozen=True)
+class ModelDifference:
+    """Two models on the questions of one benchmark that both answered.
+
+    Attributes:
+        benchmark: its name.
+        models: the two; differences are the first less the second.
+        questions: that both answered.
+        first: difference of the accuracy of first answers.
+        used: difference of the accuracy of the policies recommended for each.
+    """
+
+    benchmark: str
+    models: tuple[str, str]
+    questions: int
+    first: Interval
+    used: Interval
+
+
+def partially_pooled(
+    estimate: Float[np.ndarray, " group"], error: Float[np.ndarray, " group"], level: float = LEVEL
+) -> list[Interval]:
+    """Means of groups that are draws of one normal distribution, each with its interval.
+
+    estimate_b ~ N(theta_b, error_b^2), theta_b ~ N(m, s^2), m flat and s half-Cauchy of scale
+    `USUAL_SPREAD`; m and theta_b are integrated exactly given s, and s on a grid.
+
+    Args:
+        estimate: one for each group.
+        error: their standard errors, > 0.
+        level: probability that an interval holds.
+
+    Returns: posterior mean of theta_b with the ends of its central interval.
+    """
+    spread = USUAL_SPREAD * np.tan((np.arange(_SPREADS) + 0.5) / _SPREADS * np.pi / 2)[:, None]
+    weight = 1 / (error**2 + spread**2)
+    total = weight.sum(axis=1, keepdims=True)
+    middle = (weight * estimate).sum(axis=1, keepdims=True) / total
+    # The grid has equal shares of the prior, so points are weighted by the likelihood alone.
+    log = 0.5 * (np.log(weight).sum(axis=1, keepdims=True) - np.log(total))
+    log = log - 0.5 * (weight * (estimate - middle) ** 2).sum(axis=1, keepdims=True)
+    share = np.exp(log - log.max())
+    share = share / share.sum()
+    kept = spread**2 / (error**2 + spread**2)
+    mean = kept * estimate + (1 - kept) * middle
+    deviation = np.sqrt(kept * error**2 + (1 - kept) ** 2 / total)
+    low, high = (_quantile(p, mean, deviation, share) for p in ((1 - level) / 2, (1 + level) / 2))
+    centre = (share * mean).sum(axis=0)
+    return [Interval(*map(float, ends)) for ends in zip(centre, low, high, strict=True)]
+
+
+def _quantile(
+    p: float,
+    mean: Float[np.ndarray, "point group"],
+    deviation: Float[np.ndarray, "point group"],
+    share: Float[np.ndarray, "point 1"],
+) -> Float[np.ndarray, " group"]:
+    """Quantiles of mixtures of normal distributions, by bisection."""
+    low = (mean - 10 * deviation).min(axis=0)
+    high = (mean + 10 * deviation).max(axis=0)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        below = (share * special.ndtr((middle - mean) / deviation)).sum(axis=0) < p
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return (low + high) / 2
+
+
+def pooled_changes(decisions: Sequence["Decision"]) -> list[Pooled]:
+    """The change by all rounds on every benchmark, alone and partially pooled.
+
+    Empty with fewer than two benchmarks whose revisions can be judged.
+    """
+    found = []
+    for one in decisions:
+        rounds = one.pilot.rounds
+        if rounds is None or rounds.rounds == 0 or one.judgement.clusters[rounds.rounds] < 2:
+            continue
+        part = one.judgement.parts["gain"]
+        found.append((one, rounds.rounds, part.centre[rounds.rounds], part.error[rounds.rounds]))
+    if len(found) < 2:
+        return []
+    centre, error = (np.array([x[i] for x in found], dtype=float) for i in (2, 3))
+    pooled = partially_pooled(centre, error)
+    result = []
+    for (one, rounds, *_), together in zip(found, pooled, strict=True):
+        alone = one.policies[rounds].gain
+        assert alone is not None
+        result.append(Pooled(one.name, rounds, alone, together))
+    return result
+
+
+def model_differences(decisions: Sequence["Decision"]) -> list[ModelDifference]:
+    """Every two models on the questions of a benchmark that both answered, at least 20.
+
+    All intervals hold at once with probability .9 (Sidak).
+    """
+    pairs = []
+    for one, other in combinations(decisions, 2):
+        if one.pilot.benchmark != other.pilot.benchmark:
+            continue
+        position = {name: i for i, name in enumerate(other.pilot.runs.question_ids)}
+        names = one.pilot.runs.question_ids
+        both = [(i, position[name]) for i, name in enumerate(names) if name in position]
+        if len(both) >= FEWEST:
+            pairs.append((one, other, np.array(both)))
+    if not pairs:
+        return []
+    level = LEVEL ** (1 / (2 * len(pairs)))
+    found = []
+    for one, other, both in pairs:
+        differences = []
+        for mine, theirs in ((0, 0), (one.judgement.chosen, other.judgement.chosen)):
+            right = one.outcomes.right[both[:, 0], mine] - other.outcomes.right[both[:, 1], theirs]
+            differences.append(_mean(right, one.pilot.cluster[both[:, 0]], level))
+        models = (one.pilot.model, other.pilot.model)
+        found.append(ModelDifference(one.pilot.benchmark, models, len(both), *differences))
+    return found
+
+
+def _mean(values: np.ndarray, cluster: np.ndarray, level: float) -> Interval:
+    _, number = np.unique(cluster, return_inverse=True)
+    found = means(values[:, None], number, DIFFERENCES)
+    reach = student(-special.ndtri((1 - level) / 2), found.clusters) * found.error
+    low = np.clip(np.minimum(found.centre - reach, found.estimate), -1, 1)
+    high = np.clip(np.maximum(found.centre + reach, found.estimate), -1, 1)
+    return Interval(float(found.estimate[0]), float(low[0]), float(high[0]))
