@@ -75,9 +75,9 @@ class Predictors:
     cost: float = 0.03
     """cost of a round or a sample in correct answers"""
     runs: Path | None = None
-    """recorded rounds, or samples, by `msjax generate --score confidence`"""
+    """recorded rounds, or samples, by `msjax run --score confidence`"""
     features: Path | None = None
-    """features of their questions, by `msjax predict features`"""
+    """features of their questions, by `msjax train priors features`"""
     json: Path | None = None
     """write the results here as well"""
 

@@ -1,36 +1,78 @@
-"""msjax: whether, how much and how long a language model should revise its answer.
+"""msjax: does asking a language model again pay, when to stop, and how sure can one be.
 
-The names below are loaded when they are first used, so that `import msjax` and the command line
-stay quick.
+    runs = msjax.read("pilot.jsonl")        # or Runs.from_arrays(correct, answers=..., tokens=...)
+    msjax.decide(runs).rule                 # which rule to use, with what it gains and costs
+    msjax.run(task, engine, rule=rule)      # ask a model, revise, stop, record
+
+The names below are loaded when they are first used, so that `import msjax` stays quick.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msjax.data.messages import Completion as Completion
+    from msjax.data.reading import read as read
+    from msjax.data.runs import Runs as Runs
+    from msjax.data.trajectory import Trajectory as Trajectory
+    from msjax.data.usage import Usage as Usage
+    from msjax.decision.card import decide as decide
+    from msjax.errors import InputError as InputError
+    from msjax.llm.engine import Engine as Engine
+    from msjax.llm.flax.engine import FlaxEngine as FlaxEngine
+    from msjax.llm.openai_engine import OpenAIEngine as OpenAIEngine
+    from msjax.llm.run import run as run
+    from msjax.rules.protocol import Decision as Decision
+    from msjax.rules.protocol import Observation as Observation
+    from msjax.rules.protocol import StoppingRule as StoppingRule
+    from msjax.simulation.paths import simulate as simulate
+    from msjax.tasks.benchmark import Task as Task
+    from msjax.tasks.registry import find_task as find_task
+    from msjax.tasks.samples import samples as samples
+    from msjax.theory.chain import TwoStateChain as TwoStateChain
 
 _HOME = {
-    "Completion": "msjax.llm.engine",
+    "Completion": "msjax.data.messages",
     "Decision": "msjax.rules.protocol",
     "Engine": "msjax.llm.engine",
     "FlaxEngine": "msjax.llm.flax.engine",
     "InputError": "msjax.errors",
     "Observation": "msjax.rules.protocol",
+    "OpenAIEngine": "msjax.llm.openai_engine",
+    "Runs": "msjax.data.runs",
     "StoppingRule": "msjax.rules.protocol",
-    "Trajectory": "msjax.data.store",
+    "Task": "msjax.tasks.benchmark",
+    "Trajectory": "msjax.data.trajectory",
     "TwoStateChain": "msjax.theory.chain",
     "Usage": "msjax.data.usage",
-    "fixed_rounds": "msjax.rules.fixed",
-    "plan_rounds": "msjax.rules.markovscale",
-    "posterior_rounds": "msjax.rules.markovscale",
-    "read_runs": "msjax.data.store",
+    "decide": "msjax.decision.card",
+    "find_task": "msjax.tasks.registry",
+    "read": "msjax.data.reading",
+    "run": "msjax.llm.run",
+    "samples": "msjax.tasks.samples",
+    "simulate": "msjax.simulation.paths",
+}
+_MODULES = {
+    "rules": "msjax.rules",
+    "scorers": "msjax.tasks.scorers",
+    "testing": "msjax.testing",
+    "theory": "msjax.theory",
 }
 
-__all__ = sorted(_HOME)
+__all__ = sorted((*_HOME, *_MODULES, "__version__"))
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        found: Any = version("msjax")
+    elif name in _HOME:
+        found = getattr(import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        found = import_module(_MODULES[name])
+    else:
         raise AttributeError(f"module 'msjax' has no attribute {name!r}")
-    found = getattr(import_module(_HOME[name]), name)
     globals()[name] = found
     return found
 

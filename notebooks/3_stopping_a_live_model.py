@@ -107,6 +107,6 @@ print(
 )
 
 # %% [markdown]
-# On the command line this is `msjax generate RUNS.jsonl --rule belief_changes --pilot
+# On the command line this is `msjax run RUNS.jsonl --rule belief_changes --pilot
 # PILOT.jsonl`, and with `--server URL` the same rule stands in front of vLLM. `--shadow` runs all
 # rounds and only logs what the rule would have done, which is how to begin.

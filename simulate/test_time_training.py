@@ -56,7 +56,7 @@ class TestTimeTraining:
     samples: int = 16
     """answers per held-out question"""
     max_new_tokens: int | None = None
-    """most tokens per answer; default: that of `msjax adapt`"""
+    """most tokens per answer; default: that of `msjax train adapt`"""
     json: Path | None = None
     """write the results here as well"""
 

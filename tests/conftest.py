@@ -1,14 +1,13 @@
 """Every test: shapes and types checked at run time, silent rank promotion an error; servers."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
-from scripted_server import MODEL, Reply, ScriptedServer
 
 # The hook must precede the first import of the modules it checks.
 install_import_hook(
@@ -57,8 +56,10 @@ def xla_flags_of_the_shell() -> Iterator[None]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., ScriptedServer]]:
+def serve() -> Iterator[Callable[..., Any]]:
     """Starts servers of scripts, which are stopped after the test."""
+    from msjax.testing.server import MODEL, Reply, ScriptedServer
+
     servers = []
 
     def start(script=lambda number, request: Reply(), served=(MODEL,)) -> ScriptedServer:
@@ -73,26 +74,7 @@ def serve() -> Iterator[Callable[..., ScriptedServer]]:
 
 @pytest.fixture(scope="session")
 def make_run() -> Callable[..., Any]:
-    """Makes sequential runs whose round k cost 100 + 10 k tokens."""
-    # Not before the hook above.
-    from msjax.data.trajectory import Trajectory
-    from msjax.data.usage import Usage
+    """See `msjax.testing.make_run`; imported after the hook above."""
+    from msjax.testing import make_run
 
-    def make(
-        correct: Sequence[Any],
-        question_id: str = "q0",
-        benchmark: str = "arithmetic",
-        **changes: Any,
-    ) -> Trajectory:
-        completions = [50 + 10 * k for k in range(len(correct))]
-        fields = {
-            "model": "scripted",
-            "benchmark": benchmark,
-            "question_id": question_id,
-            "answers": ("2",) * len(correct),
-            "correct": tuple(map(bool, correct)),
-            "tokens": tuple(Usage(prompt=50, cached=0, completion=n) for n in completions),
-        }
-        return Trajectory(**fields | changes)
-
-    return make
+    return make_run

@@ -50,7 +50,8 @@ def test_links_lead_somewhere(page) -> None:
 def test_commands_and_their_options_exist(page) -> None:
     text = page.read_text().replace("\\\n", " ")
     known, unknown = commands(), []
-    for name, rest in re.findall(r"(?:^ {4}|`)msjax ([a-z]+)\b([^`\n]*)", text, re.MULTILINE):
+    command = r"(?:^ {4}|`)msjax ((?:train )?[a-z]+)\b([^`\n]*)"
+    for name, rest in re.findall(command, text, re.MULTILINE):
         options = set(re.findall(r"(?<!\S)--[a-z0-9-]+", rest))
         if name not in known or not options <= known[name]:
             unknown.append((name, options))

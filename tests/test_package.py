@@ -1,5 +1,6 @@
 """The package as it is imported and installed."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,24 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_public_name_is_where_it_is_said_to_be() -> None:
-    for name in msjax.__all__:
-        assert getattr(msjax, name).__name__ == name
+    for name in set(msjax.__all__) - {"__version__"}:
+        assert getattr(msjax, name).__name__.rpartition(".")[2] == name
+    assert msjax.__version__ == version("msjax")
+
+
+def test_type_checkers_see_what_is_loaded_on_first_use() -> None:
+    tree = ast.parse(Path(msjax.__file__).read_text())
+    (typed,) = (node.body for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        (alias.name, node.module)
+        for node in typed
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    names = {name for name, _ in seen}
+    assert seen == {(name, getattr(msjax, name).__module__) for name in names}
+    modules = {name for name in msjax.__all__ if name in vars(msjax) and name not in names}
+    assert names | modules | {"__version__"} == set(msjax.__all__)
 
 
 def test_an_unknown_name_is_named() -> None:
@@ -65,8 +83,8 @@ def test_without_extras_the_core_works_and_the_rest_names_what_to_install(tmp_pa
         "fit pilot.jsonl --figures new": "report",
         "figures": "report",
         "report .": "report",
-        "adapt new --tiny": "train",
-        "predict train a --features b --out c": "train",
+        "train adapt new --tiny": "train",
+        "train priors fit a --features b --out c": "train",
     }
     script = f"""
 import sys

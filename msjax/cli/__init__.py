@@ -21,27 +21,35 @@ GROUPS = {
     "Decide": {
         "card": "what a pilot decides: does revising help, which rule to use, what to collect",
         "fit": "accuracy, bounds and limits of recorded runs, and how sure one can be",
-        "check": "may recorded runs be taken for one Markov chain?",
         "plan": "how many questions and rounds a pilot needs",
-        "sensitivity": "what errors in the rates cost",
         "replay": "stopping rules on recorded runs, compared without tuning on what is reported",
         "audit": "exact errors and votes of the rules that vote",
     },
     "Run": {
-        "generate": "ask a model, let it revise, stop by a rule, record every trajectory",
+        "run": "ask a model, let it revise, stop by a rule, record every trajectory",
         "grade": "what is read from completions, whether it is right, and why",
         "weights": "obtain the default local model",
-        "adapt": "train a model on its own votes",
-        "predict": "learn priors from features of questions",
+        "train adapt": "train a model on its own votes",
+        "train priors": "learn priors from features of questions",
     },
     "Research": {
         "verify": "check every claim of the theory by simulation",
+        "sensitivity": "what errors in the rates cost",
         "figures": "draw figures of results, with the numbers behind them",
         "report": "one page of a folder of results",
         "reproduce": "weights, pilot, posterior, rule, figures and report in one go",
     },
 }
 COMMANDS = {name: says for group in GROUPS.values() for name, says in group.items()}
+_OTHER = {
+    "check": "check",  # `fit` says it too
+    "generate": "run",
+    "adapt": "train adapt",
+    "predict": "train priors",
+}
+"""Names that are understood and not listed, and the command that each stands for."""
+_MODULES = {"train adapt": "adapt", "train priors": "predict"}
+"""Files of commands that are called otherwise."""
 
 
 def find_command(name: str) -> Any:
@@ -49,13 +57,16 @@ def find_command(name: str) -> Any:
 
     Raises InputError at an unknown name; the message gives those that are near.
     """
-    if name not in COMMANDS:
+    if name not in COMMANDS and name not in _OTHER:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
+        near = [one for one in COMMANDS if one.split()[0] == name.split()[0]]
+        near = near or get_close_matches(name, [*COMMANDS, *_OTHER], n=2, cutoff=0.7)
+        near = list(dict.fromkeys(_OTHER.get(one, one) for one in near))
         remedy = f"did you mean {' or '.join(near)}?" if near else "see `msjax --help`"
         raise InputError(f"{name!r} is not a command; {remedy}")
-    return getattr(import_module(f"msjax.cli.{name}"), name.capitalize())
+    module = _MODULES.get(_OTHER.get(name, name), _OTHER.get(name, name))
+    return getattr(import_module(f"msjax.cli.{module}"), module.capitalize())
 
 
 def overview() -> str:
@@ -64,7 +75,7 @@ def overview() -> str:
     lines += ["Does letting a language model revise its answer help, by how much, when to stop,"]
     lines += ["and how sure can one be?"]
     for group, commands in GROUPS.items():
-        lines += ["", group, *(f"  {name:<13}{says}" for name, says in commands.items())]
+        lines += ["", group, *(f"  {name:<15}{says}" for name, says in commands.items())]
     lines += ["", "`msjax COMMAND --help` shows its options and an example; `msjax --version`."]
     return "\n".join(lines)
 
@@ -83,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not name:
         print(overview(), file=sys.stderr)
         return 2
+    if name == "train" and rest:
+        name, *rest = f"train {rest[0]}", *rest[1:]
     # Only its tokenizers are used; it would advise every user to install torch.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     command = None

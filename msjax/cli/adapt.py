@@ -1,4 +1,4 @@
-"""`msjax adapt`: test-time training on questions whose answers nobody tells."""
+"""`msjax train adapt`: test-time training on questions whose answers nobody tells."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Adapt:
 
     Rollouts of a question are sampled until OptPO's rule is content with the votes; the first of
     them (see --retain) are learnt from. Held-out questions are answered before and after. The
-    folder gets log.jsonl, checkpoints/, summary.json and model/, which `msjax generate --model`
+    folder gets log.jsonl, checkpoints/, summary.json and model/, which `msjax run --model`
     loads. The same command resumes an interrupted run, with the same result to the bit. The exit
     status is 1 if a guard stopped the run; model/ then holds the last good weights.
 
-    Example: msjax adapt adapted --tiny
+    Example: msjax train adapt adapted --tiny
     """
 
     resumes = True
@@ -186,12 +186,12 @@ class Adapt:
         return write_tiny(self.model or self.out / "start", seed=self.seed)
 
     def _benchmark(self) -> Benchmark:
-        from msjax.tasks.registry import find_benchmark
+        from msjax.tasks.registry import find_task
         from msjax.train.ttrl.arithmetic import tiny_benchmark
 
         if self.tiny:
             return tiny_benchmark()
-        return find_benchmark(self.benchmark or "arithmetic-medium", self.template)
+        return find_task(self.benchmark or "arithmetic-medium", self.template)
 
     def _rule(self) -> StoppingRule:
         from msjax.rules.fixed import self_consistency

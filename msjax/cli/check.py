@@ -19,7 +19,7 @@ class Check:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON Lines files written by `msjax generate`; pooled by benchmark name."""
+    """JSON Lines files written by `msjax run`; pooled by benchmark name."""
     json: OutputFile | None = None
     """Write the results here as JSON."""
     seed: Seed = 0

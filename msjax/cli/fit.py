@@ -36,7 +36,7 @@ class Fit:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON Lines files written by `msjax generate`; pooled by benchmark name."""
+    """JSON Lines files written by `msjax run`; pooled by benchmark name."""
     model: str = "auto"
     """auto, or one of: pooled, heterogeneous, mover_stayer, mover_stayer_beta, drifting,
     drifting_mover_stayer, second_order, logit_normal; partial_pooling (all benchmarks at once);

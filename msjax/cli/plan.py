@@ -36,7 +36,7 @@ class Plan:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON Lines files written by `msjax generate`; pooled by benchmark name."""
+    """JSON Lines files written by `msjax run`; pooled by benchmark name."""
     model: str = "pooled"
     """Model of the runs, as in `msjax fit --model`; auto chooses as that does."""
     benchmark: str | None = None

@@ -1,4 +1,4 @@
-"""`msjax predict`: priors of questions from their features, learnt, reported and kept."""
+"""`msjax train priors`: priors of questions from their features, learnt, reported and kept."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,13 @@ class Features:
     """Features of recorded questions: pooled final states of a local model that reads the prompt.
 
     A vector holds the mean over the prompt's tokens and the state of its last token. Benchmarks of
-    msjax are asked as `msjax generate` asks them, others by the question alone.
+    msjax are asked as `msjax run` asks them, others by the question alone.
 
-    Example: msjax predict features runs.jsonl --out features.npz
+    Example: msjax train priors features runs.jsonl --out features.npz
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON Lines files written by `msjax generate`."""
+    """JSON Lines files written by `msjax run`."""
     out: OutputFile
     """.npz file to write."""
     model: Path | None = None
@@ -65,14 +65,15 @@ class Train:
     60 % of the questions are learnt from, 20 % say when to stop, and 20 % are looked at once, for
     the report. It is compared with one prior for all questions.
 
-    Example: msjax predict train runs.jsonl --features features.npz --out predictor.safetensors
+    Example: msjax train priors fit runs.jsonl --features features.npz --out predictor.safetensors
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """JSON Lines files: rounds for --target chain (samples tell it more of p0), samples for
     --target scores."""
     features: Path
-    """.npz file with the arrays names, features and source, as `msjax predict features` writes."""
+    """.npz file with the arrays names, features and source, as `msjax train priors features`
+    writes."""
     out: OutputFile
     """safetensors file to write."""
     target: Literal["chain", "scores"] = "chain"
@@ -143,11 +144,11 @@ class Apply:
 
     In rules, use it by `msjax replay --predictor FILE --features FILE`.
 
-    Example: msjax predict apply predictor.safetensors --features new.npz --json priors.json
+    Example: msjax train priors apply predictor.safetensors --features new.npz --json priors.json
     """
 
     predictor: tyro.conf.Positional[Path]
-    """File written by `msjax predict train`."""
+    """File written by `msjax train priors fit`."""
     features: Path
     """Features of the questions, of the source that it was trained on."""
     json: OutputFile
@@ -185,7 +186,7 @@ class Predict:
 
     step: tyro.conf.OmitSubcommandPrefixes[
         Annotated[Features, tyro.conf.subcommand("features")]
-        | Annotated[Train, tyro.conf.subcommand("train")]
+        | Annotated[Train, tyro.conf.subcommand("fit")]
         | Annotated[Apply, tyro.conf.subcommand("apply")]
     ]
 

@@ -30,14 +30,14 @@ class Replay:
     """
 
     pools: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON Lines files written by `msjax generate`, or OptScale's completion files (--prompts)."""
+    """JSON Lines files written by `msjax run`, or OptScale's completion files (--prompts)."""
     prompts: tuple[Path, ...] = ()
     """OptScale's prompt files, one for each pool; the pools are then its completion files."""
     rules: tuple[str, ...] = ()
     """Names of rules; all that a pool allows if none is given."""
     predictor: Path | None = None
-    """File of `msjax predict train`: rules told predicted priors are replayed as well, all rules on
-    the questions that it did not learn from."""
+    """File of `msjax train priors fit`: rules told predicted priors are replayed as well, all rules
+    on the questions that it did not learn from."""
     features: Path | None = None
     """Features of the questions, for --predictor."""
     orders: int = 100

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from msjax._io import locked, write_bytes
 from msjax.cli.fit import Fit
-from msjax.cli.generate import Generate, full_file
 from msjax.cli.output import OutputFile, OutputFolder, Seed, write_json
 from msjax.cli.report import Report
+from msjax.cli.run import Run, full_file
 from msjax.cli.verify import Verify
 from msjax.cli.weights import Weights
 from msjax.errors import InputError
@@ -49,7 +49,7 @@ class Reproduce:
         """Run the steps in order; 1 if a check failed, else 0."""
         questions = 4 if self.small and not self.recorded else 40
         chains = 100_000 if self.small else 1_000_000
-        pilot = Generate(
+        pilot = Run(
             out=self.out / "pilot.jsonl",
             questions=questions,
             seed=self.seed,
@@ -103,14 +103,14 @@ class Reproduce:
             write_json(self.json, outcomes)
         return worst
 
-    def _copy_recorded(self, pilot: Generate, fresh: Generate) -> None:
+    def _copy_recorded(self, pilot: Run, fresh: Run) -> None:
         from importlib.resources import as_file, files
 
         for path in (pilot.out, fresh.out, full_file(fresh.out, f"fixed: {fresh.rounds}")):
             with as_file(files("msjax") / "recorded" / path.name) as source:
                 write_bytes(path, source.read_bytes())
 
-    def _claim_folder(self, pilot: Generate, fresh: Generate) -> None:
+    def _claim_folder(self, pilot: Run, fresh: Run) -> None:
         """Write where the answers come from; refuse a folder whose answers come from elsewhere."""
         import platform
         from importlib.metadata import version

@@ -31,7 +31,7 @@ def read_runs(path: Path) -> list[Trajectory]:
     follow the schema (unknown and missing fields included), or when a question occurs twice.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file; record a run with `msjax generate`")
+        raise InputError(f"{path}: no such file; record a run with `msjax run`")
     lines, torn = split_lines(path, _HEAD, _WHAT)
     if torn:
         raise InputError(

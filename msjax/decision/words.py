@@ -32,7 +32,7 @@ __all__ = [
 USUAL = 50
 """Questions of a usual pilot."""
 _WIDTH, _LABEL = 98, 18
-_RUN = "msjax generate"
+_RUN = "msjax run"
 _MILLION = 1e6
 
 

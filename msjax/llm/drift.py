@@ -69,7 +69,7 @@ class RateMonitor:
         self, pilot: Sequence[Trajectory], *, false_alarm: float = 0.01, revisions: bool = True
     ) -> None:
         if not pilot:
-            raise InputError("pilot holds no runs; record one with `msjax generate`")
+            raise InputError("pilot holds no runs; record one with `msjax run`")
         if not 0 < false_alarm < 1:
             raise InputError(f"false_alarm is {false_alarm}; give a probability in (0, 1)")
         self.alarms: list[Drift] = []

@@ -38,9 +38,9 @@ class EnsembleCounts(NamedTuple):
 
 
 def simulate_ensemble(
-    key: Key[Array, ""], chain: TwoStateChain, n_chains: int, rounds: int
+    key: Key[Array, ""], chain: TwoStateChain, n: int, rounds: int
 ) -> EnsembleCounts:
-    """Counts of `n_chains` independent chains over rounds 0..rounds, by binomial thinning.
+    """Counts of `n` independent chains over rounds 0..rounds, by binomial thinning.
 
     N_0 ~ Binomial(n, p0); then repaired ~ Binomial(n - N_k, p_ic), broken ~ Binomial(N_k, p_ci)
     and N_{k+1} = N_k + repaired - broken: the law of the sums over n paths, exactly.
@@ -48,25 +48,25 @@ def simulate_ensemble(
     Args:
         key: typed random key, consumed.
         chain: one chain (scalar probabilities).
-        n_chains: independent chains, 1 <= n_chains <= 10^12.
+        n: independent chains, 1 <= n <= 10^12.
         rounds: refinement rounds, >= 0.
 
     Returns: `EnsembleCounts`, NumPy arrays.
 
     Raises:
-        InputError: n_chains or rounds out of range, or a chain that is not scalar.
+        InputError: n or rounds out of range, or a chain that is not scalar.
 
     Reference: docs/theory.md A1.
     """
-    if not 1 <= n_chains <= MOST_CHAINS:
-        raise InputError(f"n_chains is {n_chains}; give a number from 1 to 10^12")
+    if not 1 <= n <= MOST_CHAINS:
+        raise InputError(f"n is {n}; give a number from 1 to 10^12")
     if rounds < 0:
         raise InputError(f"rounds is {rounds}; give a number of rounds >= 0")
     if chain.shape != ():
         raise InputError(f"chain has shape {chain.shape}; give one chain (scalar probabilities)")
     probabilities = np.array([chain.p0, chain.p_ic, chain.p_ci], np.float64)
     with jax.enable_x64(True):
-        counts = np.asarray(_thin(key, probabilities, np.float64(n_chains), rounds))
+        counts = np.asarray(_thin(key, probabilities, np.float64(n), rounds))
     correct, repaired, broken = counts.astype(np.int64)
     return EnsembleCounts(correct, repaired[1:], broken[1:])
 

@@ -35,7 +35,7 @@ from msjax.simulation.packed import (
 )
 from msjax.theory.chain import TwoStateChain
 
-__all__ = ["simulate_counts", "simulate_histogram", "simulate_joint_counts", "simulate_paths"]
+__all__ = ["simulate_counts", "simulate_histogram", "simulate_joint_counts", "simulate"]
 
 _WORDS_PER_BLOCK = 4096
 _ALIGNMENT = 256  # words; vector units run odd lengths at a fraction of their speed
@@ -48,39 +48,39 @@ Devices = tuple[jax.Device, ...]
 def simulate_counts(
     key: Key[Array, ""],
     chain: TwoStateChain,
-    n_chains: int,
+    n: int,
     rounds: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> Int[Array, "{rounds}+1"]:
     """Number of chains that are correct after each round.
 
-    Memory does not grow with `n_chains`. A call with the same `n_chains`, `rounds`, devices and
+    Memory does not grow with `n`. A call with the same `n`, `rounds`, devices and
     dtype compiles nothing, whatever the probabilities. Where only counts are wanted,
-    `msjax.simulation.ensemble` has the same law at a cost that does not depend on `n_chains`.
+    `msjax.simulation.ensemble` has the same law at a cost that does not depend on `n`.
 
     Args:
         key: typed random key, consumed.
         chain: one chain for all (scalar probabilities; `vmap` over keys and chains for more), or
-            one per path (shape (n_chains,)).
-        n_chains: independent chains to run, 1 <= n_chains < 2^31.
+            one per path (shape (n,)).
+        n: independent chains to run, 1 <= n < 2^31.
         rounds: refinement rounds, >= 0.
         devices: where to run; all devices if not given. The result does not depend on it.
 
-    Returns: int32 counts; entry k divided by `n_chains` estimates p_k.
+    Returns: int32 counts; entry k divided by `n` estimates p_k.
 
     Raises:
-        InputError: n_chains or rounds out of range, or a chain of another shape.
+        InputError: n or rounds out of range, or a chain of another shape.
 
     Reference: docs/theory.md A1.
     """
-    _check(chain, n_chains, rounds)
-    return _reduced(key, chain, n_chains, rounds, _devices(devices), _COUNTS)
+    _check(chain, n, rounds)
+    return _reduced(key, chain, n, rounds, _devices(devices), _COUNTS)
 
 
 def simulate_joint_counts(
     key: Key[Array, ""],
     chain: TwoStateChain,
-    n_chains: int,
+    n: int,
     rounds: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> Int[Array, "{rounds}+1 {rounds}+1"]:
@@ -95,14 +95,14 @@ def simulate_joint_counts(
 
     Reference: docs/theory.md A1.
     """
-    _check(chain, n_chains, rounds)
-    return _reduced(key, chain, n_chains, rounds, _devices(devices), _JOINT_COUNTS)
+    _check(chain, n, rounds)
+    return _reduced(key, chain, n, rounds, _devices(devices), _JOINT_COUNTS)
 
 
 def simulate_histogram(
     key: Key[Array, ""],
     chain: TwoStateChain,
-    n_chains: int,
+    n: int,
     rounds: int,
     functional: PathFunctional,
     devices: Sequence[jax.Device] | None = None,
@@ -120,20 +120,20 @@ def simulate_histogram(
 
     Reference: docs/theory.md A7 and A8 (laws of such functionals).
     """
-    _check(chain, n_chains, rounds)
-    return _reduced(key, chain, n_chains, rounds, _devices(devices), _histogram_of(functional))
+    _check(chain, n, rounds)
+    return _reduced(key, chain, n, rounds, _devices(devices), _histogram_of(functional))
 
 
-def simulate_paths(
+def simulate(
     key: Key[Array, ""],
     chain: TwoStateChain,
-    n_chains: int,
+    n: int,
     rounds: int,
     devices: Sequence[jax.Device] | None = None,
-) -> Bool[Array, "{n_chains} {rounds}+1"]:
+) -> Bool[Array, "{n} {rounds}+1"]:
     """Whole paths: entry [i, k] says whether chain i is correct after k rounds.
 
-    Args: as for `simulate_counts`.
+    Args: as for `simulate_counts`, `n` chains.
 
     Returns: booleans; the same key gives the paths that `simulate_counts` counts.
 
@@ -142,17 +142,17 @@ def simulate_paths(
 
     Reference: docs/theory.md A1.
     """
-    _check(chain, n_chains, rounds)
+    _check(chain, n, rounds)
     where = _devices(devices)
     # The paths themselves and, while they are put in order, a copy.
-    need, room = 2 * n_chains * (rounds + 1), _memory(where[0])
+    need, room = 2 * n * (rounds + 1), _memory(where[0])
     if need > room:
         raise InputError(
-            f"n_chains = {n_chains:,} paths of rounds = {rounds} need {need / 2**30:.1f} GiB "
-            f"and there are {room / 2**30:.1f}; lower n_chains or rounds, or use "
-            "simulate_counts or simulate_histogram, whose memory does not grow with n_chains"
+            f"n = {n:,} paths of rounds = {rounds} need {need / 2**30:.1f} GiB "
+            f"and there are {room / 2**30:.1f}; lower n or rounds, or use "
+            "simulate_counts or simulate_histogram, whose memory does not grow with n"
         )
-    return _paths(key, chain, n_chains, rounds, where)
+    return _paths(key, chain, n, rounds, where)
 
 
 class _Reduction(NamedTuple):
@@ -212,9 +212,9 @@ def _histogram_of(functional: PathFunctional) -> _Reduction:
     return _Reduction(init, observe, total)
 
 
-def _cut(n_chains: int) -> tuple[int, int]:
+def _cut(n: int) -> tuple[int, int]:
     """Number of blocks, and words in each: by the number of chains alone, never by the devices."""
-    words = math.ceil(n_chains / CHAINS_PER_WORD)
+    words = math.ceil(n / CHAINS_PER_WORD)
     blocks = math.ceil(words / _WORDS_PER_BLOCK)
     return blocks, _ALIGNMENT * math.ceil(words / blocks / _ALIGNMENT)
 
@@ -224,18 +224,18 @@ def _over_blocks(
     combine: Callable[[Array], Array],
     key: Key[Array, ""],
     chain: TwoStateChain,
-    n_chains: int,
+    n: int,
     devices: Devices,
     specs: Over,
 ) -> Array:
     """`per_block(seed, coins, first_word, words)` for every block, combined on each device."""
-    blocks, words = _cut(n_chains)
+    blocks, words = _cut(n)
     padded_blocks = len(devices) * math.ceil(blocks / len(devices))
     starts = words * jnp.arange(padded_blocks, dtype=jnp.uint32)
 
     def rows(p: Float[Array, "chains"]) -> Float[Array, "blocks block_chains"]:
         padded = jnp.zeros(padded_blocks * words * CHAINS_PER_WORD, p.dtype)
-        return padded.at[:n_chains].set(p).reshape(padded_blocks, -1)
+        return padded.at[:n].set(p).reshape(padded_blocks, -1)
 
     alike = chain.shape == ()
     by_block = Over() if alike else Over(_AXIS)
@@ -281,11 +281,11 @@ def _run(
     return seen
 
 
-@partial(jax.jit, static_argnames=("n_chains", "rounds", "devices", "reduction"))
+@partial(jax.jit, static_argnames=("n", "rounds", "devices", "reduction"))
 def _reduced(
     key: Key[Array, ""],
     chain: TwoStateChain,
-    n_chains: int,
+    n: int,
     rounds: int,
     devices: Devices,
     reduction: _Reduction,
@@ -293,31 +293,31 @@ def _reduced(
     def per_block(seed: Seed, coins: Coins, first_word: UInt32[Array, ""], words: int) -> Array:
         seen = reduction.init(rounds + 1, words)
         seen = _run(seed, coins, first_word, words, rounds, reduction.observe, seen)
-        return reduction.total(seen, _real(first_word, words, n_chains))
+        return reduction.total(seen, _real(first_word, words, n))
 
     def combine(totals: Int[Array, "blocks ..."]) -> Int[Array, "..."]:
         return jax.lax.psum(jnp.sum(totals, axis=0, dtype=jnp.int32), _AXIS)
 
-    return _over_blocks(per_block, combine, key, chain, n_chains, devices, Over())
+    return _over_blocks(per_block, combine, key, chain, n, devices, Over())
 
 
-@partial(jax.jit, static_argnames=("n_chains", "rounds", "devices"))
+@partial(jax.jit, static_argnames=("n", "rounds", "devices"))
 def _paths(
-    key: Key[Array, ""], chain: TwoStateChain, n_chains: int, rounds: int, devices: Devices
-) -> Bool[Array, "{n_chains} {rounds}+1"]:
+    key: Key[Array, ""], chain: TwoStateChain, n: int, rounds: int, devices: Devices
+) -> Bool[Array, "{n} {rounds}+1"]:
     def per_block(seed: Seed, coins: Coins, first_word: UInt32[Array, ""], words: int) -> Array:
         kept = _nothing_kept(rounds + 1, words)
         return _run(seed, coins, first_word, words, rounds, _keep_all, kept)
 
-    blocks = _over_blocks(per_block, lambda kept: kept, key, chain, n_chains, devices, Over(_AXIS))
+    blocks = _over_blocks(per_block, lambda kept: kept, key, chain, n, devices, Over(_AXIS))
     by_block = jax.vmap(jax.vmap(unpack))(blocks)
-    return jnp.swapaxes(by_block, 1, 2).reshape(-1, rounds + 1)[:n_chains]
+    return jnp.swapaxes(by_block, 1, 2).reshape(-1, rounds + 1)[:n]
 
 
-def _real(first_word: UInt32[Array, ""], words: int, n_chains: int) -> UInt32[Array, "words"]:
+def _real(first_word: UInt32[Array, ""], words: int, n: int) -> UInt32[Array, "words"]:
     """Ones for the chains asked for, zeros for those that only fill the last words."""
     word = first_word + jax.lax.iota(jnp.uint32, words)
-    full, rest = divmod(n_chains, CHAINS_PER_WORD)
+    full, rest = divmod(n, CHAINS_PER_WORD)
     partly = jnp.where(word == full, jnp.uint32(2**rest - 1), jnp.uint32(0))
     return jnp.where(word < full, jnp.uint32(2**CHAINS_PER_WORD - 1), partly)
 
@@ -326,15 +326,15 @@ def _devices(devices: Sequence[jax.Device] | None) -> Devices:
     return tuple(jax.devices() if devices is None else devices)
 
 
-def _check(chain: TwoStateChain, n_chains: int, rounds: int) -> None:
-    if not 1 <= n_chains < 2**31:
-        raise InputError(f"n_chains is {n_chains}; give a number from 1 to {2**31 - 1}")
+def _check(chain: TwoStateChain, n: int, rounds: int) -> None:
+    if not 1 <= n < 2**31:
+        raise InputError(f"n is {n}; give a number from 1 to {2**31 - 1}")
     if rounds < 0:
         raise InputError(f"rounds is {rounds}; give a number of rounds >= 0")
-    if chain.shape not in ((), (n_chains,)):
+    if chain.shape not in ((), (n,)):
         raise InputError(
             f"chain has shape {chain.shape}; give one chain for all, or one per path "
-            f"(shape ({n_chains},)), and vmap over keys and chains for several runs"
+            f"(shape ({n},)), and vmap over keys and chains for several runs"
         )
 
 

@@ -14,7 +14,7 @@ from msjax.tasks.prompts import find_template
 from msjax.tasks.samples import Samples, samples
 from msjax.tasks.scorers import Scorer
 
-__all__ = ["BENCHMARKS", "Benchmark", "Question", "Task", "find_benchmark", "load_benchmark"]
+__all__ = ["BENCHMARKS", "Benchmark", "Question", "Task", "find_task", "load_benchmark"]
 
 BENCHMARKS = {benchmark.name: benchmark for benchmark in PROCEDURAL}
 """Tasks by name.
@@ -26,7 +26,7 @@ a short Brainf*ck program prints).
 """
 
 
-def find_benchmark(
+def find_task(
     name_or_path: str | Path,
     template: str | Path | None = None,
     scorer: str | Scorer | Callable[[str, str], Any] | None = None,

@@ -1,4 +1,4 @@
-"""`msjax adapt` on an untrained tiny decoder: what it writes, prints, resumes and refuses."""
+"""`msjax train adapt` on an untrained tiny decoder: what it writes, prints, resumes and refuses."""
 
 import json
 

@@ -14,9 +14,9 @@ import pytest
 from msjax.cli import COMMANDS, main, overview
 from msjax.cli.adapt import Adapt
 from msjax.cli.card import Card
-from msjax.cli.generate import Generate
 from msjax.cli.output import OutputFile, OutputFolder, Seed, check_options
 from msjax.cli.reproduce import Reproduce
+from msjax.cli.run import Run
 from msjax.cli.verify import Verify
 from msjax.errors import InputError
 
@@ -53,7 +53,7 @@ def test_version_is_the_installed_one(capsys) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert stopped.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert f"Example: msjax {command}" in printed
@@ -65,14 +65,16 @@ def test_every_command_explains_itself_with_an_example(command, capsys) -> None:
     [
         (["crad", "pilot.jsonl"], "did you mean card?"),
         (["xyzzy"], "see `msjax --help`"),
+        (["generat", "out.jsonl"], "did you mean run?"),
+        (["train", "everything"], "did you mean train adapt or train priors?"),
         (["fit", "absent.jsonl"], "absent.jsonl: no such file"),
         (["report", "absent"], "no such file; run `msjax reproduce`"),
         (["verify", "--section", "Z9"], "Z9"),
-        (["generate", "out.jsonl", "--benchmarks", "soms"], "'soms' is unknown"),
-        (["generate", "out.jsonl", "--rule", "posterior"], "needs --posterior FILE"),
-        (["generate", "out.jsonl", "--rule", "posterior", "--posterior", "absent.nc"], "absent.nc"),
-        (["generate", "out.jsonl", "--model", "absent"], "absent"),
-        (["generate", "out.jsonl", "--questions", "0"], "questions = 0"),
+        (["run", "out.jsonl", "--benchmarks", "soms"], "'soms' is unknown"),
+        (["run", "out.jsonl", "--rule", "posterior"], "needs --posterior FILE"),
+        (["run", "out.jsonl", "--rule", "posterior", "--posterior", "absent.nc"], "absent.nc"),
+        (["run", "out.jsonl", "--model", "absent"], "absent"),
+        (["run", "out.jsonl", "--questions", "0"], "questions = 0"),
         (["sensitivity", "--p0", "1.5", "--p-ic", ".3", "--p-ci", ".1"], "p0 is 1.5"),
     ],
 )
@@ -102,7 +104,7 @@ def test_unknown_options_are_status_2(capsys) -> None:
         ("generate runs.jsonl --pilot runs.jsonl", "OUT", "--pilot"),
         ("generate runs.jsonl --posterior runs.jsonl", "OUT", "--posterior"),
         ("generate new --benchmarks runs.jsonl --json runs.jsonl", "--benchmarks", "--json"),
-        ("predict train a --features runs.jsonl --out runs.jsonl", "--features", "--out"),
+        ("predict fit a --features runs.jsonl --out runs.jsonl", "--features", "--out"),
     ],
 )
 def test_outputs_replace_neither_inputs_nor_each_other(
@@ -167,7 +169,7 @@ def test_outputs_may_be_new_or_there_and_inputs_may_repeat(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296"])
-@pytest.mark.parametrize("command", ["verify", "reproduce", "predict train a --features b --out c"])
+@pytest.mark.parametrize("command", ["verify", "reproduce", "predict fit a --features b --out c"])
 def test_seeds_that_jax_would_cut_are_refused(command, seed, capsys) -> None:
     assert main([*command.split(), "--seed", seed]) == 2
     assert f"--seed is {seed}; give a seed from 0 to 4294967295" in capsys.readouterr().err
@@ -212,7 +214,7 @@ def test_an_interrupt_that_python_drops_still_ends_the_command(run, monkeypatch)
 @pytest.mark.parametrize(
     ("command", "arguments", "says"),
     [
-        (Generate, ["generate", "out"], "goes on from what is on disk"),
+        (Run, ["run", "out"], "goes on from what is on disk"),
         (Adapt, ["adapt", "out"], "goes on from what is on disk"),
         (Reproduce, ["reproduce"], "goes on from what is on disk"),
         (Card, ["card", "runs"], "starts from the beginning"),

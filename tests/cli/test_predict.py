@@ -1,4 +1,4 @@
-"""`msjax predict`: features, training, application, use in replay, and what is refused."""
+"""`msjax train priors`: features, training, application, use in replay, and what is refused."""
 
 import dataclasses
 import json
@@ -127,5 +127,5 @@ def test_refusals(trained, tmp_path):
 
 
 def test_options():
-    parsed = tyro.cli(Predict, args=["train", "a.jsonl", "--features", "f.npz", "--out", "p"])
+    parsed = tyro.cli(Predict, args=["fit", "a.jsonl", "--features", "f.npz", "--out", "p"])
     assert isinstance(parsed.step, Train) and parsed.step.runs == (Path("a.jsonl"),)

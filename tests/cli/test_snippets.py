@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from flax import nnx
-from scripted_server import MODEL
 
 from msjax.cli import main
 from msjax.data.runs import answer_ids
@@ -20,6 +19,7 @@ from msjax.data.trajectory import Trajectory
 from msjax.llm.flax import Decoder, DecoderConfig
 from msjax.llm.flax import weights as smollm2
 from msjax.llm.live import ended
+from msjax.testing.server import MODEL
 from msjax.train.ttrl import arithmetic
 
 ROOT = Path(__file__).parents[2]
@@ -28,13 +28,13 @@ TINY = ROOT / "tests/fixtures/tiny_llama/tied"
 
 # What a command is given besides, so that it takes seconds.
 IN_SMALL = {
-    "generate": "--questions 2 --max-new-tokens 8",
+    "run": "--questions 2 --max-new-tokens 8",
     "replay": "--orders 10 --no-choose --rules fixed",
-    "adapt": "--questions 4 --held-out 3 --samples 4 --budget 12 --retain 8 --block 4 --epochs 1 "
+    "train": "--questions 4 --held-out 3 --samples 4 --budget 12 --retain 8 --block 4 --epochs 1 "
     "--max-new-tokens 4 --questions-per-step 2",
 }
 # All figures, and an adapted model, take a minute even so.
-SLOW = ("msjax figures", "msjax adapt")
+SLOW = ("msjax figures", "msjax train adapt")
 
 
 def blocks(page: Path) -> Iterator[list[str]]:
@@ -105,10 +105,10 @@ def test_commands_run(block, folder, serve, capsys, request) -> None:
                 meant["FOLDER"] = str(request.getfixturevalue("real_data") / "optscale")
             if "new.npz" in words:  # features of questions yet to come
                 shutil.copyfile("features.npz", "new.npz")
-            if words[0] == "generate":
+            if words[0] == "run":
                 Path(words[1]).unlink(missing_ok=True)
-            small = IN_SMALL.get(words[0], "").split()
-            assert main([*(meant.get(word, word) for word in words), *small]) == 0
+            small = "" if words[:2] == ["train", "priors"] else IN_SMALL.get(words[0], "")
+            assert main([*(meant.get(word, word) for word in words), *small.split()]) == 0
             assert capsys.readouterr().out
 
 

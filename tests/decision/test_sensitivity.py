@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from msjax.decision import sensitivity
 from msjax.errors import InputError
-from msjax.simulation.paths import simulate_paths
+from msjax.simulation.paths import simulate
 from msjax.theory.chain import TwoStateChain, accuracy_after, optimal_rounds
 
 POINTS = [
@@ -179,7 +179,7 @@ def test_a_rare_state_keeps_its_relative_information(x64):
 
 def test_standard_errors_are_those_of_simulated_pilots(x64):
     chain, rounds, questions, pilots = TwoStateChain(0.5, 0.3, 0.1), ROUNDS, 200, 2000
-    paths = np.asarray(simulate_paths(jax.random.key(3), chain, questions * pilots, rounds))
+    paths = np.asarray(simulate(jax.random.key(3), chain, questions * pilots, rounds))
     paths = paths.reshape(pilots, questions, rounds + 1)
     now, then = paths[..., :-1], paths[..., 1:]
 
@@ -300,7 +300,7 @@ def pilots():
 def test_pilot_regret_is_that_of_pilots_simulated_path_by_path(pilots):
     chain, questions, draws = TwoStateChain(0.5, 0.3, 0.1), 20, 4000
     found = pilots(chain)
-    paths = np.asarray(simulate_paths(jax.random.key(9), chain, questions * draws, 2))
+    paths = np.asarray(simulate(jax.random.key(9), chain, questions * draws, 2))
     paths = paths.reshape(draws, questions, 3)
     now, then = paths[..., :-1], paths[..., 1:]
 

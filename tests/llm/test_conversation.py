@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scripted_engine import ScriptedEngine, plan
+from conversations import plan
 
 from msjax.cli.tables import comparison_table
 from msjax.data.messages import Completion, Score
@@ -22,6 +22,7 @@ from msjax.llm.record import record_run
 from msjax.rules.fixed import fixed_rounds, self_consistency
 from msjax.rules.protocol import Decision, StoppingRule
 from msjax.tasks.registry import BENCHMARKS
+from msjax.testing import ScriptedEngine
 
 RULES = dict.fromkeys(("arithmetic-easy", "arithmetic-hard"), fixed_rounds(2))
 
@@ -95,7 +96,7 @@ def test_an_interrupted_run_resumes_to_the_uninterrupted_one(tmp_path, break_aft
     whole = record(tmp_path / "whole.jsonl", ScriptedEngine())
     path = tmp_path / "broken.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        record(path, ScriptedEngine(break_after))
+        record(path, ScriptedEngine(break_after=break_after))
     kept = path.read_bytes().count(b"\n") if path.exists() else 0
     # Two questions advance side by side, three answers each.
     assert break_after // 6 * 2 <= kept <= break_after / 3

@@ -5,8 +5,8 @@ import json
 import jax
 import numpy as np
 import pytest
+from conversations import plan
 from scipy.stats import binom
-from scripted_engine import ScriptedEngine, plan
 
 from msjax.cli import main
 from msjax.data.runs import Runs
@@ -22,6 +22,7 @@ from msjax.llm.scores import find_score
 from msjax.rules.fixed import answer_by, fixed_rounds, until_repeated
 from msjax.rules.registry import entries
 from msjax.rules.spec import Training
+from msjax.testing import ScriptedEngine
 from msjax.verify.evidence import FALSE_ALARM
 
 NAME = "arithmetic-easy"
@@ -225,9 +226,9 @@ def test_bad_input(tmp_path, capsys):
     with pytest.raises(InputError, match="false_alarm is 1"):
         RateMonitor([run_of([1])], false_alarm=1.0)
     out = str(tmp_path / "x.jsonl")
-    assert main(["generate", out, "--rule", "posterior", "--shadow", "vote"]) == 2
+    assert main(["run", out, "--rule", "posterior", "--shadow", "vote"]) == 2
     assert "--shadow watches runs of --rule fixed" in capsys.readouterr().err
-    assert main(["generate", out, "--shadow", "vote"]) == 2
+    assert main(["run", out, "--shadow", "vote"]) == 2
     assert "needs --pilot FILE" in capsys.readouterr().err
 
 
@@ -240,10 +241,10 @@ def test_shadow_of_a_recorded_run(tmp_path, monkeypatch, capsys):
     )
     common = ["--benchmarks", NAME, "--rounds", "2", "--model", str(tmp_path / "scripted")]
     pilot, out, report = (str(tmp_path / x) for x in ("p.jsonl", "s.jsonl", "s.json"))
-    assert main(["generate", pilot, "--questions", "20", *common]) == 0
+    assert main(["run", pilot, "--questions", "20", *common]) == 0
     shadow = ["--pilot", pilot, "--shadow", "until_repeated", "--json", report]
     options = ["--questions", "10", "--start", "20"]
-    assert main(["generate", out, *common, *options, *shadow]) == 0
+    assert main(["run", out, *common, *options, *shadow]) == 0
     found = json.loads((tmp_path / "s.json").read_text())
     lines = (tmp_path / "s.shadow-until_repeated.jsonl").read_text().splitlines()
     assert len(lines) == 10

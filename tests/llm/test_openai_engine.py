@@ -12,8 +12,7 @@ from contextlib import closing
 import jax
 import numpy as np
 import pytest
-from scripted_engine import talk
-from scripted_server import DROP, MODEL, USAGE, Reply, ScriptedServer, completion
+from conversations import talk
 
 from msjax.data.messages import REFUSED, asked
 from msjax.data.store import read_runs
@@ -25,6 +24,7 @@ from msjax.llm.engine import Turn, ask
 from msjax.llm.openai_engine import OpenAIEngine
 from msjax.llm.record import RunPlan, record_run
 from msjax.rules.fixed import fixed_rounds
+from msjax.testing.server import DROP, MODEL, USAGE, Reply, ScriptedServer, completion
 
 
 def engine_at(server: ScriptedServer, **settings) -> OpenAIEngine:

@@ -1,8 +1,7 @@
 """Scores by a reward model, as vLLM's documentation has its pooling interface answer."""
 
 import pytest
-from scripted_engine import ScriptedEngine, plan
-from scripted_server import MODEL, Reply
+from conversations import plan
 
 from msjax.cli import main
 from msjax.cli.tables import summary_table
@@ -11,6 +10,8 @@ from msjax.evaluate.summary import summarise
 from msjax.llm.record import record_run
 from msjax.llm.reward import RewardModel
 from msjax.rules.fixed import fixed_rounds
+from msjax.testing import ScriptedEngine
+from msjax.testing.server import MODEL, Reply
 
 NAME = "arithmetic-easy"
 
@@ -83,14 +84,14 @@ def test_a_command_asks_two_servers_each_with_its_own_key(serve, tmp_path, monke
     options = ["--benchmarks", NAME, "--questions", "2", "--rounds", "1", "--top-p", "0.9"]
     served = ["--server", chat.url, "--model", MODEL, "--score", "reward", "--reward-model", "rm"]
     reward_at_ = ["--reward-server", reward.url.removesuffix("/v1")]
-    assert main(["generate", out, *options, *served, *reward_at_]) == 0
+    assert main(["run", out, *options, *served, *reward_at_]) == 0
     assert (chat.keys, reward.keys) == ({"for the model"}, {"for the reward"})
     assert {request["top_p"] for request in chat.asked} == {0.9}
-    assert main(["generate", out, *options[:-1], "0.8", *served, *reward_at_]) == 2
+    assert main(["run", out, *options[:-1], "0.8", *served, *reward_at_]) == 2
     monkeypatch.setenv("OPENAI_API_KEY", "")  # as good as none
-    assert main(["generate", out + "y", *options, *served, *reward_at_]) == 0
+    assert main(["run", out + "y", *options, *served, *reward_at_]) == 0
     assert chat.keys == {"for the model", "none"}
-    assert main(["generate", out + "x", *options, *served, *reward_at_, "--timeout", "0"]) == 2
+    assert main(["run", out + "x", *options, *served, *reward_at_, "--timeout", "0"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -102,5 +103,5 @@ def test_a_command_asks_two_servers_each_with_its_own_key(serve, tmp_path, monke
     ],
 )
 def test_bad_options_are_named(tmp_path, capsys, options, message) -> None:
-    assert main(["generate", str(tmp_path / "x.jsonl"), *options]) == 2
+    assert main(["run", str(tmp_path / "x.jsonl"), *options]) == 2
     assert message in capsys.readouterr().err

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from scripted_engine import talk
-from scripted_server import MODEL
+from conversations import talk
 
 from msjax.data.messages import Score, asked
 from msjax.errors import ServerError
@@ -16,6 +15,7 @@ from msjax.llm.concurrency import beside
 from msjax.llm.engine import Turn
 from msjax.llm.flax.engine import FlaxEngine
 from msjax.llm.openai_engine import OpenAIEngine
+from msjax.testing.server import MODEL
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "tiny_llama" / "tied"
 CONVERSATIONS = 4

@@ -114,14 +114,14 @@ def test_size_and_probabilities_do_not_compile_again():
 
 
 @pytest.mark.parametrize(
-    ("chain", "n_chains", "rounds", "message"),
+    ("chain", "n", "rounds", "message"),
     [
-        ((0.3, 0.2, 0.1), 0, 3, "n_chains is 0"),
-        ((0.3, 0.2, 0.1), MOST_CHAINS + 1, 3, "n_chains is 1000000000001"),
+        ((0.3, 0.2, 0.1), 0, 3, "n is 0"),
+        ((0.3, 0.2, 0.1), MOST_CHAINS + 1, 3, "n is 1000000000001"),
         ((0.3, 0.2, 0.1), 10, -1, "rounds is -1"),
         ((np.array([0.3, 0.4]), 0.2, 0.1), 10, 1, r"chain has shape \(2,\)"),
     ],
 )
-def test_bad_input_is_named(chain, n_chains, rounds, message):
+def test_bad_input_is_named(chain, n, rounds, message):
     with pytest.raises(InputError, match=message):
-        simulate_ensemble(jax.random.key(0), TwoStateChain(*chain), n_chains, rounds)
+        simulate_ensemble(jax.random.key(0), TwoStateChain(*chain), n, rounds)

@@ -8,7 +8,7 @@ import pytest
 
 from msjax.rules import fixed
 from msjax.simulation import functionals
-from msjax.simulation.paths import simulate_histogram, simulate_paths
+from msjax.simulation.paths import simulate, simulate_histogram
 from msjax.theory.chain import TwoStateChain
 
 ROUNDS = 5
@@ -46,7 +46,7 @@ MEANINGS = {
 def test_histogram_counts_the_functional_of_the_same_paths(name):
     functional, meaning = MEANINGS[name]
     key, chain, n = jax.random.key(5), TwoStateChain(0.4, 0.3, 0.4), 3000
-    paths = np.asarray(simulate_paths(key, chain, n, ROUNDS)).tolist()
+    paths = np.asarray(simulate(key, chain, n, ROUNDS)).tolist()
     expected = np.bincount([meaning(path) for path in paths], minlength=functional.bins)
     found = simulate_histogram(key, chain, n, ROUNDS, functional)
     np.testing.assert_array_equal(found, expected)

@@ -13,10 +13,10 @@ from scipy import stats
 from msjax.errors import InputError
 from msjax.simulation import functionals
 from msjax.simulation.paths import (
+    simulate,
     simulate_counts,
     simulate_histogram,
     simulate_joint_counts,
-    simulate_paths,
 )
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 from msjax.verify.evidence import FALSE_ALARM
@@ -27,7 +27,7 @@ POINTS = [(0.3, 0.2, 0.1), (0.9, 0.4, 0.2), (0.1, 0.7, 0.8), (0.5, 0.5, 0.5)]
 @pytest.mark.parametrize("point", POINTS)
 def test_law_of_whole_paths(point):
     n, rounds = 100_000, 3
-    paths = np.asarray(simulate_paths(jax.random.key(1), TwoStateChain(*point), n, rounds))
+    paths = np.asarray(simulate(jax.random.key(1), TwoStateChain(*point), n, rounds))
     p0, p_ic, p_ci = point
     for path in itertools.product((True, False), repeat=rounds + 1):
         law = p0 if path[0] else 1 - p0
@@ -41,7 +41,7 @@ def test_law_of_whole_paths(point):
 
 def test_counts_and_joint_counts_are_those_of_the_paths_of_the_same_key():
     chain = TwoStateChain(0.3, 0.2, 0.1)
-    paths = np.asarray(simulate_paths(jax.random.key(2), chain, 5000, 6)).astype(int)
+    paths = np.asarray(simulate(jax.random.key(2), chain, 5000, 6)).astype(int)
     assert paths.shape == (5000, 7)
     counts = simulate_counts(jax.random.key(2), chain, 5000, 6)
     np.testing.assert_array_equal(counts, paths.sum(0))
@@ -51,11 +51,11 @@ def test_counts_and_joint_counts_are_those_of_the_paths_of_the_same_key():
 
 def test_certain_events_are_certain():
     n = 5000
-    alternating = simulate_paths(jax.random.key(3), TwoStateChain(1.0, 1.0, 1.0), n, 6)
+    alternating = simulate(jax.random.key(3), TwoStateChain(1.0, 1.0, 1.0), n, 6)
     np.testing.assert_array_equal(
         alternating, np.tile([True, False, True, False, True, False, True], (n, 1))
     )
-    frozen = np.asarray(simulate_paths(jax.random.key(4), TwoStateChain(0.4, 0.0, 0.0), n, 6))
+    frozen = np.asarray(simulate(jax.random.key(4), TwoStateChain(0.4, 0.0, 0.0), n, 6))
     assert (frozen == frozen[:, :1]).all()
     assert not simulate_counts(jax.random.key(5), TwoStateChain(0.0, 0.0, 0.5), n, 6).any()
 
@@ -69,7 +69,7 @@ def test_other_probabilities_do_not_compile_again():
     runs = [
         simulate_counts,
         simulate_joint_counts,
-        simulate_paths,
+        simulate,
         lambda key, chain, n, rounds: simulate_histogram(key, chain, n, rounds, functional),
     ]
     for run in runs:
@@ -99,7 +99,7 @@ def test_no_key_is_used_twice():
 def test_blocks_hold_the_chains_asked_for():
     """More chains than one block holds, and a number that fills no whole word."""
     chain, n = TwoStateChain(0.3, 0.2, 0.1), 300_007
-    paths = np.asarray(simulate_paths(jax.random.key(8), chain, n, 5))
+    paths = np.asarray(simulate(jax.random.key(8), chain, n, 5))
     assert paths.shape == (n, 6)
     assert (paths[:100_000] != paths[150_000:250_000]).any(axis=0).all()
     np.testing.assert_array_equal(simulate_counts(jax.random.key(8), chain, n, 5), paths.sum(0))
@@ -110,7 +110,7 @@ def test_one_chain_per_path():
     n = 50_001
     kind = np.arange(n) % len(POINTS)
     rows = TwoStateChain(*np.array(POINTS).T[:, kind])
-    paths = np.asarray(simulate_paths(jax.random.key(10), rows, n, 4))
+    paths = np.asarray(simulate(jax.random.key(10), rows, n, 4))
     for which, point in enumerate(POINTS):
         own = paths[kind == which]
         expected = np.asarray(accuracy_curve(TwoStateChain(*point), 4))
@@ -133,7 +133,7 @@ for devices in (1, 2, 8):
     print(np.asarray(simulate_counts(key, chain, 300_007, 5, where)).tolist())
 print(np.asarray(simulate_joint_counts(key, chain, 300_007, 5, where)).tolist())
 print(np.asarray(simulate_histogram(key, chain, 300_007, 5, longest_streak(5), where)).tolist())
-print(np.asarray(simulate_paths(key, chain, 300_007, 5, where)).sum(1).tolist())
+print(np.asarray(simulate(key, chain, 300_007, 5, where)).sum(1).tolist())
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -143,7 +143,7 @@ print(np.asarray(simulate_paths(key, chain, 300_007, 5, where)).sum(1).tolist())
         *(simulate_counts(key, chain, 300_007, 5) for _ in range(3)),
         simulate_joint_counts(key, chain, 300_007, 5),
         simulate_histogram(key, chain, 300_007, 5, functionals.longest_streak(5)),
-        np.asarray(simulate_paths(key, chain, 300_007, 5)).sum(1),
+        np.asarray(simulate(key, chain, 300_007, 5)).sum(1),
     ]
     assert done.stdout.splitlines() == [str(np.asarray(x).tolist()) for x in here]
 
@@ -177,21 +177,21 @@ print(np.asarray(counts).tolist())
     assert printed == hosts * [str(np.asarray(here).tolist())]
 
 
-@pytest.mark.parametrize("run", [simulate_counts, simulate_joint_counts, simulate_paths])
+@pytest.mark.parametrize("run", [simulate_counts, simulate_joint_counts, simulate])
 @pytest.mark.parametrize(
-    ("chain", "n_chains", "rounds", "message"),
+    ("chain", "n", "rounds", "message"),
     [
-        ((0.3, 0.2, 0.1), 0, 3, "n_chains is 0"),
-        ((0.3, 0.2, 0.1), 2**31, 3, "n_chains is 2147483648"),
+        ((0.3, 0.2, 0.1), 0, 3, "n is 0"),
+        ((0.3, 0.2, 0.1), 2**31, 3, "n is 2147483648"),
         ((0.3, 0.2, 0.1), 10, -1, "rounds is -1"),
         ((np.array([0.3, 0.4]), 0.2, 0.1), 10, 1, r"chain has shape \(2,\)"),
     ],
 )
-def test_bad_input_is_named(run, chain, n_chains, rounds, message):
+def test_bad_input_is_named(run, chain, n, rounds, message):
     with pytest.raises(InputError, match=message):
-        run(jax.random.key(0), TwoStateChain(*chain), n_chains, rounds)
+        run(jax.random.key(0), TwoStateChain(*chain), n, rounds)
 
 
 def test_memory_that_is_not_there_is_refused_with_what_to_lower():
-    with pytest.raises(InputError, match="lower n_chains or rounds, or use simulate_counts"):
-        simulate_paths(jax.random.key(0), TwoStateChain(0.3, 0.2, 0.1), 2_000_000_000, 5000)
+    with pytest.raises(InputError, match="lower n or rounds, or use simulate_counts"):
+        simulate(jax.random.key(0), TwoStateChain(0.3, 0.2, 0.1), 2_000_000_000, 5000)

@@ -10,7 +10,7 @@ from msjax.data.messages import Completion
 from msjax.data.usage import Usage
 from msjax.errors import InputError
 from msjax.tasks import Task, grade, samples, scorers
-from msjax.tasks.registry import find_benchmark, load_benchmark
+from msjax.tasks.registry import find_task, load_benchmark
 
 CASES = Path(__file__).parents[1] / "fixtures" / "answers.jsonl"
 LINES = [json.loads(line) for line in CASES.read_text().splitlines()]
@@ -129,7 +129,7 @@ def test_tasks_and_scorers_are_named_as_module_and_function(tmp_path, monkeypatc
     assert main(["grade", "lines.jsonl", "--scorer", "mine_of_test:numbers"]) == 0
     assert "1 of 1 right" in capsys.readouterr().out
     assert grade([{"gold": 3, "completion": "3.4"}], "mine_of_test:near")[0].correct
-    task = find_benchmark("mine_of_test:capitals", scorer="exact")
+    task = find_task("mine_of_test:capitals", scorer="exact")
     (question,) = task.questions(0, 1)
     assert (task.name, question.text, question.gold) == ("capitals", "France?", "Paris")
     assert question.metadata == {"continent": 1}

@@ -15,7 +15,7 @@ from msjax.llm.conversation import refine
 from msjax.llm.engine import next_turn
 from msjax.rules.protocol import Decision, StoppingRule
 from msjax.tasks.prompts import NO_ANSWER, TEMPLATES
-from msjax.tasks.registry import BENCHMARKS, find_benchmark, load_benchmark
+from msjax.tasks.registry import BENCHMARKS, find_task, load_benchmark
 
 
 def completion(text: str, finished: bool = True) -> Completion:
@@ -174,7 +174,7 @@ def test_the_loop_carries_grades_and_observes_one_and_the_same_answer(algebra) -
 def test_any_benchmark_takes_any_template(tmp_path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("first_prompt='{question}!'\nrevise_prompt='{answer}?'\nsystem='Be {{}}.'\n")
-    benchmark = find_benchmark("arithmetic-easy", template=path)
+    benchmark = find_task("arithmetic-easy", template=path)
     (question,) = benchmark.questions(0, 1)
     assert benchmark.conversation(question) == [
         {"role": "system", "content": "Be {}."},
@@ -184,17 +184,17 @@ def test_any_benchmark_takes_any_template(tmp_path) -> None:
     path.write_text(
         "first_prompt='{question}!'\nrevise_prompt='{question}?'\nafresh=true\nsystem='A'"
     )
-    benchmark = find_benchmark("arithmetic-easy", template=path)
+    benchmark = find_task("arithmetic-easy", template=path)
     assert benchmark.revision(question, "9") == [
         {"role": "system", "content": "A"},
         {"role": "user", "content": f"{question.text}?"},
     ]
-    assert find_benchmark("arithmetic-easy") is BENCHMARKS["arithmetic-easy"]
+    assert find_task("arithmetic-easy") is BENCHMARKS["arithmetic-easy"]
 
 
 def test_files_and_names_are_found(algebra, tmp_path) -> None:
-    found = find_benchmark(tmp_path / "algebra.jsonl", template="critique")
+    found = find_task(tmp_path / "algebra.jsonl", template="critique")
     assert found.name == "algebra"
     assert found.template == TEMPLATES["critique"]
     with pytest.raises(InputError, match="'soms' is unknown; known are arithmetic-easy"):
-        find_benchmark("soms")
+        find_task("soms")

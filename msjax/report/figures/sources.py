@@ -31,7 +31,7 @@ class Sources:
     made_by: ClassVar[dict[str, str]] = {
         "audit.json": "msjax audit all --json audit.json",
         "fit.json": "msjax fit pilot.jsonl --json fit.json",
-        "pilot.jsonl": "msjax generate pilot.jsonl",
+        "pilot.jsonl": "msjax run pilot.jsonl",
         "replay.json": "msjax replay pilot.jsonl --json replay.json",
         "verify.json": "msjax verify --json verify.json",
     }

@@ -65,7 +65,7 @@ class FeatureTable:
         if missing:
             raise InputError(
                 f"features: question {missing[0]!r} has none ({len(missing)} of {len(names)} "
-                "questions are missing); make them with `msjax predict features`"
+                "questions are missing); make them with `msjax train priors features`"
             )
         return self.vectors[[row[name] for name in names]]
 
@@ -79,7 +79,9 @@ def read_features(path: Path) -> FeatureTable:
         with path.open("rb") as stream, np.load(stream) as file:
             arrays = {name: file[name] for name in ("names", "features", "source")}
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with `msjax predict features`") from None
+        raise InputError(
+            f"{path}: no such file; make it with `msjax train priors features`"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, EOFError, BadZipFile):

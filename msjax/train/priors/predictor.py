@@ -291,9 +291,11 @@ def load(path: Path) -> Predictor:
             config = json.loads((file.metadata() or {})["msjax_predictor"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with `msjax predict train`") from None
+        raise InputError(f"{path}: no such file; make it with `msjax train priors fit`") from None
     except (OSError, SafetensorError, KeyError, ValueError):
-        raise InputError(f"{path}: is no predictor; train one with `msjax predict train`") from None
+        raise InputError(
+            f"{path}: is no predictor; train one with `msjax train priors fit`"
+        ) from None
     if config["version"] != _VERSION:
         raise InputError(
             f"{path}: version is {config['version']}, this msjax reads {_VERSION}; train it again"

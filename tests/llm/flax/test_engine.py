@@ -6,8 +6,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conversations import talk
 from flax import nnx
-from scripted_engine import talk
 
 from msjax.data.messages import REFUSED, asked
 from msjax.errors import InputError

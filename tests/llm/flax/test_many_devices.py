@@ -65,5 +65,5 @@ def test_bad_meshes_are_named(mesh, tmp_path, capsys):
 
     model = str(TINY / "tiny_llama" / "tied")
     options = ["--model", model, "--mesh", *mesh]
-    assert main(["generate", str(tmp_path / "x.jsonl"), *options]) == 2
+    assert main(["run", str(tmp_path / "x.jsonl"), *options]) == 2
     assert "mesh" in capsys.readouterr().err

@@ -6,12 +6,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+__all__ = ["DROP", "MODEL", "USAGE", "Reply", "ScriptedServer", "completion"]
 
 MODEL = "small-model"
 USAGE = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
 
 
-def completion(text="It is 4.", finish="stop", usage=USAGE, **choice) -> dict:
+def completion(
+    text: str | None = "It is 4.", finish: str = "stop", usage: dict = USAGE, **choice: Any
+) -> dict:
+    """The body of a chat completion."""
     message = {"role": "assistant", "content": text}
     choices = [{"index": 0, "message": message, "finish_reason": finish, **choice}]
     return {"object": "chat.completion", "choices": choices, "usage": usage}
@@ -88,5 +94,5 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_) -> None:
+    def log_message(self, *_: Any) -> None:
         pass

@@ -1,4 +1,4 @@
-"""`msjax generate`: a model answers and revises, a rule says when to stop, all is recorded."""
+"""`msjax run`: a model answers and revises, a rule says when to stop, all is recorded."""
 
 import dataclasses
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Generate:
+class Run:
     """Ask questions, let the model revise its answers, record every trajectory.
 
     Lines are written as questions finish; the same command resumes an interrupted run. If --rule is
@@ -34,9 +34,9 @@ class Generate:
     said and the remaining questions are asked for all rounds. With --samples the same holds of
     samples in place of rounds, but for the rates.
 
-    Example: msjax generate pilot.jsonl --questions 50 --rounds 3
+    Example: msjax run pilot.jsonl --questions 50 --rounds 3
 
-    Example: msjax generate samples.jsonl --questions 50 --samples 16
+    Example: msjax run samples.jsonl --questions 50 --samples 16
     """
 
     resumes = True
@@ -136,7 +136,7 @@ class Generate:
     """Also write the summary (and comparison) to this file, as JSON."""
 
     def run(self) -> int:
-        """Generate, report, return the exit status."""
+        """Run, report, return the exit status."""
         from msjax.cli.output import keep_compiled, write_json
         from msjax.cli.tables import comparison_table, summary_table
         from msjax.evaluate.paired import compare
@@ -211,11 +211,11 @@ class Generate:
     @cached_property
     def _asked(self) -> "dict[str, Benchmark]":
         """The benchmarks by name."""
-        from msjax.tasks.registry import find_benchmark
+        from msjax.tasks.registry import find_task
 
         fields = dict(pair.partition("=")[::2] for pair in self.fields)
         found = [
-            find_benchmark(name, self.template, self.scorer, fields) for name in self.benchmarks
+            find_task(name, self.template, self.scorer, fields) for name in self.benchmarks
         ]
         return {benchmark.name: benchmark for benchmark in found}
 

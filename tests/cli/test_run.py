@@ -1,4 +1,4 @@
-"""`msjax generate` with a real (tiny) decoder: pilot, posterior, rule, and what kills survive."""
+"""`msjax run` with a real (tiny) decoder: pilot, posterior, rule, and what kills survive."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from msjax.cli import main
-from msjax.cli.generate import full_file
+from msjax.cli.run import full_file
 from msjax.data.store import read_runs
 
 MODEL = Path(__file__).parents[1] / "fixtures" / "tiny_llama" / "tied"
@@ -19,7 +19,7 @@ COMMON = ["--model", str(MODEL), "--max-new-tokens", "6", "--temperature", "1.0"
 
 
 def generate(out: Path, *options: str) -> int:
-    return main(["generate", str(out), *COMMON, *options])
+    return main(["run", str(out), *COMMON, *options])
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_samples_instead_of_rounds(tmp_path, capsys) -> None:
     for wrong in (["--samples", "0"], ["--samples", "4", "--rule", "posterior"]):
         assert generate(tmp_path / "no.jsonl", *wrong) == 2
         assert "samples" in capsys.readouterr().err
-    cold = ["generate", str(tmp_path / "no.jsonl"), "--temperature", "0", "--samples", "2"]
+    cold = ["run", str(tmp_path / "no.jsonl"), "--temperature", "0", "--samples", "2"]
     assert main(cold) == 2 and "all samples equal" in capsys.readouterr().err
     assert main(["replay", str(out), "--rules", "self_consistency", "--orders", "5"]) == 0
     assert "self_consistency" in capsys.readouterr().out
@@ -146,7 +146,7 @@ def test_other_settings_do_not_mix_into_a_file(pilot, capsys) -> None:
 )
 def test_options_are_checked_before_anything_is_loaded(options, message, tmp_path, capsys) -> None:
     out = tmp_path / "runs.jsonl"
-    assert main(["generate", str(out), "--model", "absent", *options.split()]) == 2
+    assert main(["run", str(out), "--model", "absent", *options.split()]) == 2
     said = capsys.readouterr()
     assert message in said.err and not said.out and not out.exists()
 
@@ -187,7 +187,7 @@ def by_question(out: Path) -> list[dict]:
 )
 def test_a_killed_run_resumes_to_the_uninterrupted_one(kill, status, tmp_path, undisturbed) -> None:
     broken = tmp_path / "broken.jsonl"
-    command = [sys.executable, "-m", "msjax", "generate", str(broken), *COMMON, *MANY]
+    command = [sys.executable, "-m", "msjax", "run", str(broken), *COMMON, *MANY]
     # A shell that starts a job in the background has it ignore Ctrl-C, and so would this process.
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([*command, "--batch-size", "4"], stderr=subprocess.DEVNULL)
@@ -211,7 +211,7 @@ def test_a_run_without_room_for_its_file_resumes_once_there_is(tmp_path, undistu
     )
     # Compiled programs have no room either; not being kept, they must not be tried.
     environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
-    command = [sys.executable, "-c", program, "generate", str(broken), *COMMON, *MANY]
+    command = [sys.executable, "-c", program, "run", str(broken), *COMMON, *MANY]
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert ran.returncode == 2
     said = ran.stderr.splitlines()[-1]
