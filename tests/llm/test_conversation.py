@@ -1,6 +1,5 @@
 """The loop, with a scripted engine: what is asked, recorded, resumed, and never asked twice."""
 
-import dataclasses
 import itertools
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from msjax.llm.conversation import question_key
 from msjax.llm.record import record_run
 from msjax.rules.fixed import fixed_rounds, self_consistency
 from msjax.rules.protocol import Decision, StoppingRule
+from msjax.tasks.benchmark import Task
 from msjax.tasks.registry import BENCHMARKS
 from msjax.testing import ScriptedEngine
 
@@ -105,9 +105,17 @@ def test_an_interrupted_run_resumes_to_the_uninterrupted_one(tmp_path, break_aft
     assert second.asked == (10 - kept) * 3
 
 
-def changed(**changes) -> dict:
-    benchmark = BENCHMARKS["arithmetic-easy"]
-    return {"arithmetic-easy": dataclasses.replace(benchmark, **changes)}
+def changed(stream=None, **prompts) -> dict:
+    task = BENCHMARKS["arithmetic-easy"]
+    other = Task(
+        stream or task.stream,
+        name=task.name,
+        scorer=task.scorer,
+        template=replace(task.template, **prompts),
+        examples=task.examples,
+        example_answer=task.example_answer,
+    )
+    return {"arithmetic-easy": other}
 
 
 def stream_of(change):
