@@ -214,9 +214,7 @@ class Run:
         from msjax.tasks.registry import find_task
 
         fields = dict(pair.partition("=")[::2] for pair in self.fields)
-        found = [
-            find_task(name, self.template, self.scorer, fields) for name in self.benchmarks
-        ]
+        found = [find_task(name, self.template, self.scorer, fields) for name in self.benchmarks]
         return {benchmark.name: benchmark for benchmark in found}
 
     @property
