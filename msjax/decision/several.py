@@ -115,19 +115,19 @@ def pooled_changes(decisions: Sequence["Decision"]) -> list[Pooled]:
 
     Empty with fewer than two benchmarks whose revisions can be judged.
     """
-    found = []
+    revised: list[tuple[Decision, int]] = []
     for one in decisions:
-        rounds = one.pilot.rounds
-        if rounds is None or rounds.rounds == 0 or one.judgement.clusters[rounds.rounds] < 2:
-            continue
-        part = one.judgement.parts["gain"]
-        found.append((one, rounds.rounds, part.centre[rounds.rounds], part.error[rounds.rounds]))
-    if len(found) < 2:
+        runs = one.pilot.rounds
+        if runs is not None and runs.rounds and one.judgement.clusters[runs.rounds] > 1:
+            revised.append((one, runs.rounds))
+    if len(revised) < 2:
         return []
-    centre, error = (np.array([x[i] for x in found], dtype=float) for i in (2, 3))
-    pooled = partially_pooled(centre, error)
+    centre, error = (
+        np.array([getattr(one.judgement.parts["gain"], name)[rounds] for one, rounds in revised])
+        for name in ("centre", "error")
+    )
     result = []
-    for (one, rounds, *_), together in zip(found, pooled, strict=True):
+    for (one, rounds), together in zip(revised, partially_pooled(centre, error), strict=True):
         alone = one.policies[rounds].gain
         assert alone is not None
         result.append(Pooled(one.name, rounds, alone, together))
@@ -139,26 +139,30 @@ def model_differences(decisions: Sequence["Decision"]) -> list[ModelDifference]:
 
     All intervals hold at once with probability .9 (Sidak).
     """
-    pairs = []
+    pairs: list[tuple[Decision, Decision, np.ndarray]] = []
     for one, other in combinations(decisions, 2):
         if one.pilot.benchmark != other.pilot.benchmark:
             continue
         position = {name: i for i, name in enumerate(other.pilot.runs.question_ids)}
         names = one.pilot.runs.question_ids
-        both = [(i, position[name]) for i, name in enumerate(names) if name in position]
-        if len(both) >= FEWEST:
-            pairs.append((one, other, np.array(both)))
+        shared = [(i, position[name]) for i, name in enumerate(names) if name in position]
+        if len(shared) >= FEWEST:
+            pairs.append((one, other, np.array(shared)))
     if not pairs:
         return []
     level = LEVEL ** (1 / (2 * len(pairs)))
     found = []
     for one, other, both in pairs:
-        differences = []
-        for mine, theirs in ((0, 0), (one.judgement.chosen, other.judgement.chosen)):
-            right = one.outcomes.right[both[:, 0], mine] - other.outcomes.right[both[:, 1], theirs]
-            differences.append(_mean(right, one.pilot.cluster[both[:, 0]], level))
+        first, used = (
+            _mean(
+                one.outcomes.right[both[:, 0], mine] - other.outcomes.right[both[:, 1], theirs],
+                one.pilot.cluster[both[:, 0]],
+                level,
+            )
+            for mine, theirs in ((0, 0), (one.judgement.chosen, other.judgement.chosen))
+        )
         models = (one.pilot.model, other.pilot.model)
-        found.append(ModelDifference(one.pilot.benchmark, models, len(both), *differences))
+        found.append(ModelDifference(one.pilot.benchmark, models, len(both), first, used))
     return found
 
 
