@@ -118,7 +118,7 @@ def computed_tokens(monkeypatch, engine, talks) -> tuple[int, list]:
 
     with monkeypatch.context() as patched:
         for name in ("prefill", "prefill_rows"):
-            patched.setattr(batch, name, counting(getattr(batch, name)))
+            patched.setattr(scheduler, name, counting(getattr(scheduler, name)))
         heard = talk(engine, talks)
     return sum(counted), heard
 
@@ -166,7 +166,7 @@ def test_conversations_of_any_length_take_the_rows_that_become_free(sampler, mon
         alive.append((int((arguments[3] > 0).sum()), len(arguments[3])))
         return original(*arguments, **settings)
 
-    monkeypatch.setattr(batch, "decode", watching)
+    monkeypatch.setattr(scheduler, "decode", watching)
     together = talk(sampler, talks)
     assert [list(map(said, turns)) for turns in together] == [list(map(said, t)) for t in alone]
     # While somebody waits all rows are taken; the last ones go on in a batch of half the size.
