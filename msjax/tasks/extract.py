@@ -242,7 +242,7 @@ _STATEMENT = re.compile(
     r"|^[ \t#*_>]*(?:the\s+)?(?:(?:final|correct|short)\s+)?(?:answer|result)"
     r"[*_ \t.]*$(?P<heading>)"
     r"|\b(?:keep(?:ing)?|stand(?:ing)?\s+by|stick(?:ing)?\s+(?:with|to)|maintain|retain|choose|pick"
-    r"|select|going\s+with|go\s+with)\s+(?:(?:my|the|it|at|option|answer|of|previous|original|earlier|choice)\s+)*(?P<kept>)"
+    r"|select|going\s+with|go\s+with)\s+(?:(?:my|the|it|at|option|answer|of|previous|original|earlier|choice)[\s:]+)*(?P<kept>)"
     r"|\u7b54\u6848\s*(?:\u662f|\u4e3a|\u7b49\u4e8e|:)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -318,6 +318,7 @@ def _said(text: str, at: int, heading: bool) -> Iterator[_Said]:
         end = text.find("\n", at)
         line = text[at:] if end < 0 else text[at:end]
         bare = line.strip(_EMPHASIS + ".")
+        bare = "" if re.fullmatch("-{3,}", bare) else bare  # what underlines a heading
         if end >= 0 and (not bare or (line.rstrip(" \t*_").endswith(":") and WORD.search(bare))):
             at, heading = end + 1, True
             while text[at : at + 1] in ("\n", " ", "\t") and at < len(text):

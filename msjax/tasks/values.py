@@ -116,7 +116,9 @@ class _Arithmetic:
 
     def _power(self) -> Fraction:
         base = self._atom()
-        while self._take("!"):
+        if self._take("!"):
+            if self._take("!"):
+                raise ValueError("a double factorial")
             if base.denominator != 1 or not 0 <= base <= 5000:
                 raise ValueError("no factorial")
             base = Fraction(math.factorial(int(base)))

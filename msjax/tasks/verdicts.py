@@ -64,7 +64,9 @@ _AFFIRMED = re.compile(
     rf"|(?<![\w.])(?P<item>{_ITEM})\s*{_BE}\s+{_ADVERB}{_RIGHT}\b"
     rf"|\b(?:keep(?:ing)?|stand(?:ing)?\s+by|stick(?:ing)?\s+(?:with|to)|confirm|maintain|retain)\s+"
     rf"(?:my|the|that|your|this)\s+(?:\w+\s+)?{_NOUN}\b(?!\s*(?:of|is|:))"
-    rf"|\b(?:my|the)\s+(?:\w+\s+)?{_NOUN}\s+(?:remains|stays|is)\s+(?:unchanged|the\s+same)\b",
+    rf"|\b(?:my|the)\s+(?:\w+\s+)?{_NOUN}\s+(?:(?:remains|stays|is)\s+(?:unchanged|the\s+same)"
+    r"|(?:still\s+)?(?:stands|holds))\b"
+    r"|\bno\s+(?:changes?|revisions?|corrections?)\s+(?:(?:is|are)\s+)?(?:needed|necessary|required)\b",
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
@@ -109,7 +111,7 @@ def judged(text: str) -> Judged:
         at = found.end()
     text = " ".join([*parts, text[at:]])
     referred = _REFERRED.sub(" ", text)
-    return Judged(referred if re.search(r"\d|[A-J]\b", referred) else text, affirmed)
+    return Judged(referred if re.search(r"\d|\b[A-HJ]\b", referred) else text, affirmed)
 
 
 def _without_rejected(text: str) -> str:
