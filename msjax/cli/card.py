@@ -1,14 +1,21 @@
 """`msjax card`: from recorded runs to one page that says what to do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from msjax.cli.output import OutputFile
 from msjax.errors import InputError
+
+if TYPE_CHECKING:
+    from msjax.decision.card import Decision
+
+
+_SURE = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,11 @@ class Card:
     """Price of one uncached token in the unit of --worth; with both, net value decides."""
     dollars_per_million_tokens: float | None = None
     """The price as it is on price lists, in place of --price; --worth is then in dollars."""
+    no_worse: float | None = None
+    """Also name the cheapest policy whose accuracy is not below the baseline's by more than this,
+    with the probability --sure of being wrong."""
+    sure: float | None = None
+    """Greatest probability with which that sentence is wrong; 0.1 if not given."""
     cluster: str | None = None
     """Field of the records whose equal values mark questions that depend on each other; default:
     what the records call cluster, else equal texts."""
@@ -54,6 +66,7 @@ class Card:
         from msjax.data.runs import Runs
         from msjax.decision.card import decide
 
+        self._check_guarantee()
         paths = self._paths()
         card = decide(
             Runs.from_files(paths),
@@ -65,10 +78,13 @@ class Card:
             files=[str(path) for path in paths],
         )
         print(card, end="")
+        result = card.to_dict()
+        if self.no_worse is not None:
+            result["guarantees"] = self._guarantees(card.decisions)
         if self.json:
             from msjax.cli.output import write_json
 
-            write_json(self.json, card.to_dict())
+            write_json(self.json, result)
         if self.html:
             from msjax.report.card import write
 
@@ -76,6 +92,33 @@ class Card:
         enough = {"better": ("better",), "no-worse": ("better", "no worse")}
         wanted = enough.get(self.fail_unless or "")
         return int(wanted is not None and any(x.verdict not in wanted for x in card.decisions))
+
+    def _check_guarantee(self) -> None:
+        if self.sure is not None and self.no_worse is None:
+            raise InputError(
+                "--sure is given without --no-worse; say what loss of accuracy is accepted"
+            )
+        for option, value in (("--no-worse", self.no_worse), ("--sure", self.sure)):
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"{option} is {value}; give a number in (0, 1)")
+
+    def _guarantees(self, decisions: "Sequence[Decision]") -> dict[str, Any]:
+        """What is guaranteed for each benchmark, printed too."""
+        from msjax.decision.guarantee import guaranteed_policy
+
+        assert self.no_worse is not None
+        found = {}
+        for one in decisions:
+            guaranteed = guaranteed_policy(
+                one.outcomes,
+                one.judgement.baseline,
+                eps=self.no_worse,
+                delta=_SURE if self.sure is None else self.sure,
+                cluster=one.pilot.cluster.tolist(),
+            )
+            print(f"guarantee, {one.name}: {guaranteed}")
+            found[one.name] = guaranteed.to_dict()
+        return found
 
     def _paths(self) -> tuple[Path, ...]:
         if self.demo and self.runs:

@@ -12,6 +12,7 @@ Reference: docs/theory.md G1; Angelopoulos et al., arXiv 2110.01052 (tests in fi
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int, Real, Shaped
@@ -19,11 +20,16 @@ from scipy.special import betainc, gammaln, logsumexp, xlogy
 
 from msjax.errors import InputError, require
 
+if TYPE_CHECKING:
+    from msjax.decision.policies import Policy, PolicyOutcomes
+
 __all__ = [
     "Guarantee",
+    "GuaranteedPolicy",
     "betting_p_value",
     "cheapest_no_worse",
     "fewest_questions",
+    "guaranteed_policy",
     "score_statistic",
     "trinomial_p_value",
 ]
@@ -60,7 +66,7 @@ class Guarantee:
 
 
 def cheapest_no_worse(
-    differences: Real[np.ndarray, "policy question"],
+    differences: Real[np.ndarray, "policy question"] | Sequence[Real[np.ndarray, " question"]],
     tokens: Real[np.ndarray, " mean"],
     reference_tokens: float,
     *,
@@ -76,9 +82,10 @@ def cheapest_no_worse(
     and if the order of tokens is that which was to be expected.
 
     Args:
-        differences: of each question, the policy's correctness less the reference's. Integers -1,
-            0, 1 are tested exactly (`trinomial_p_value`); floats in [-1, 1], such as means over
-            orders of samples, by betting (`betting_p_value`), which needs more questions.
+        differences: of each policy and question, the policy's correctness less the reference's.
+            Rows of integers -1, 0, 1 are tested exactly (`trinomial_p_value`); rows of floats in
+            [-1, 1], such as means over orders of samples, by betting (`betting_p_value`), which
+            needs more questions.
         tokens: mean tokens per question.
         reference_tokens: the same of the reference; policies that take as many or more are left
             out.
@@ -94,36 +101,157 @@ def cheapest_no_worse(
     Reference: docs/theory.md G1.
     """
     _require_levels(eps, delta)
-    differences, tokens = np.asarray(differences), np.asarray(tokens, dtype=float)
-    if differences.ndim != 2 or differences.shape[1] < 1:
+    rows, tokens = [np.asarray(row) for row in differences], np.asarray(tokens, dtype=float)
+    shape = rows[0].shape if rows else (0,)
+    if any(row.shape != shape for row in rows) or len(shape) != 1 or (rows and not shape[0]):
         raise InputError(
-            f"differences has shape {differences.shape}; give [policy, question], with at least "
-            "one question"
+            f"differences has rows of shape {sorted({row.shape for row in rows})}; give every "
+            "policy the same questions, at least one"
         )
-    if tokens.shape != differences.shape[:1]:
+    if tokens.shape != (len(rows),):
         raise InputError(
-            f"tokens has shape {tokens.shape} for {len(differences)} policies; give one mean each"
+            f"tokens has shape {tokens.shape} for {len(rows)} policies; give one mean each"
         )
     require("tokens", tokens, np.isfinite, "give finite means")
     require("reference_tokens", reference_tokens, np.isfinite, "give a finite mean")
-    if cluster is not None and len(cluster) != differences.shape[1]:
+    if cluster is not None and rows and len(cluster) != shape[0]:
         raise InputError(
-            f"cluster has {len(cluster)} entries for {differences.shape[1]} questions; give one "
-            "each"
+            f"cluster has {len(cluster)} entries for {shape[0]} questions; give one each"
         )
-    if cluster is not None and len(set(cluster)) < len(cluster):
-        _require_differences(differences)
-        differences = _cluster_means(differences, cluster)
+    for i, row in enumerate(rows):
+        _require_differences(row, f"differences[{i}]")
+    units = shape[0] if cluster is None else len(set(cluster))
+    if cluster is not None and units < shape[0]:
+        rows = [_cluster_means(row, cluster) for row in rows]
     order = [int(i) for i in np.argsort(-tokens, kind="stable") if tokens[i] < reference_tokens]
     p_values = np.full(len(tokens), np.nan)
     for i in order:
-        p_values[i] = p_value(differences[i], eps)
+        p_values[i] = p_value(rows[i], eps)
     chosen = None
     for i in order:
         if p_values[i] > delta:
             break
         chosen = i
-    return Guarantee(chosen, tuple(order), p_values, differences.shape[1], eps, delta)
+    return Guarantee(chosen, tuple(order), p_values, units, eps, delta)
+
+
+@dataclass(frozen=True)
+class GuaranteedPolicy:
+    """What recorded runs guarantee, see `guaranteed_policy`.
+
+    Attributes:
+        policy: the cheapest that is no worse; None if none is sure enough, so that the reference
+            stays.
+        reference: the policy it was compared with.
+        saved: share of the reference's tokens that it saves; 0 for None.
+        guarantee: the tests, of the policies `tested`.
+        tested: names of these policies.
+    """
+
+    policy: "Policy | None"
+    reference: "Policy"
+    saved: float
+    guarantee: Guarantee
+    tested: tuple[str, ...]
+
+    def __str__(self) -> str:
+        found = self.guarantee
+        if self.policy is not None:
+            assert found.chosen is not None
+            return (
+                f"{self.policy.says}: its accuracy is below that of {self.reference.name!r} by "
+                f"more than {found.eps:g} with probability at most {found.delta:g} "
+                f"(p = {found.p_values[found.chosen]:.2g}); it saves {self.saved:.0%} of the tokens"
+            )
+        keep = f"keep {self.reference.name!r}: "
+        if not found.order:
+            return f"{keep}no policy that is fixed beforehand is cheaper"
+        least = fewest_questions(found.eps, found.delta)
+        if found.units < least:
+            return f"{keep}{found.units} questions or clusters; at least {least} are needed"
+        return (
+            f"{keep}no cheaper policy is within {found.eps:g} of it with probability "
+            f"{1 - found.delta:g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in JSON's types."""
+        found = self.guarantee
+        return {
+            "policy": self.policy.name if self.policy else None,
+            "reference": self.reference.name,
+            "saved": self.saved,
+            "questions_or_clusters": found.units,
+            "eps": found.eps,
+            "delta": found.delta,
+            "tested": [
+                {"policy": self.tested[i], "p_value": float(found.p_values[i])} for i in found.order
+            ],
+        }
+
+
+def guaranteed_policy(
+    outcomes: "PolicyOutcomes",
+    reference: int,
+    *,
+    eps: float,
+    delta: float,
+    cluster: Sequence[Hashable] | None = None,
+) -> GuaranteedPolicy:
+    """`cheapest_no_worse` of the first answer and of all policies like the reference.
+
+    These are the policies that return the same kind of answer (the last, or a majority) and learn
+    nothing from labels. Questions count that show the reference. Tokens are uncached ones, or
+    answers asked for where tokens were not reported.
+
+    Args:
+        outcomes: what policies did on recorded questions.
+        reference: position of the policy that is in use at present.
+        eps, delta: loss of accuracy that is accepted, and probability of a greater one.
+        cluster: what each question belongs to, where questions depend on each other.
+
+    Raises InputError for eps or delta outside (0, 1), or where no question shows the reference.
+    """
+    _require_levels(eps, delta)
+    policies = outcomes.policies
+    spent = outcomes.asked if np.isnan(outcomes.uncached).all() else outcomes.uncached
+    whole = ~np.isnan(outcomes.right[:, reference] + spent[:, reference])
+    # Every further policy may end the walk, so those that return another kind of answer are left
+    # out, as are those that the questions with the reference do not show.
+    candidates = [
+        j
+        for j, policy in enumerate(policies)
+        if j != reference
+        and not policy.learnt
+        and (j == 0 or policy.returns == policies[reference].returns)
+        and not np.isnan((outcomes.right[:, j] + spent[:, j])[whole]).any()
+    ]
+    if not whole.any():
+        raise InputError(f"no question shows {policies[reference].name!r}; name another baseline")
+    base = outcomes.right[whole, reference]
+    differences = []
+    for j in candidates:
+        difference = outcomes.right[whole, j] - base
+        # Means over orders of samples are told by the kind of policy, not by their values.
+        averaged = policies[j].parallel or policies[reference].parallel
+        differences.append(difference if averaged else difference.astype(int))
+    tokens = spent[whole].mean(axis=0)
+    found = cheapest_no_worse(
+        differences,
+        tokens[candidates],
+        float(tokens[reference]),
+        eps=eps,
+        delta=delta,
+        cluster=None if cluster is None else [cluster[int(i)] for i in np.flatnonzero(whole)],
+    )
+    chosen = None if found.chosen is None else candidates[found.chosen]
+    return GuaranteedPolicy(
+        None if chosen is None else policies[chosen],
+        policies[reference],
+        0.0 if chosen is None else float(1 - tokens[chosen] / tokens[reference]),
+        found,
+        tuple(policies[j].name for j in candidates),
+    )
 
 
 def fewest_questions(eps: float, delta: float) -> int:
@@ -269,20 +397,17 @@ def _tail(
 
 
 def _cluster_means(
-    differences: Real[np.ndarray, "policy question"], cluster: Sequence[Hashable]
-) -> Float[np.ndarray, "policy cluster"]:
-    members: dict[Hashable, list[int]] = {}
-    for i, name in enumerate(cluster):
-        members.setdefault(name, []).append(i)
-    rows = np.asarray(differences, dtype=float)
-    return np.array(
-        [[math.fsum(row[own]) / len(own) for own in members.values()] for row in rows]
-    ).reshape(len(rows), len(members))
+    differences: Real[np.ndarray, " question"], cluster: Sequence[Hashable]
+) -> Float[np.ndarray, " cluster"]:
+    members: dict[Hashable, list[float]] = {}
+    for name, difference in zip(cluster, differences.tolist(), strict=True):
+        members.setdefault(name, []).append(difference)
+    return np.array([math.fsum(own) / len(own) for own in members.values()])
 
 
-def _require_differences(differences: Shaped[np.ndarray, "..."]) -> None:
+def _require_differences(differences: Shaped[np.ndarray, "..."], name: str = "differences") -> None:
     remedy = "the difference of two answers' correctness lies in [-1, 1]"
-    require("differences", differences, lambda x: (x >= -1) & (x <= 1), remedy)
+    require(name, differences, lambda x: (x >= -1) & (x <= 1), remedy)
 
 
 def _require_levels(eps: float, delta: float = 0.5) -> None:

@@ -18,6 +18,9 @@ PILOT = str(PILOTS / "full60.jsonl")
         ([], "RUNS is empty"),
         ([PILOT, "--demo"], "--demo"),
         ([PILOT, "--margin", "2"], "margin"),
+        ([PILOT, "--no-worse", "0"], "--no-worse is 0.0; give a number in (0, 1)"),
+        ([PILOT, "--no-worse", "0.1", "--sure", "1"], "--sure is 1.0"),
+        ([PILOT, "--sure", "0.1"], "--sure is given without --no-worse"),
         ([PILOT, "--worth", "0"], "worth"),
         ([PILOT, "--price", "0.1"], "worth is missing"),
         ([PILOT, "--dollars-per-million-tokens", "2"], "--worth is missing"),
@@ -61,3 +64,15 @@ def test_fails_unless_the_word_holds():
 def test_a_demonstration_needs_nothing(capsys):
     assert main(["card", "--demo"]) == 0
     assert "Keep the first answer: it is better than 3 rounds." in capsys.readouterr().out
+
+
+def test_says_which_policy_is_guaranteed_to_be_no_worse(tmp_path, capsys):
+    numbers = tmp_path / "card.json"
+    assert main(["card", "--demo", "--no-worse", "0.1", "--json", str(numbers)]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(numbers.read_text())["guarantees"]
+    assert set(found) == {f"arithmetic-{level}" for level in ("easy", "medium", "hard")}
+    for name, one in found.items():
+        assert one["policy"] == "first" and one["delta"] == 0.1
+        assert all(test["p_value"] <= 0.1 for test in one["tested"])
+        assert f"guarantee, {name}: keep the first answer: its accuracy" in printed

@@ -9,10 +9,13 @@ import pytest
 from scipy.stats import multinomial
 
 import simulate.guarantee as study
+from msjax.data.runs import Runs
+from msjax.decision.card import decide
 from msjax.decision.guarantee import (
     betting_p_value,
     cheapest_no_worse,
     fewest_questions,
+    guaranteed_policy,
     score_statistic,
     trinomial_p_value,
 )
@@ -180,6 +183,30 @@ def test_the_study_chooses_what_the_function_chooses(name):
     assert len(set(chosen.tolist())) > 1
 
 
+def test_what_recorded_runs_guarantee():
+    """Revising never changes a label here, so the first answer is as good, and cheapest."""
+    right = np.repeat(np.arange(60)[:, None] % 2, 4, axis=1)
+    answers = np.where(right, 0, 1 + np.arange(4))
+    runs = Runs.from_arrays(right, answers=answers, tokens=np.full((60, 4), 10))
+    terms = {"eps": 0.05, "delta": 0.1}
+
+    def guaranteed(runs, **terms):
+        one = decide(runs).single
+        return guaranteed_policy(one.outcomes, one.judgement.baseline, **terms)
+
+    found = guaranteed(runs, **terms)
+    assert found.policy.name == "first" and found.reference.name == "3 rounds"
+    assert found.saved == pytest.approx(0.75)
+    assert "keep the first answer: its accuracy is below that of '3 rounds' by more" in str(found)
+    tested = [one["policy"] for one in found.to_dict()["tested"]]
+    assert tested[-1] == "first" and "2 rounds" in tested and "by belief" not in found.tested
+    assert not any(name.startswith("majority") for name in found.tested)
+    few = guaranteed(runs.take(np.arange(30)), **terms)
+    assert few.policy is None and "30 questions or clusters; at least 45 are needed" in str(few)
+    with pytest.raises(InputError, match="eps is 1.5"):
+        guaranteed(runs, eps=1.5, delta=0.1)
+
+
 @pytest.mark.parametrize(
     "change, says",
     [
@@ -187,9 +214,9 @@ def test_the_study_chooses_what_the_function_chooses(name):
         ({"eps": 1.0}, "eps is 1.0"),
         ({"eps": math.nan}, "eps is nan"),
         ({"delta": 0.0}, "delta is 0.0; give a probability in"),
-        ({"differences": np.array([[0, 2]])}, r"differences\[1\] is 2; the difference of two"),
-        ({"differences": np.array([[0, np.nan]])}, r"differences\[1\] is nan"),
-        ({"differences": np.zeros((1, 0))}, r"differences has shape \(1, 0\)"),
+        ({"differences": np.array([[0, 2]])}, r"differences\[0\]\[1\] is 2; the difference of two"),
+        ({"differences": np.array([[0, np.nan]])}, r"differences\[0\]\[1\] is nan"),
+        ({"differences": np.zeros((1, 0))}, r"differences has rows of shape \[\(0,\)\]"),
         ({"tokens": np.ones(2)}, r"tokens has shape \(2,\) for 1 policies"),
         ({"tokens": np.array([np.nan])}, r"tokens\[0\] is nan; give finite means"),
         ({"cluster": ["a"]}, "cluster has 1 entries for 2 questions"),
