@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.optimize import minimize
 
+from msjax._io import replacing
 from msjax.errors import InputError
 from msjax.train.priors.features import FeatureTable
 from msjax.train.priors.targets import TARGETS, ChainData, Evidence, Target
@@ -269,15 +270,13 @@ def save(path: Path, predictor: Predictor) -> None:
         "seed": predictor.seed,
         "epochs": predictor.epochs,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     tensors = {
         _name(name, where): np.asarray(leaf[...])
         for name, network in zip(predictor.target.parts, predictor.networks, strict=True)
         for where, leaf in nnx.to_flat_state(nnx.state(network))
     }
-    save_file(tensors, part, metadata={"msjax_predictor": json.dumps(config)})
-    part.replace(path)
+    with replacing(path) as part:
+        save_file(tensors, part, metadata={"msjax_predictor": json.dumps(config)})
 
 
 def load(path: Path) -> Predictor:
