@@ -73,8 +73,9 @@ class Run:
     tokens."""
 
     rule: str = "fixed"
-    """fixed: always --rounds revisions, or --samples. posterior: gate and N* from --posterior. Any
-    other rule of `msjax replay` for rounds, or for --samples, learns from --pilot."""
+    """fixed: always --rounds revisions, or --samples. posterior: gate and N* from --posterior.
+    card: what `msjax card` recommends, by --pilot. Any other rule of `msjax replay` for rounds, or
+    for --samples, learns from --pilot."""
 
     shadow: str | None = None
     """Rule that only watches, and learns from --pilot."""

@@ -45,8 +45,9 @@ def require_consistent_labels(runs: Runs) -> None:
 def cut_by_label(runs: Runs, cut: Bool[np.ndarray, " row"]) -> bool:
     """Whether runs that ended early look as if their labels had ended them.
 
-    They do if there are three or more, each ends at its first right answer, and runs that end for
-    other reasons would do so with probability below .01.
+    They do if there are three or more, each ends at its first right answer, and either no right
+    answer of any run was revised, or runs that end for other reasons would end so with probability
+    below .01.
 
     Args:
         runs: of one group.
@@ -57,8 +58,9 @@ def cut_by_label(runs: Runs, cut: Bool[np.ndarray, " row"]) -> bool:
     last = np.maximum(runs.recorded - 1, 0)
     rights = runs.right.sum(axis=1)
     ends_right = runs.right[np.arange(runs.questions), last] & (rights == 1)
+    revised = (runs.right[:, :-1] & runs.real[:, 1:]).any()
     share = np.clip(runs.right.sum() / runs.real.sum(), 0.5, 1.0)
-    return bool(ends_right[cut].all() and share ** cut.sum() < _SELDOM)
+    return bool(ends_right[cut].all() and (not revised or share ** cut.sum() < _SELDOM))
 
 
 def labels_accumulate(runs: Runs) -> bool:
