@@ -81,7 +81,7 @@ def time_table(questions: int, samples: int, orders: int) -> dict[str, list[floa
 
     from msjax.data.runs import Runs
     from msjax.evaluate.crossfit import evaluate
-    from msjax.rules.registry import entries
+    from msjax.rules import find_rules
 
     random = np.random.default_rng(0)
     right = random.random((questions, samples)) < random.beta(3, 1, (questions, 1))
@@ -104,7 +104,7 @@ def time_table(questions: int, samples: int, orders: int) -> dict[str, list[floa
         begin = time.perf_counter()
         evaluate(
             pool,
-            entries(pool),
+            find_rules(pool, every=True),
             jax.random.key(0),
             orders=orders,
             choose=False,

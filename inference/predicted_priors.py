@@ -30,30 +30,33 @@ from msjax.evaluate.paired import Interval, paired_mean_difference
 from msjax.evaluate.replay import outcome, replay
 from msjax.evaluate.simulated import Population, simulate_pool
 from msjax.evaluate.streams import streams
+from msjax.posterior.for_rules import PosteriorForRules
 from msjax.rules.belief import belief_rule
 from msjax.rules.grid import Grid, each_setting
 from msjax.rules.protocol import StoppingRule
-from msjax.rules.round_rules import round_rules
-from msjax.rules.sample_rules import sample_rules
-from msjax.rules.spec import Entry, Training
+from msjax.rules.registry import find_rule, find_rules
+from msjax.rules.spec import RuleSpec, Training
 from msjax.theory.chain import TwoStateChain
 from msjax.train.priors.features import FeatureTable, read_features
 from msjax.train.priors.predictor import Predictor, split_questions, train
-from msjax.train.priors.rules import predicted_entries
+from msjax.train.priors.rules import predicted_rules
 from msjax.train.priors.targets import TARGETS, question_names
 
 _FEATURES = 16
 _S_MINS = (0.5, 0.6, 0.7, 0.8, 0.9)
 _CONFIDENCES = (0.1, 0.5, 0.8, 0.95)
-"""The catalogue's confidences end at .5, too soon for rules that know a question's law."""
+"""The registry's confidences end at .5, too soon for rules that know a question's law."""
 _PAIRS = {
     "rounds": (
-        ("markovscale_t", "posterior"),
-        ("belief_changes_t", "belief_changes"),
-        ("question_rounds_t", "question_rounds"),
-        ("belief_changes_scores_t", "belief_changes_scores"),
+        ("markovscale,prior=predicted", "markovscale"),
+        ("belief,prior=predicted", "belief"),
+        ("markovscale,scores=yes,prior=predicted", "markovscale,scores=yes"),
+        ("belief,scores=yes,prior=predicted", "belief,scores=yes"),
     ),
-    "samples": (("optscale_t", "optscale"), ("optscale_weighted", "optscale")),
+    "samples": (
+        ("optscale,prior=predicted", "optscale"),
+        ("optscale,prior=weighted", "optscale"),
+    ),
 }
 
 
@@ -102,11 +105,11 @@ class Study(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Net value, accuracy and answers asked, per question."""
+    """Net value, accuracy and answers used, per question."""
 
     net: np.ndarray
     right: np.ndarray
-    asked: np.ndarray
+    n_used: np.ndarray
 
 
 def effects(
@@ -173,64 +176,65 @@ def learn(pools: Sequence[Runs], target: str, table: FeatureTable, seed: int) ->
 
 
 def judge(
-    entry: Entry,
-    on_labelled: Entry,
-    labelled: Runs,
-    chosen: np.ndarray,
+    rule: RuleSpec,
+    on_labelled: RuleSpec,
+    training: Training,
     choosing: Runs,
     judged: Runs,
-    cost: float,
     orders: int = 5,
 ) -> Judged:
     """A rule that learns from some labelled questions, its setting being the best on `choosing`."""
-    price = cost / float(labelled.uncached[chosen, -1].mean())
-    parameters = entry.parameters(Training(labelled, chosen, 1.0, price))
+    parameters, price = rule.parameters(training), training.price
 
-    def follow(rule: Entry, pool: Runs, parameters: Any) -> Any:
-        met = streams(pool, jax.random.key(0), orders)
-        told = None if rule.told is None else rule.told(pool)
-        return outcome(pool, met, replay(rule.make, met, parameters, told))
+    def follow(rule: RuleSpec, pool: Runs, parameters: Any) -> Any:
+        ordered = streams(pool, jax.random.key(0), orders)
+        side_info = None if rule.side_info is None else rule.side_info(pool)
+        return outcome(pool, ordered, replay(rule.make, ordered, parameters, side_info))
 
-    if len(entry.settings) > 1:
+    if len(rule.settings) > 1:
         tried = follow(on_labelled, choosing, parameters)
-        best = int(np.argmax((tried.accuracy - price * tried.computed).mean(axis=1)))
+        best = int(np.argmax((tried.accuracy - price * tried.uncached).mean(axis=1)))
         parameters = jax.tree.map(
             lambda x: np.asarray(x)[best : best + 1], each_setting(parameters)
         )
-    found = follow(entry, judged, parameters)
-    net = found.accuracy[0] - price * found.computed[0]
-    return Judged(net, found.accuracy[0], found.asked[0])
+    result = follow(rule, judged, parameters)
+    net = result.accuracy[0] - price * result.uncached[0]
+    return Judged(net, result.accuracy[0], result.n_used[0])
 
 
-def with_settings(entry: Entry) -> Entry:
+def training_of(labelled: Runs, chosen: np.ndarray, cost: float) -> Training:
+    """The labelled questions chosen, an answer costing so many correct ones."""
+    price = cost / float(labelled.uncached[chosen, -1].mean())
+    return Training(labelled, chosen, 1.0, price, PosteriorForRules(jax.random.key(0)))
+
+
+def with_settings(rule: RuleSpec) -> RuleSpec:
     """An OptScale rule with the settings above, any other rule as it is."""
-    if not entry.name.startswith("optscale"):
-        return entry
-    settings = tuple(f"s_min {s:g}, confidence {c:g}" for s in _S_MINS for c in _CONFIDENCES)
+    if not rule.name.startswith("optscale"):
+        return rule
+    settings = tuple(f"s_min={s:g},confidence={c:g}" for s in _S_MINS for c in _CONFIDENCES)
     grid = Grid((np.array(_S_MINS, np.float32), np.array(_CONFIDENCES, np.float32)))
-    return dataclasses.replace(entry, settings=settings, parameters=lambda _: grid)
+    return dataclasses.replace(rule, settings=settings, parameters=lambda _: grid)
 
 
-def free_entries(pool: Runs) -> dict[str, Entry]:
-    """Rules of the catalogue that are compared."""
-    offered = sample_rules(pool.samples) if pool.parallel else round_rules(pool.samples)
+def free_rules(pool: Runs) -> dict[str, RuleSpec]:
+    """Rules without a predictor that are compared."""
     kind = "samples" if pool.parallel else "rounds"
-    wanted = {"fixed", "self_consistency", "best_of_n", *(free for _, free in _PAIRS[kind])}
-    return {
-        e.name: with_settings(e)
-        for e in offered
-        if e.name in wanted and ("probabilities" not in e.needs or pool.scores_are_probabilities)
-    }
+    fixed = ("fixed+majority", "fixed+best_score") if pool.parallel else ("fixed",)
+    wanted = {*fixed, *(free for _, free in _PAIRS[kind])}
+    found = find_rules(pool, every=True)
+    return {rule.name: with_settings(rule) for rule in found if rule.name in wanted}
 
 
-def true_prior(rates: np.ndarray) -> Entry:
+def true_prior(judged: Runs, rates: np.ndarray) -> RuleSpec:
     """Gate and N* by every question's own chain: what no predictor can beat without changes."""
-    known = {entry.name: entry for entry in round_rules(6)}["belief_changes"]
-    return dataclasses.replace(known, make=_told_chain, told=lambda _: rates.astype(np.float32))
+    known = find_rule("belief", judged)
+    info = rates.astype(np.float32)
+    return dataclasses.replace(known, make=_own_chain, side_info=lambda _: info)
 
 
-def _told_chain(p: Any, told: Any) -> StoppingRule:
-    return belief_rule(TwoStateChain(*told), p[4] / p[5], price=1.0)
+def _own_chain(p: Any, chain: Any) -> StoppingRule:
+    return belief_rule(TwoStateChain(*chain), p[4], price=1.0)
 
 
 def compare(
@@ -245,17 +249,18 @@ def compare(
     names = question_names(labelled)
     new = np.array([name not in predictor.learnt_from for name in names])
     choosing = labelled.take(np.flatnonzero(new if new.any() else chosen))
+    training = training_of(labelled, chosen, cost)
     found = {
-        name: judge(entry, entry, labelled, chosen, choosing, judged, cost)
-        for name, entry in free_entries(judged).items()
+        name: judge(rule, rule, training, choosing, judged)
+        for name, rule in free_rules(judged).items()
     }
     pairs = zip(
-        predicted_entries(predictor, table, judged),
-        predicted_entries(predictor, table, choosing),
+        predicted_rules(predictor, table, judged),
+        predicted_rules(predictor, table, choosing),
         strict=True,
     )
-    for entry, on_labelled in (tuple(map(with_settings, pair)) for pair in pairs):
-        found[entry.name] = judge(entry, on_labelled, labelled, chosen, choosing, judged, cost)
+    for rule, on_labelled in (tuple(map(with_settings, pair)) for pair in pairs):
+        found[rule.name] = judge(rule, on_labelled, training, choosing, judged)
     return found
 
 
@@ -271,10 +276,12 @@ def summarise(
         for by_seed in [[one[rule] for one in found]]
     }
     gains = {}
-    for told, free in _PAIRS[kind]:
-        if told in found[0]:
-            each = [one[told].net.mean() - one[free].net.mean() for one in found]
-            gains[f"{told} - {free}"] = paired_mean_difference(np.array(each), np.zeros(len(each)))
+    for predicted, free in _PAIRS[kind]:
+        if predicted in found[0]:
+            each = [one[predicted].net.mean() - one[free].net.mean() for one in found]
+            gains[f"{predicted} - {free}"] = paired_mean_difference(
+                np.array(each), np.zeros(len(each))
+            )
     return Study(name, len(found), len(next(iter(found[0].values())).net), epochs, worth, gains)
 
 
@@ -302,10 +309,9 @@ def simulated_study(kind: str, strength: float, options: Predictors, bar: tqdm) 
         everyone = np.ones(labelled.questions, bool)
         one = compare(predictor, both, labelled, everyone, judged, options.cost)
         if kind == "rounds":
-            truth = true_prior(rates)
-            one["true chains"] = judge(
-                truth, truth, labelled, everyone, labelled, judged, options.cost
-            )
+            truth = true_prior(judged, rates)
+            training = training_of(labelled, everyone, options.cost)
+            one["true chains"] = judge(truth, truth, training, labelled, judged)
         found.append(one)
         epochs.append(predictor.epochs)
         bar.update()
@@ -369,7 +375,7 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
                 found = compare(predictor, renamed, labelled, part[known], judged, options.cost)
                 for rule, one in found.items():
                     for place in np.flatnonzero(part[split.test]):
-                        row = Judged(one.net[place], one.right[place], one.asked[place])
+                        row = Judged(one.net[place], one.right[place], one.n_used[place])
                         by_question = gathered[how][rule]
                         by_question.setdefault(int(split.test[place]), []).append(row)
         bar.update()
@@ -382,9 +388,9 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
         order = sorted(next(iter(means.values())))
         each = {rule: np.array([values[i] for i in order]) for rule, values in means.items()}
         gains = {
-            f"{told} - {free}": paired_mean_difference(each[told][:, 0], each[free][:, 0])
-            for told, free in _PAIRS[kind]
-            if told in each
+            f"{predicted} - {free}": paired_mean_difference(each[predicted][:, 0], each[free][:, 0])
+            for predicted, free in _PAIRS[kind]
+            if predicted in each
         }
         worth = {rule: tuple(map(float, x.mean(axis=0))) for rule, x in each.items()}
         studies.append(
@@ -400,8 +406,8 @@ def show(study: Study) -> None:
         f"{', '.join('/'.join(map(str, epochs)) for epochs in study.epochs)}\n"
     )
     rows = [
-        (rule, f"{net:.4f}", f"{right:.3f}", f"{asked:.2f}")
-        for rule, (net, right, asked) in study.worth.items()
+        (rule, f"{net:.4f}", f"{right:.3f}", f"{n_used:.2f}")
+        for rule, (net, right, n_used) in study.worth.items()
     ]
     print(markdown(("rule", "net value", "accuracy", "answers"), rows))
     print()

@@ -39,7 +39,7 @@ QUESTIONS = 4 if SMALL else 24
 # ## A rule from a pilot
 #
 # The pilot is recorded: 40 questions, three revisions each, labels known. The rule
-# `belief_changes` learns from it how likely an answer is right that has just changed, or stayed,
+# `belief` learns from it how likely an answer is right that has just changed, or stayed,
 # and stops when another revision is not worth its tokens.
 
 # %%
@@ -48,7 +48,7 @@ pilot = [
     for run in read_runs(Path(str(files("msjax") / "recorded" / "pilot.jsonl")))
     if run.benchmark == BENCHMARK
 ]
-learnt = rule_from_pilot("belief_changes", pilot, rounds=3, value=1.0, price=1e-4)
+learnt = rule_from_pilot("belief", pilot, rounds=3, value=1.0, price=1e-4)
 print(learnt.says)
 
 # %% [markdown]
@@ -107,6 +107,6 @@ print(
 )
 
 # %% [markdown]
-# On the command line this is `msjax run RUNS.jsonl --rule belief_changes --pilot
+# On the command line this is `msjax run RUNS.jsonl --rule belief --pilot
 # PILOT.jsonl`, and with `--server URL` the same rule stands in front of vLLM. `--shadow` runs all
 # rounds and only logs what the rule would have done, which is how to begin.

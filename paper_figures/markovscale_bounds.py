@@ -13,7 +13,13 @@ __all__ = ["SAYS", "make"]
 
 SAYS = "MarkovScale Fig. 3: methods against upper, neutral and lower bounds"
 
-_METHODS = ("fixed", "vote", "until_repeated", "posterior", "belief_answers")
+_METHODS = (
+    "fixed",
+    "fixed+majority",
+    "until_repeated",
+    "markovscale",
+    "belief+most_probable",
+)
 _BOUNDS = {"upper": "^", "neutral": "o", "lower": "v"}
 _COLOURS = {"upper": "#009e73", "neutral": style.MODEL, "lower": "#cc79a7"}
 

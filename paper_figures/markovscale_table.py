@@ -28,10 +28,10 @@ def make(sources: Sources, stem: Path) -> None:
             found = rule and rule["accuracy"]
             cells += (
                 [f"{found['estimate']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"]
-                + [f"{rule['computed']:,.0f}"]
+                + [f"{rule['uncached']:,.0f}"]
                 if rule
                 else ["-", "-"]
             )
         rows.append(cells)
-    note = "Accuracy with 90 % interval over questions; computed tokens per question."
+    note = "Accuracy with 90 % interval over questions; uncached tokens per question."
     table.draw(header, rows, stem, sources.origin(MODEL_RUNS), note)

@@ -18,7 +18,7 @@ from msjax._io import write_bytes, write_text
 __all__ = ["Shrink"]
 
 _FIT = ("model", "questions", "observed", "warnings")
-_RULE = ("accuracy", "computed", "efficient")
+_RULE = ("accuracy", "uncached", "efficient")
 
 
 @dataclass(frozen=True)

@@ -109,14 +109,14 @@ def replay_pools(options: RuleTable) -> dict[str, Any]:
 
     from msjax.cli.replay import as_dict
     from msjax.evaluate.crossfit import evaluate
-    from msjax.rules.registry import entries
+    from msjax.rules import find_rules
 
     found = {}
     pools = read_pools(options.data) if options.data else []
     for i, pool in enumerate(tqdm(pools, unit="pool")):
         result = evaluate(
             pool,
-            entries(pool),
+            find_rules(pool, every=True),
             jax.random.fold_in(jax.random.key(options.seed), i),
             orders=options.orders,
             price=options.price,
@@ -134,7 +134,7 @@ def _replay_table(rules: Sequence[Any], best: float) -> str:
         [
             rule.name + (" *" if rule.efficient else ""),
             interval(rule.accuracy, 3),
-            f"{rule.computed:,.0f}",
+            f"{rule.uncached:,.0f}",
             interval(rule.saving, 2),
             f"{best - rule.net_value.estimate:.3f}",
             f"{rule.optimism:+.4f}",
@@ -149,11 +149,12 @@ def simulate(options: RuleTable) -> dict[str, Any]:
     import jax
 
     from msjax.evaluate.simulated import POPULATIONS, judge_rules, simulate_pool
-    from msjax.rules.registry import entries
+    from msjax.rules import find_rules
 
     found: dict[str, Any] = {}
     for i, population in enumerate(tqdm(POPULATIONS, unit="benchmark")):
-        offered = entries(simulate_pool(population, np.random.default_rng(0), 5, ROUNDS))
+        pool = simulate_pool(population, np.random.default_rng(0), 5, ROUNDS)
+        offered = find_rules(pool, every=True)
         key = jax.random.fold_in(jax.random.key(options.seed), i)
         rules = judge_rules(
             population,

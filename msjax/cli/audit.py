@@ -31,7 +31,7 @@ class Audit:
     """
 
     rule: tyro.conf.Positional[str]
-    """Name of a rule, or all; an unknown name lists the known ones."""
+    """Name of a rule, all, or module:function; an unknown name lists the known ones."""
     p_right: float = 0.6
     """Probability that a vote falls on the right answer."""
     p_wrong: tuple[float, ...] = ()
@@ -40,7 +40,7 @@ class Audit:
     budget: int = 64
     """The most votes."""
     threshold: float | None = None
-    """Confidence wanted (asc, optpo_posterior) or Bayes factor (optpo)."""
+    """Confidence wanted (asc, optpo,evidence=posterior) or Bayes factor (optpo)."""
     margin: int | None = None
     """Lead wanted, in votes (vote_margin)."""
     window: int | None = None
@@ -48,13 +48,13 @@ class Audit:
     times: int | None = None
     """Equal answers in a row (until_repeated)."""
     alpha: float | None = None
-    """Claimed error (certificate, certificate_plug_in)."""
+    """Claimed error (certificate)."""
     retain: int | None = None
-    """Answers wanted in any case (vote_margin, optpo, optpo_posterior)."""
+    """Answers wanted in any case (vote_margin, optpo)."""
     classes: int | None = None
-    """Answers that could be right (optpo_posterior); by default as many as have votes."""
+    """Answers that could be right (optpo,evidence=posterior); by default as many as have votes."""
     assumed_right: float | None = None
-    """p_right as the rule assumes it (optpo, optpo_posterior); by default the true one."""
+    """p_right as the rule assumes it (optpo); by default the true one."""
     assumed_wrong: float | None = None
     """Probability of one wrong answer as the rule assumes it; by default the true mean."""
     json: OutputFile | None = None
@@ -73,6 +73,8 @@ class Audit:
         if (total := sum(self._rates)) > 1 + 1e-9:
             raise InputError(f"--p-right and --p-wrong sum to {total:g}; at most 1 is possible")
         rules = _rules(self._rates)
+        if ":" in self.rule:
+            rules[self.rule] = _Rule(_own(self.rule), {})
         if self.rule != "all" and self.rule not in rules:
             raise InputError(f"RULE is {self.rule!r}; choose from all, {', '.join(rules)}")
         names = list(rules) if self.rule == "all" else [self.rule]
@@ -151,7 +153,7 @@ def _rules(rates: tuple[float, ...]) -> dict[str, _Rule]:
     alpha: dict[str, Any] = {"options": {"alpha": 0.05}, "parameter": {"alpha": "delta"}}
     plug_in = {"predictive": False}
     return {
-        "self_consistency": _Rule(fixed.self_consistency, {}),
+        "fixed+majority": _Rule(fixed.self_consistency, {}),
         "until_repeated": _Rule(fixed.until_repeated, {"times": 2}),
         "vote_margin": _Rule(votes.vote_margin, {"margin": 3, "retain": 1}),
         "asc": _Rule(votes.asc, {"threshold": 0.95}, claim=lambda p: 1 - p["threshold"]),
@@ -163,7 +165,7 @@ def _rules(rates: tuple[float, ...]) -> dict[str, _Rule]:
             names,
             claim=lambda p: 1 / (1 + p["threshold"]),
         ),
-        "optpo_posterior": _Rule(
+        "optpo,evidence=posterior": _Rule(
             optpo.optpo_posterior,
             {"threshold": 0.95, "classes": len(rates), **assumed},
             {**names, "threshold": "confidence"},
@@ -175,13 +177,27 @@ def _rules(rates: tuple[float, ...]) -> dict[str, _Rule]:
             claim=lambda p: p["alpha"],
             null=votes.first_answer_certificate,
         ),
-        "certificate_plug_in": _Rule(
+        "certificate,predictive=no": _Rule(
             partial(votes.certificate, **plug_in),
             **alpha,
             claim=lambda p: p["alpha"],
             null=partial(votes.first_answer_certificate, **plug_in),
         ),
     }
+
+
+def _own(text: str) -> Callable[[int], StoppingRule]:
+    """The rule that a function of the user makes, by budget."""
+    from msjax.errors import InputError
+    from msjax.rules.registry import find_rule_for
+
+    def rule(budget: int) -> StoppingRule:
+        spec = find_rule_for(text, budget, "samples", "this audit")
+        if spec.settings != ("",):
+            raise InputError(f"RULE is {text!r}, which has settings; return one StoppingRule")
+        return spec.make(None, None)
+
+    return rule
 
 
 def _flag(option: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from msjax.data.runs import Runs
     from msjax.evaluate.crossfit import Evaluation, RuleResult
-    from msjax.rules.spec import Entry
+    from msjax.rules.spec import RuleSpec
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Replay:
     better the same choice would have looked on the reported ones is printed as optimism. Parallel
     pools are averaged over random orders.
 
-    Example: msjax replay runs.jsonl --rules fixed posterior belief_changes --json replay.json
+    Example: msjax replay runs.jsonl --rules fixed markovscale belief --json replay.json
     """
 
     pools: tyro.conf.Positional[tuple[Path, ...]]
@@ -34,7 +34,13 @@ class Replay:
     prompts: tuple[Path, ...] = ()
     """OptScale's prompt files, one for each pool; the pools are then its completion files."""
     rules: tuple[str, ...] = ()
-    """Names of rules; all that a pool allows if none is given."""
+    """Names of rules, such as markovscale, fixed+majority or module:function; the usual ones that
+    the runs allow if none is given."""
+    all: bool = False
+    """Also replay rules with other estimates, and ablations."""
+    model: str = "pooled"
+    """Model of which markovscale follows the curve, fitted to every fold: pooled is known exactly,
+    auto fits all models and takes long."""
     predictor: Path | None = None
     """File of `msjax train priors fit`: rules told predicted priors are replayed as well, all rules
     on the questions that it did not learn from."""
@@ -69,14 +75,16 @@ class Replay:
 
         from msjax.cli.output import write_json
         from msjax.evaluate.crossfit import evaluate
-        from msjax.rules.registry import entries
+        from msjax.posterior.for_rules import PosteriorForRules
+        from msjax.rules import find_rules
 
         pools = self._pools()
-        predicted: list[tuple[Entry, ...]] = [()] * len(pools)
+        predicted: list[tuple[RuleSpec, ...]] = [()] * len(pools)
         if self.predictor or self.features:
             pools, predicted = self._predicted(pools)
         offered = [
-            (*entries(pool, self.rules), *more) for pool, more in zip(pools, predicted, strict=True)
+            (*find_rules(pool, self.rules, every=self.all), *more)
+            for pool, more in zip(pools, predicted, strict=True)
         ]
         results: list[Evaluation] = []
         key = jax.random.key(self.seed)
@@ -97,6 +105,7 @@ class Replay:
                         value=self.value,
                         price=self.price,
                         choose=self.choose,
+                        posterior=PosteriorForRules(jax.random.fold_in(key, i), self.model),
                         progress=show,
                     )
                 )
@@ -108,6 +117,7 @@ class Replay:
                 "seed": self.seed,
                 "value": self.value,
                 "price": self.price,
+                "model": self.model,
                 "pools": {result.pool.name: as_dict(result) for result in results},
             }
             write_json(self.json, report)
@@ -122,12 +132,12 @@ class Replay:
                 print(draw(result, self.figures))
         return 0
 
-    def _predicted(self, pools: "list[Runs]") -> "tuple[list[Runs], list[tuple[Entry, ...]]]":
+    def _predicted(self, pools: "list[Runs]") -> "tuple[list[Runs], list[tuple[RuleSpec, ...]]]":
         """The questions that the predictor did not learn from, and its rules for them."""
         from msjax.errors import InputError
         from msjax.train.priors.features import read_features
         from msjax.train.priors.predictor import load
-        from msjax.train.priors.rules import new_questions, predicted_entries
+        from msjax.train.priors.rules import new_questions, predicted_rules
 
         if self.predictor is None or self.features is None:
             raise InputError(
@@ -135,7 +145,7 @@ class Replay:
             )
         predictor, table = load(self.predictor), read_features(self.features)
         new = [new_questions(predictor, pool) for pool in pools]
-        return new, [predicted_entries(predictor, table, pool) for pool in new]
+        return new, [predicted_rules(predictor, table, pool) for pool in new]
 
     def _pools(self) -> "list[Runs]":
         from msjax.data.importers.optscale import read_optscale
@@ -187,8 +197,8 @@ def _cells(rule: "RuleResult") -> list[str]:
     return [
         rule.name + (" *" if rule.efficient else ""),
         interval(rule.accuracy, 3),
-        f"{rule.computed:,.0f}",
-        f"{rule.asked:.2f}",
+        f"{rule.uncached:,.0f}",
+        f"{rule.n_used:.2f}",
         interval(rule.saving, 2),
         interval(rule.gain, 3),
         interval(rule.net_value, 3),
@@ -206,7 +216,7 @@ def _print(result: "Evaluation") -> None:
     print(f"saving and gain against: {result.baseline}; intervals 90 %, over questions")
     print(table(_HEADER, [_cells(rule) for rule in (*result.rules, *result.yardsticks)]))
     print("* no other rule is as accurate with fewer tokens; oracle looks at the labels")
-    short = [rule.name for rule in result.rules if rule.exhausted > 0.01]
+    short = [rule.name for rule in result.rules if rule.hit_budget > 0.01]
     if short:
         print(f"wanted more than was recorded in over 1 % of questions: {', '.join(short)}")
 
@@ -214,12 +224,12 @@ def _print(result: "Evaluation") -> None:
 def _write_csv(path: Path, results: "Sequence[Evaluation]") -> None:
     intervals = ("accuracy", "gain", "saving", "net_value")
     ends = [f"{name}{end}" for name in intervals for end in ("", "_low", "_high")]
-    rows = [["pool", "rule", *ends, "computed", "asked", "exhausted", "optimism"]]
+    rows = [["pool", "rule", *ends, "uncached", "n_used", "hit_budget", "optimism"]]
     for result in results:
         for rule in (*result.rules, *result.yardsticks):
             found = [getattr(rule, name) for name in intervals]
             numbers = [x for i in found for x in (i.estimate, i.low, i.high)]
-            numbers += [rule.computed, rule.asked, rule.exhausted, rule.optimism]
+            numbers += [rule.uncached, rule.n_used, rule.hit_budget, rule.optimism]
             rows.append([result.pool.name, rule.name, *(f"{x:.6g}" for x in numbers)])
     write_csv(path, rows)
 
@@ -238,7 +248,7 @@ def latex(results: "Sequence[Evaluation]") -> str:
             pool = result.pool.name.replace("_", r"\_").replace("%", r"\%")
             low, high = rule.saving.low, rule.saving.high
             lines.append(
-                f"{pool} & {name} & {rule.accuracy.estimate:.3f} & {rule.computed:,.0f} & "
+                f"{pool} & {name} & {rule.accuracy.estimate:.3f} & {rule.uncached:,.0f} & "
                 f"{rule.saving.estimate:.2f} [{low:.2f}, {high:.2f}] \\\\"
             )
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

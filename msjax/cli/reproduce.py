@@ -59,7 +59,7 @@ class Reproduce:
             pilot,
             out=self.out / "fresh.jsonl",
             start=questions,
-            rule="posterior",
+            rule="markovscale",
             posterior=self.out / "posterior.nc",
             json=self.out / "rule.json",
         )

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from msjax.llm.drift import RateMonitor
     from msjax.llm.live import LiveRule
     from msjax.llm.scores import Scorer
+    from msjax.posterior.store import SavedPosterior
     from msjax.rules.markovscale import RoundPlan
     from msjax.rules.protocol import StoppingRule
+    from msjax.rules.spec import RuleSpec
     from msjax.tasks.registry import Benchmark
 
 
@@ -73,18 +75,21 @@ class Run:
     tokens."""
 
     rule: str = "fixed"
-    """fixed: always --rounds revisions, or --samples. posterior: gate and N* from --posterior.
-    card: what `msjax card` recommends, by --pilot. Any other rule of `msjax replay` for rounds, or
-    for --samples, learns from --pilot."""
+    """fixed: always --rounds revisions, or --samples. markovscale: gate and N* from --posterior or
+    --pilot. card: what `msjax card` recommends, by --pilot. Any other rule of `msjax replay` for
+    rounds, or for --samples, or module:function, learns from --pilot."""
 
     shadow: str | None = None
     """Rule that only watches, and learns from --pilot."""
 
     posterior: Path | None = None
-    """Posterior written by `msjax fit --out`, for --rule posterior."""
+    """Posterior written by `msjax fit --out`, for --rule markovscale."""
 
     pilot: Path | None = None
     """Labelled runs with all --rounds or --samples, written by this command with --rule fixed."""
+
+    pilot_model: str = "auto"
+    """Model of the --pilot whose curve markovscale follows, as --model of `msjax fit`."""
 
     value: float = 1.0
     """Worth of one correct answer, for rules."""
@@ -153,15 +158,18 @@ class Run:
         result: dict[str, Any] = {"seed": self.seed, "rule": self.rule, "file": self.out}
         if self.samples is not None:
             result["samples"] = self.samples
-        learnt = {} if self.rule == "fixed" else self._rules(self.rule, result)
-        watched = self._rules(self.shadow, result) if self.shadow else {}
+        learnt = {} if self.rule == "fixed" else self._rules(self.rule)
+        watched = self._rules(self.shadow) if self.shadow else {}
+        plans = {name: rule.plan for name, rule in learnt.items() if rule.plan is not None}
+        if plans:
+            result["plans"] = {name: _plan_result(plan) for name, plan in plans.items()}
         monitors = {
             name: RateMonitor(runs, revisions=name not in learnt or not learnt[name].looks)
             for name, runs in ({} if self.samples else self._pilot).items()
         }
         if learnt:
             says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
-            if not (self.rule == "posterior" and self.posterior):
+            if self.posterior is None:
                 says += f"; pilot {self.pilot}, value {self.value:g}, price {self.price:g}"
             rules = {name: rule.rule for name, rule in learnt.items()}
             recorded = self._record(self.out, f"{self.rule}: {says}", rules, monitors)
@@ -185,17 +193,22 @@ class Run:
         """Raises InputError for options that the engine and rules would refuse much later."""
         from msjax.errors import require, require_value_and_cost
         from msjax.llm.engine import Sampling
-        from msjax.rules.registry import rule_names
 
-        for option, rule in (("rule", self.rule), ("shadow", self.shadow)):
-            if rule is not None and rule not in rule_names():
-                raise InputError(f"--{option} is {rule!r}; choose from {', '.join(rule_names())}")
+        for rule in (self.rule, self.shadow):
+            if rule is not None and rule != "fixed":
+                self._find(rule)
         for name in ("batch_size", "max_new_tokens"):
             require(name, getattr(self, name), lambda x: x >= 1, "give at least 1")
         require("timeout", self.timeout, lambda x: x > 0, "give a number of seconds > 0")
         Sampling(self.temperature, self.top_p)
         require_value_and_cost(self.value, price=self.price)
         _ = self._scorer
+
+    def _find(self, rule: str) -> "RuleSpec":
+        from msjax.rules.registry import find_rule_for
+
+        kind = "rounds" if self.samples is None else "samples"
+        return find_rule_for(rule, self._budget + 1, kind, "this run")
 
     def _without_rule(self) -> "tuple[str, StoppingRule]":
         """All rounds, or all samples, and what the file says of that."""
@@ -313,37 +326,33 @@ class Run:
             timeout=self.timeout,
         )
 
-    def _rules(self, name: str, result: dict[str, Any]) -> "dict[str, LiveRule]":
+    def _rules(self, name: str) -> "dict[str, LiveRule]":
         """One rule per benchmark, from --posterior or from --pilot."""
-        from msjax.llm.live import LiveRule, rule_from_pilot
-        from msjax.rules.markovscale import posterior_rounds
+        import jax
 
-        if name == "posterior" and self.samples is not None:
-            raise InputError("rule 'posterior' is for rounds; choose one for --samples")
-        if name == "posterior" and self.posterior is not None:
-            plans = self._round_plans()
-            result["plans"] = {name: _plan_result(plan) for name, plan in plans.items()}
-            return {
-                benchmark: LiveRule(posterior_rounds(plan), str(plan.optimal_rounds), False)
-                for benchmark, plan in plans.items()
-            }
+        from msjax.llm.live import LiveRule, rule_from_pilot, rule_from_posterior
+
+        known: dict[str, Any] = {"rounds": self._budget, "value": self.value, "price": self.price}
+        if self.posterior is not None and (self.pilot is None or self._find(name).from_curve):
+            saved = self._saved_posterior()
+            return {b: rule_from_posterior(name, saved, b, **known) for b in self._asked}
         pilot = self._pilot
         if not pilot:
-            other = "--posterior FILE made by `msjax fit`, or " if name == "posterior" else ""
-            raise InputError(f"rule {name!r} needs {other}--pilot FILE of labelled runs")
-        rules = {}
+            raise InputError(
+                f"rule {name!r} needs --pilot FILE of labelled runs, or, if it is markovscale, "
+                "--posterior FILE made by `msjax fit`"
+            )
+        rules: dict[str, LiveRule] = {}
         for benchmark in self._asked:
             if benchmark not in pilot:
                 raise InputError(
                     f"{self.pilot} knows {', '.join(pilot)} but not {benchmark}; record a pilot of "
                     "that benchmark"
                 )
+            # The key of `msjax fit`, if the file holds the benchmarks asked and no others.
+            key = jax.random.fold_in(jax.random.key(self.seed), list(pilot).index(benchmark))
             rules[benchmark] = rule_from_pilot(
-                name,
-                pilot[benchmark],
-                rounds=self._budget,
-                value=self.value,
-                price=self.price,
+                name, pilot[benchmark], **known, key=key, model=self.pilot_model
             )
         return rules
 
@@ -400,40 +409,15 @@ class Run:
         print(comparison_table(found))
         return {"rule": self.shadow, "log": log, "comparison": found}
 
-    def _round_plans(self) -> "dict[str, RoundPlan]":
-        import jax.numpy as jnp
-        import numpy as np
-
+    def _saved_posterior(self) -> "SavedPosterior":
         from msjax.posterior.store import load
-        from msjax.rules.markovscale import plan_rounds
 
         assert self.posterior is not None
         found = load(self.posterior)
-        plans = {}
-        for name in self._asked:
-            if name not in found.benchmarks:
-                raise InputError(
-                    f"{self.posterior} knows {', '.join(found.benchmarks)} but not {name}; "
-                    "fit a pilot of that benchmark"
-                )
-            b = found.benchmarks.index(name)
-            tokens = found.tokens_per_round[b, 1 : self.rounds + 1]
-            if len(tokens) < self.rounds or np.isnan(tokens).any():
-                raise InputError(
-                    f"{self.posterior}: the pilot of {name} has fewer rounds than --rounds "
-                    f"{self.rounds}, so their cost is unknown; lower --rounds"
-                )
-            if found.censored[b]:
-                raise InputError(
-                    f"{self.posterior}: runs of {name} were stopped by looking at the label, so "
-                    "what revising breaks is unknown; record a pilot that always revises"
-                )
-            _warn(name, found.models[b], found.identified[b], found.contradicted[b])
-            accuracy = jnp.asarray(found.accuracy[:, b, : self.rounds + 1])
-            plans[name] = plan_rounds(
-                accuracy, jnp.asarray(tokens), value=self.value, price=self.price
-            )
-        return plans
+        for b, name in enumerate(found.benchmarks):
+            if name in self._asked:
+                _warn(name, found.models[b], found.identified[b], found.contradicted[b])
+        return found
 
 
 def _warn(benchmark: str, model: str, identified: bool, contradicted: bool) -> None:

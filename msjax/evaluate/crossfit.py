@@ -18,8 +18,8 @@ from msjax.errors import InputError, require_value_and_cost
 from msjax.evaluate.paired import Interval
 from msjax.evaluate.replay import Outcome, Replayed, outcome, replay
 from msjax.evaluate.streams import Streams, streams
-from msjax.rules.round_rules import programme
-from msjax.rules.spec import Entry, Training
+from msjax.rules.spec import ChainPosterior, RuleSpec, Training
+from msjax.rules.stops import programme
 
 __all__ = ["Evaluation", "RuleResult", "Stratum", "evaluate"]
 
@@ -48,12 +48,12 @@ class RuleResult:
         settings: the setting chosen for each fold.
         accuracy: share of right answers returned.
         tokens: tokens per question by category of the ledger.
-        computed: tokens per question that had to be processed (uncached prompt + completion).
-        asked: answers per question.
-        exhausted: share of questions in which the rule wanted more than was recorded.
+        uncached: tokens per question that are paid for (uncached prompt + completion + verifier).
+        n_used: answers per question.
+        hit_budget: share of questions in which the rule wanted more than was recorded.
         gain: accuracy less that of the baseline.
-        saving: share of the baseline's computed tokens that is saved.
-        net_value: value * accuracy - price * computed.
+        saving: share of the baseline's uncached tokens that is saved.
+        net_value: value * accuracy - price * uncached.
         optimism: by how much net value would have been overstated, had the setting been chosen on
             the questions reported.
         accuracy_optimism: by how much accuracy would have been, had the setting with the best
@@ -70,9 +70,9 @@ class RuleResult:
     settings: tuple[str, ...]
     accuracy: Interval
     tokens: dict[str, float]
-    computed: float
-    asked: float
-    exhausted: float
+    uncached: float
+    n_used: float
+    hit_budget: float
     gain: Interval
     saving: Interval
     net_value: Interval
@@ -108,13 +108,14 @@ class _Judged:
 
 def evaluate(
     pool: Runs,
-    entries: Sequence[Entry],
+    rules: Sequence[RuleSpec],
     key: PRNGKeyArray,
     *,
     orders: int = 100,
     value: float = 1.0,
     price: float = 1e-4,
     choose: bool = True,
+    posterior: ChainPosterior | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Replay rules over a pool and compare them.
@@ -122,7 +123,8 @@ def evaluate(
     With `choose`, the setting of every rule is the one of highest mean net value on the other four
     of five folds; without, it is the rule's default. What a rule estimates (rates, costs) comes
     from the other folds in either case. Every rule is compared with asking for everything that was
-    recorded: the majority of all samples, or the last of all rounds.
+    recorded: the majority of all samples, or the last of all rounds. `posterior` is where rules
+    take curves and rates from; if None the pooled model, whose posterior is known exactly.
 
     Raises:
         InputError: fewer than 5 questions, rounds of which there are none, value not positive, or
@@ -139,12 +141,22 @@ def evaluate(
         )
     require_value_and_cost(value, price=price)
     stream_key, fold_key, resample_key = jax.random.split(key, 3)
+    posterior_key = jax.random.fold_in(key, 3)
     met = streams(pool, stream_key, orders)
     fold = np.asarray(jax.random.permutation(fold_key, np.arange(pool.questions) % FOLDS))
     judged = []
-    for entry in entries:
-        progress(entry.name)
-        judged.append(_judge(entry, pool, met, fold, value, price, choose))
+    if posterior is None:
+        from msjax.posterior.for_rules import PosteriorForRules
+
+        posterior = PosteriorForRules(posterior_key)
+    everyone = np.ones(pool.questions, dtype=bool)
+    trainings = [
+        Training(pool, chosen, value, price, posterior)
+        for chosen in (everyone, *(fold != number for number in range(FOLDS)))
+    ]
+    for rule in rules:
+        progress(rule.name)
+        judged.append(_judge(rule, trainings, met, fold, choose))
     random = np.random.default_rng(np.asarray(jax.random.bits(resample_key, (4,))))
     weight = random.multinomial(
         pool.questions, np.full(pool.questions, 1 / pool.questions), RESAMPLES
@@ -153,50 +165,41 @@ def evaluate(
     results = [_summarise(one, everything, pool, weight, value, price) for one in judged]
     yardsticks = [
         _summarise(one, everything, pool, weight, value, price)
-        for one in _yardsticks(pool, met, value, price)
+        for one in _yardsticks(trainings[0], met)
     ]
     front = [
         any(
             b.accuracy.estimate >= a.accuracy.estimate
-            and b.computed <= a.computed
-            and (b.accuracy.estimate > a.accuracy.estimate or b.computed < a.computed)
+            and b.uncached <= a.uncached
+            and (b.accuracy.estimate > a.accuracy.estimate or b.uncached < a.uncached)
             for b in results
         )
         for a in results
     ]
-    rules = tuple(
+    judged_rules = tuple(
         replace(result, efficient=not beaten) for result, beaten in zip(results, front, strict=True)
     )
     baseline = "majority of all samples" if pool.parallel else "last of all rounds"
-    return Evaluation(pool, len(met.answers), baseline, rules, tuple(yardsticks))
+    return Evaluation(pool, len(met.answers), baseline, judged_rules, tuple(yardsticks))
 
 
 def _judge(
-    entry: Entry,
-    pool: Runs,
+    rule: RuleSpec,
+    trainings: Sequence[Training],
     met: Streams,
     fold: Int[np.ndarray, " question"],
-    value: float,
-    price: float,
     choose: bool,
 ) -> _Judged:
-    told = None if entry.told is None else entry.told(pool)
-    everyone = np.ones(pool.questions, dtype=bool)
-    others = [fold != number for number in range(FOLDS)]
-    whole, *left_out = _outcomes(
-        entry,
-        pool,
-        met,
-        [entry.parameters(Training(pool, x, value, price)) for x in (everyone, *others)],
-        told,
-    )
+    everyone, *others = (training.chosen for training in trainings)
+    pool, value, price = trainings[0].runs, trainings[0].value, trainings[0].price
+    whole, *left_out = _outcomes(rule, pool, met, [rule.parameters(one) for one in trainings])
 
     def best(found: Outcome, chosen: Bool[np.ndarray, " question"], by_accuracy: bool) -> int:
         accuracy = found.accuracy[:, chosen].mean(axis=1)
-        tokens = found.computed[:, chosen].mean(axis=1)
+        tokens = found.uncached[:, chosen].mean(axis=1)
         if by_accuracy:
             return int(np.lexsort((tokens, -accuracy))[0])
-        return int(np.argmax(value * accuracy - price * tokens)) if choose else entry.default
+        return int(np.argmax(value * accuracy - price * tokens)) if choose else rule.default
 
     picked = {True: np.empty(pool.questions, int), False: np.empty(pool.questions, int)}
     held: list[tuple[np.ndarray, Outcome]] = []
@@ -206,7 +209,7 @@ def _judge(
         held.append((mine, found))
         chosen = best(found, other, False)
         picked[False][mine], picked[True][mine] = chosen, best(found, other, True)
-        settings.append(entry.settings[chosen])
+        settings.append(rule.settings[chosen])
 
     def gathered(setting: Int[np.ndarray, " question"]) -> Outcome:
         empty = jax.tree.map(lambda x: np.empty((1, x.shape[1])), whole)
@@ -217,12 +220,12 @@ def _judge(
 
     out = gathered(picked[False])
     accurate = gathered(picked[True])
-    net = value * whole.accuracy - price * whole.computed
+    net = value * whole.accuracy - price * whole.uncached
     inside = best(whole, everyone, False)
-    outside = (value * out.accuracy - price * out.computed).mean()
+    outside = (value * out.accuracy - price * out.uncached).mean()
     return _Judged(
-        entry.name,
-        entry.says,
+        rule.name,
+        rule.says,
         tuple(settings),
         out,
         float(net[inside].mean() - outside),
@@ -230,10 +233,9 @@ def _judge(
     )
 
 
-def _outcomes(
-    entry: Entry, pool: Runs, met: Streams, parameters: Sequence[Any], told: Any
-) -> list[Outcome]:
+def _outcomes(rule: RuleSpec, pool: Runs, met: Streams, parameters: Sequence[Any]) -> list[Outcome]:
     """Outcomes of several sets of parameters, equal ones replayed once and all of them together."""
+    side_info = None if rule.side_info is None else rule.side_info(pool)
     different: list[Any] = []
     which = []
     for one in parameters:
@@ -241,10 +243,10 @@ def _outcomes(
         different += [one] if same == len(different) else []
         which.append(same)
     if len(different) == 1:
-        return [outcome(pool, met, replay(entry.make, met, different[0], told))] * len(which)
+        return [outcome(pool, met, replay(rule.make, met, different[0], side_info))] * len(which)
     joined = jax.tree.map(lambda *x: np.concatenate(list(map(np.asarray, x))), *different)
-    found = outcome(pool, met, replay(entry.make, met, joined, told))
-    size = len(entry.settings)
+    found = outcome(pool, met, replay(rule.make, met, joined, side_info))
+    size = len(rule.settings)
     return [jax.tree.map(lambda x, start=i * size: x[start : start + size], found) for i in which]
 
 
@@ -278,19 +280,19 @@ def _everything(pool: Runs) -> Outcome:
     )
 
 
-def _yardsticks(pool: Runs, met: Streams, value: float, price: float) -> list[_Judged]:
+def _yardsticks(everyone: Training, met: Streams) -> list[_Judged]:
     """What no rule can do, as it looks at labels of the questions it is judged on."""
+    pool = everyone.runs
     question = np.arange(pool.questions)[:, None]
     right = (pool.right & pool.real)[question, np.asarray(met.sample)]
     ever = right.any(axis=2)
-    asked = np.where(ever, right.argmax(axis=2) + 1, pool.recorded)
-    exhausted, belief = np.zeros_like(ever), np.full(ever.shape, np.nan)
-    found = outcome(pool, met, Replayed(asked[None], ever[None], exhausted[None], belief[None]))
+    n_used = np.where(ever, right.argmax(axis=2) + 1, pool.recorded)
+    hit_budget, belief = np.zeros_like(ever), np.full(ever.shape, np.nan)
+    found = outcome(pool, met, Replayed(n_used[None], ever[None], hit_budget[None], belief[None]))
     says = "stops at the first right answer, which takes the labels"
     yardsticks = [_Judged("oracle", says, ("labels",), found, 0.0, 0.0)]
     if not pool.parallel and pool.answered and pool.samples > 1:
         best = programme(pool)
-        everyone = Training(pool, np.ones(pool.questions, dtype=bool), value, price)
         known = outcome(pool, met, replay(best.make, met, best.parameters(everyone)))
         yardsticks.append(_Judged(best.name, best.says, best.settings, known, 0.0, 0.0))
     return yardsticks
@@ -305,20 +307,20 @@ def _summarise(
     price: float,
 ) -> RuleResult:
     found = one.outcome
-    accuracy, computed = found.accuracy[0], found.computed[0]
-    base, spent = everything.accuracy[0], everything.computed[0]
+    accuracy, uncached = found.accuracy[0], found.uncached[0]
+    base, spent = everything.accuracy[0], everything.uncached[0]
     n = pool.questions
 
     def interval(values: Float[np.ndarray, " question"]) -> Interval:
         return _interval(float(values.mean()), weight @ values / n)
 
     believed = found.belief[0]
-    saved = 1 - (weight @ computed) / np.maximum(weight @ spent, 1e-300)
+    saved = 1 - (weight @ uncached) / np.maximum(weight @ spent, 1e-300)
     strata = []
     order = np.argsort(pool.difficulty, kind="stable")
     for name, mine in zip(STRATA, np.array_split(order, len(STRATA)), strict=True):
         strata.append(
-            Stratum(name, len(mine), float(accuracy[mine].mean()), float(computed[mine].mean()))
+            Stratum(name, len(mine), float(accuracy[mine].mean()), float(uncached[mine].mean()))
         )
     return RuleResult(
         name=one.name,
@@ -326,12 +328,12 @@ def _summarise(
         settings=one.settings,
         accuracy=interval(accuracy),
         tokens={name: float(x.mean()) for name, x in found.tokens.items()},
-        computed=float(computed.mean()),
-        asked=float(found.asked.mean()),
-        exhausted=float(found.exhausted.mean()),
+        uncached=float(uncached.mean()),
+        n_used=float(found.n_used.mean()),
+        hit_budget=float(found.hit_budget.mean()),
         gain=interval(accuracy - base),
-        saving=_interval(float(1 - computed.sum() / max(spent.sum(), 1e-300)), saved),
-        net_value=interval(value * accuracy - price * computed),
+        saving=_interval(float(1 - uncached.sum() / max(spent.sum(), 1e-300)), saved),
+        net_value=interval(value * accuracy - price * uncached),
         optimism=one.optimism,
         accuracy_optimism=one.accuracy_optimism,
         overconfidence=None if np.isnan(believed).any() else interval(believed - accuracy),

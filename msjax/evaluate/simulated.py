@@ -18,8 +18,9 @@ from msjax.data.runs import Runs
 from msjax.errors import InputError, require
 from msjax.evaluate.replay import outcome, replay
 from msjax.evaluate.streams import streams
+from msjax.posterior.for_rules import PosteriorForRules
 from msjax.rules.markovscale import RoundPlan, plan_rounds
-from msjax.rules.spec import Entry, Training
+from msjax.rules.spec import RuleSpec, Training
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 
 __all__ = [
@@ -221,7 +222,7 @@ def simulate_pool(
 
 def judge_rules(
     population: Population,
-    entries: Sequence[Entry],
+    rules: Sequence[RuleSpec],
     key: PRNGKeyArray,
     *,
     pilot: int = 50,
@@ -245,22 +246,25 @@ def judge_rules(
     def standard_error(values: Float[np.ndarray, " pilot"]) -> float:
         return float(values.std(ddof=1) / np.sqrt(pilots)) if pilots > 1 else np.nan
 
-    for entry in entries:
+    posterior = PosteriorForRules(jax.random.fold_in(key, 1))
+    trainings = [
+        Training(pool, np.ones(pilot, dtype=bool), value, price, posterior) for pool in learnt
+    ]
+    for rule in rules:
         accuracy, tokens, belief = [], [], []
-        for pool in learnt:
-            training = Training(pool, np.ones(pilot, dtype=bool), value, price)
+        for training in trainings:
             chosen = jax.tree.map(
-                lambda x, i=entry.default: np.asarray(x)[i : i + 1], entry.parameters(training)
+                lambda x, i=rule.default: np.asarray(x)[i : i + 1], rule.parameters(training)
             )
-            result = outcome(test, met, replay(entry.make, met, chosen))
+            result = outcome(test, met, replay(rule.make, met, chosen))
             accuracy.append(result.accuracy.mean())
-            tokens.append(result.computed.mean())
+            tokens.append(result.uncached.mean())
             belief.append(result.belief.mean())
         worth = value * np.array(accuracy) - price * np.array(tokens)
         over = np.array(belief) - np.array(accuracy)
         found.append(
             RuleWorth(
-                entry.name,
+                rule.name,
                 float(np.mean(accuracy)),
                 float(np.mean(tokens)),
                 standard_error(np.array(tokens)),

@@ -7,19 +7,23 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
-from msjax.data.runs import Runs, answer_ids
+from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
-from msjax.data.usage import uncached_tokens
 from msjax.decision.card import decide
 from msjax.errors import InputError
 from msjax.llm.conversation import returned_round
+from msjax.posterior.analysis import AUTO
+from msjax.posterior.for_rules import PosteriorForRules
+from msjax.posterior.store import SavedPosterior
 from msjax.rules.grid import each_setting
-from msjax.rules.protocol import Observation, StoppingRule
-from msjax.rules.registry import entries
-from msjax.rules.spec import Training
+from msjax.rules.markovscale import RoundPlan
+from msjax.rules.protocol import Observation, StoppingRule, run_rule_on_each
+from msjax.rules.registry import find_rule, find_rule_for
+from msjax.rules.spec import Curve, RuleSpec, Training
 
-__all__ = ["CARD", "LiveRule", "cut_by", "rule_from_pilot", "shadow_file"]
+__all__ = ["CARD", "LiveRule", "cut_by", "rule_from_pilot", "rule_from_posterior", "shadow_file"]
 
 CARD = "card"
 """Name of the rule that `msjax card` recommends."""
@@ -33,25 +37,38 @@ class LiveRule:
         rule: the rule.
         says: the rule in one sentence, with its setting.
         looks: whether it decides by what the question showed.
+        plan: the plan it follows, if it follows one.
     """
 
     rule: StoppingRule
     says: str
     looks: bool
+    plan: RoundPlan | None = None
 
 
 def rule_from_pilot(
-    name: str, pilot: Sequence[Trajectory], *, rounds: int, value: float, price: float
+    name: str,
+    pilot: Sequence[Trajectory],
+    *,
+    rounds: int,
+    value: float,
+    price: float,
+    key: PRNGKeyArray | None = None,
+    model: str = AUTO,
 ) -> LiveRule:
-    """A rule of `msjax replay`, at its default setting, that learnt from labelled runs.
+    """A rule, at its default setting or the one named, that learnt from labelled runs.
 
     Args:
-        name: of the rule; "card" for the policy that `msjax card` recommends without a price.
+        name: as for `msjax.rules.find_rule`, or "card" for the policy that `msjax card` recommends
+            without a price.
         pilot: runs of one benchmark, each with all of `rounds` revisions, or samples after the
             first.
         rounds: most revisions, or samples after the first.
-        value: worth of a correct answer.
+        value: utility of a correct answer.
         price: price of one uncached token in the same unit.
+        key: of the benchmark, as for `msjax.posterior.analysis.analyse`; that of `msjax fit` for
+            its first benchmark if None.
+        model: whose accuracy curve markovscale follows, as `msjax fit --model` has it.
 
     Raises:
         InputError: an unknown rule, one that needs what the pilot does not have or what nobody
@@ -59,24 +76,85 @@ def rule_from_pilot(
     """
     if name == CARD:
         return _recommended(pilot, rounds)
-    (pool,) = Runs.from_records(pilot).groups
-    pool.require_complete()
-    (entry,) = entries(pool, (name,))
-    if pool.samples != rounds + 1 or (pool.recorded != rounds + 1).any():
-        first = 0 if pool.parallel else 1
-        what, how = ("samples", "draws") if pool.parallel else ("rounds", "revises")
+    (runs,) = Runs.from_records(pilot).groups
+    runs.require_complete()
+    spec = find_rule(name, runs)
+    if runs.samples != rounds + 1 or (runs.recorded != rounds + 1).any():
+        first = 0 if runs.parallel else 1
+        what, how = ("samples", "draws") if runs.parallel else ("rounds", "revises")
         raise InputError(
-            f"pilot of {pool.name} has {pool.recorded.min() - first} to {pool.samples - first} "
+            f"pilot of {runs.name} has {runs.recorded.min() - first} to {runs.samples - first} "
             f"{what}, {what} is {rounds + 1 - first}; record a pilot that always {how} "
             f"{rounds + 1 - first} times"
         )
-    if entry.told is not None:
-        raise InputError(f"rule {name!r}: {entry.says}; it can only be replayed")
-    known = Training(pool, np.ones(pool.questions, dtype=bool), value, price)
-    settings = each_setting(entry.parameters(known))
-    parameters = jax.tree.map(lambda x: jnp.asarray(x)[entry.default], settings)
-    says = f"{entry.says} ({entry.settings[entry.default]})"
-    return LiveRule(entry.make(parameters, None), says, bool(entry.needs))
+    if spec.side_info is not None:
+        raise InputError(f"rule {name!r}: {spec.says}; it can only be replayed")
+    if key is None:
+        key = jax.random.fold_in(jax.random.key(0), 0)
+    everyone = np.ones(runs.questions, dtype=bool)
+    return _live(spec, Training(runs, everyone, value, price, PosteriorForRules(key, model)))
+
+
+def rule_from_posterior(
+    name: str,
+    posterior: SavedPosterior,
+    benchmark: str,
+    *,
+    rounds: int,
+    value: float,
+    price: float,
+) -> LiveRule:
+    """A rule that follows the accuracy curve of a posterior that `msjax fit --out` saved.
+
+    Made from the same runs, with the same model and key, it is the rule of `rule_from_pilot`.
+
+    Args:
+        name: of a rule that learns from the curve alone: markovscale, with its options.
+        posterior: what was saved.
+        benchmark: one of its benchmarks.
+        rounds: most revisions.
+        value: utility of a correct answer.
+        price: price of one uncached token in the same unit.
+
+    Raises:
+        InputError: another rule, a benchmark that is not there, more rounds than its pilot had, or
+            one whose runs were stopped by looking at the label.
+    """
+    spec = find_rule_for(name, rounds + 1, "rounds", benchmark)
+    if not spec.from_curve:
+        raise InputError(
+            f"rule {name!r} learns from answers, which a posterior does not hold; give the pilot "
+            "itself, or follow its curve with markovscale"
+        )
+    if benchmark not in posterior.benchmarks:
+        raise InputError(
+            f"the posterior knows {', '.join(posterior.benchmarks)} but not {benchmark}; fit a "
+            "pilot of that benchmark"
+        )
+    b = posterior.benchmarks.index(benchmark)
+    tokens = posterior.tokens_per_round[b, 1 : rounds + 1]
+    if len(tokens) < rounds or np.isnan(tokens).any():
+        raise InputError(
+            f"the pilot of {benchmark} has fewer rounds than rounds = {rounds}, or no tokens, so "
+            "their cost is unknown; give fewer rounds"
+        )
+    if posterior.censored[b]:
+        raise InputError(
+            f"runs of {benchmark} were stopped by looking at the label, so what revising breaks is "
+            "unknown; record a pilot that always revises"
+        )
+    return _live(spec, Curve(posterior.accuracy[:, b, : rounds + 1], tokens, value, price))
+
+
+def _live(spec: RuleSpec, train: Training | Curve) -> LiveRule:
+    settings = each_setting(spec.parameters(train))  # type: ignore[arg-type]
+    parameters = jax.tree.map(lambda x: jnp.asarray(x)[spec.default], settings)
+    setting = spec.settings[spec.default]
+    says = f"{spec.says} ({setting})" if setting else spec.says
+    plan = parameters if isinstance(parameters, RoundPlan) else None
+    if plan is not None:
+        says += f", N* = {plan.optimal_rounds}"
+    return LiveRule(spec.make(parameters, None), says, spec.looks, plan)
 
 
 def _recommended(pilot: Sequence[Trajectory], rounds: int) -> LiveRule:
@@ -92,27 +170,18 @@ def _recommended(pilot: Sequence[Trajectory], rounds: int) -> LiveRule:
 
 def cut_by(rule: StoppingRule, runs: Sequence[Trajectory]) -> list[Trajectory]:
     """The runs as they would have been, had the rule decided: ended where it stops."""
-    update = jax.jit(jax.vmap(rule.update))
-    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(runs)), rule.init())
-    ids = [answer_ids(run.answers) for run in runs]
-    cut: list[Trajectory | None] = [None] * len(runs)
-    for k in range(max(len(run.answers) for run in runs)):
-        # Runs that are over repeat their last answer, which nobody reads.
-        at = [min(k, run.revisions) for run in runs]
-        scores = [run.scores[j] for run, j in zip(runs, at, strict=True)]
-        seen = Observation(
-            jnp.asarray([one[j] for one, j in zip(ids, at, strict=True)], jnp.int32),
-            jnp.asarray([np.nan if s is None else s for s in scores], jnp.float32),
-            jnp.asarray(
-                [uncached_tokens([run.tokens[j]]) for run, j in zip(runs, at, strict=True)], float
-            ),
-        )
-        state, decision = update(state, seen)
-        stops, answers = np.asarray(decision.stop), np.asarray(decision.answer_id).tolist()
-        for i, run in enumerate(runs):
-            if cut[i] is None and (stops[i] or k == run.revisions):
-                cut[i] = ended(run, k, answers[i], bool(stops[i]))
-    return [run for run in cut if run is not None]
+    known = Runs.from_records(runs)
+    seen = Observation(
+        jnp.asarray(known.answers),
+        jnp.asarray(known.scores),
+        jnp.asarray(known.uncached, jnp.float32),
+        jnp.asarray(known.verdicts, jnp.int32),
+    )
+    ran = jax.device_get(run_rule_on_each(rule, seen, jnp.asarray(known.recorded)))
+    ends = zip(
+        runs, *(x.tolist() for x in (ran.n_used, ran.answer_id, ran.hit_budget)), strict=True
+    )
+    return [ended(run, n - 1, answer, not hit_budget) for run, n, answer, hit_budget in ends]
 
 
 def ended(run: Trajectory, k: int, answer_id: int, by_rule: bool) -> Trajectory:
@@ -126,4 +195,4 @@ def ended(run: Trajectory, k: int, answer_id: int, by_rule: bool) -> Trajectory:
 
 def shadow_file(out: Path, rule: str) -> Path:
     """Where it is logged what a rule would have done."""
-    return out.with_suffix(f".shadow-{rule}.jsonl")
+    return out.with_suffix(f".shadow-{rule.replace(':', '.')}.jsonl")

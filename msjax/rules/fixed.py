@@ -9,7 +9,15 @@ from msjax.errors import InputError, require
 from msjax.rules.protocol import Decision, Observation, StoppingRule
 from msjax.rules.votes import cast, counting_rule, no_belief, no_votes, require_budget, standing
 
-__all__ = ["answer_by", "best_score", "fixed_rounds", "self_consistency", "until_repeated"]
+__all__ = [
+    "Returned",
+    "answer_by",
+    "best_score",
+    "fixed_rounds",
+    "self_consistency",
+    "until_accepted",
+    "until_repeated",
+]
 
 
 def fixed_rounds(k: int) -> StoppingRule:
@@ -51,7 +59,7 @@ class _Best(NamedTuple):
 
     value: Float[Array, ""]
     answer_id: Int[Array, ""]
-    asked: Int[Array, ""]
+    n_used: Int[Array, ""]
 
 
 def best_score(budget: int) -> StoppingRule:
@@ -68,7 +76,7 @@ def best_score(budget: int) -> StoppingRule:
 
     def update(before: _Best, seen: Observation) -> tuple[_Best, Decision]:
         best = _keep_best(before, seen.score, seen.answer_id)
-        decision = Decision(best.asked >= budget, best.answer_id, no_belief())
+        decision = Decision(best.n_used >= budget, best.answer_id, no_belief())
         return best, decision
 
     return StoppingRule(_none_yet, update)
@@ -79,7 +87,7 @@ class _Streak(NamedTuple):
 
     answer_id: Int[Array, ""]
     length: Int[Array, ""]
-    asked: Int[Array, ""]
+    n_used: Int[Array, ""]
 
 
 def until_repeated(budget: int, times: Int[Array, ""] | int = 2) -> StoppingRule:
@@ -108,23 +116,50 @@ def until_repeated(budget: int, times: Int[Array, ""] | int = 2) -> StoppingRule
         goes_on = answered & (seen.answer_id == before.answer_id)
         length = jnp.where(goes_on, before.length + 1, answered.astype(jnp.int32))
         last = jnp.where(answered, seen.answer_id, before.answer_id)
-        now = _Streak(last, length, before.asked + 1)
-        stop = (length >= times) | (now.asked >= budget)
+        now = _Streak(last, length, before.n_used + 1)
+        stop = (length >= times) | (now.n_used >= budget)
         return now, Decision(stop, last, no_belief())
 
     return StoppingRule(init, update)
 
 
-def answer_by(
-    rule: StoppingRule, by: Literal["last", "vote", "score"], budget: int
-) -> StoppingRule:
+def until_accepted(budget: int) -> StoppingRule:
+    """Stop at the first answer that the judge accepts, and return it.
+
+    If none is accepted within the budget the last answer is returned. A verdict on no answer
+    (answer_id -1) counts like any other; an answer without a verdict is not accepted.
+
+    Args:
+        budget: the most answers.
+
+    Raises:
+        InputError: a budget < 1.
+
+    Reference: docs/stopping.md.
+    """
+    require_budget(budget)
+
+    def update(before: Int[Array, ""], seen: Observation) -> tuple[Int[Array, ""], Decision]:
+        now = before + 1
+        verdict = -1 if seen.verdict is None else seen.verdict
+        stop = (verdict == 1) | (now >= budget)
+        return now, Decision(stop, seen.answer_id, no_belief())
+
+    return StoppingRule(lambda: jnp.int32(0), update)
+
+
+Returned = Literal["last", "majority", "best_score"]
+"""What may be returned in place of what a rule returns itself."""
+
+
+def answer_by(rule: StoppingRule, by: Returned, budget: int) -> StoppingRule:
     """Stop when `rule` stops, but return another answer.
 
     Args:
         rule: says when to stop.
-        by: "last", the last answer that was one; "vote", the one given most often, of equal counts
-            the one seen first; "score", the one with the highest score or, if the rule holds a
-            belief, the one it returned with the highest belief, of equal ones the earliest.
+        by: "last", the last answer that was one; "majority", the one given most often, of equal
+            counts the one seen first; "best_score", the one with the highest score or, if the rule
+            holds a belief, the one it returned with the highest belief, of equal ones the earliest.
         budget: the most answers the rule asks for.
 
     Raises:
@@ -136,23 +171,23 @@ def answer_by(
         answer = jnp.where(seen.answer_id >= 0, seen.answer_id, before)
         return answer, answer
 
-    def vote(before: Any, seen: Observation, says: Decision) -> tuple[Any, Int[Array, ""]]:
+    def majority(before: Any, seen: Observation, says: Decision) -> tuple[Any, Int[Array, ""]]:
         votes = cast(before, seen.answer_id)
         return votes, standing(votes).leader
 
-    def score(before: Any, seen: Observation, says: Decision) -> tuple[Any, Int[Array, ""]]:
+    def best(before: Any, seen: Observation, says: Decision) -> tuple[Any, Int[Array, ""]]:
         believes = ~jnp.isnan(says.belief)
-        best = _keep_best(
+        now = _keep_best(
             before,
             jnp.where(believes, says.belief, seen.score),
             jnp.where(believes, says.answer_id, seen.answer_id),
         )
-        return best, best.answer_id
+        return now, now.answer_id
 
     choices = {
         "last": (lambda: jnp.int32(-1), last),
-        "vote": (lambda: no_votes(budget), vote),
-        "score": (_none_yet, score),
+        "majority": (lambda: no_votes(budget), majority),
+        "best_score": (_none_yet, best),
     }
     if by not in choices:
         raise InputError(f"by is {by!r}; choose from {', '.join(choices)}")
@@ -175,5 +210,5 @@ def _keep_best(before: _Best, value: Float[Array, ""], answer_id: Int[Array, ""]
     return _Best(
         jnp.where(wins, value, before.value),
         jnp.where(wins, answer_id, before.answer_id),
-        before.asked + 1,
+        before.n_used + 1,
     )

@@ -1,7 +1,7 @@
 """The answer most probably right, given the order in which all answers came, and when to stop."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +13,7 @@ from msjax.rules.votes import require_budget
 from msjax.theory.answer_posterior import AnswerLaw, Answers, add_answer, no_answers, posterior
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 
-__all__ = ["belief_answers", "most_probable"]
+__all__ = ["belief_answers", "by_probability", "most_probable"]
 
 
 def most_probable(law: AnswerLaw, budget: int) -> StoppingRule:
@@ -28,7 +28,27 @@ def most_probable(law: AnswerLaw, budget: int) -> StoppingRule:
     Reference: docs/theory.md C3.
     """
     require_budget(budget)
-    return _returning_the_most_probable(law, budget, lambda asked, best, last: jnp.bool_(False))
+    return _returning_the_most_probable(law, budget, lambda n_used, best, last: jnp.bool_(False))
+
+
+def by_probability(rule: StoppingRule, law: AnswerLaw, budget: int) -> StoppingRule:
+    """Stop when `rule` stops, but return the answer most probably right, given the order of all.
+
+    The belief reported is that in this answer.
+
+    Raises:
+        InputError: as `most_probable`.
+
+    Reference: docs/theory.md C3.
+    """
+    probable = most_probable(law, budget)
+
+    def update(before: tuple[Any, Any], seen: Observation) -> tuple[tuple[Any, Any], Decision]:
+        inner, says = rule.update(before[0], seen)
+        answers, best = probable.update(before[1], seen)
+        return (inner, answers), best._replace(stop=says.stop)
+
+    return StoppingRule(lambda: (rule.init(), probable.init()), update)
 
 
 def belief_answers(
@@ -64,19 +84,19 @@ def belief_answers(
     spent = jnp.concatenate([jnp.zeros(1), jnp.cumsum(cost)])
     ahead = jnp.arange(1, horizon + 1)
 
-    def pays(asked: Int[Array, ""], best: Float[Array, ""], last: Float[Array, ""]) -> Array:
-        done = asked - 1
+    def pays(n_used: Int[Array, ""], best: Float[Array, ""], last: Float[Array, ""]) -> Array:
+        done = n_used - 1
         later = accuracy_curve(TwoStateChain(last, law.chain.p_ic, law.chain.p_ci), horizon)[1:]
         to_come = jnp.minimum(done + ahead, horizon)
         gain = value * (later - best) - (spent[to_come] - spent[done])
         return ((gain > NOISE * value) & (done + ahead <= horizon)).any()
 
     return _returning_the_most_probable(
-        law, horizon + 1, lambda asked, best, last: ~pays(asked, best, last)
+        law, horizon + 1, lambda n_used, best, last: ~pays(n_used, best, last)
     )
 
 
-class _Asked(NamedTuple):
+class _Given(NamedTuple):
     """How many answers there are, and what they say of each."""
 
     number: Int[Array, ""]
@@ -89,11 +109,11 @@ def _returning_the_most_probable(
     """`stops` is told how many answers there are, the belief in the best and in the last one."""
     law.check()
 
-    def init() -> _Asked:
-        return _Asked(jnp.int32(0), no_answers(budget))
+    def init() -> _Given:
+        return _Given(jnp.int32(0), no_answers(budget))
 
-    def update(before: _Asked, seen: Observation) -> tuple[_Asked, Decision]:
-        now = _Asked(before.number + 1, add_answer(law, before.answers, seen.answer_id))
+    def update(before: _Given, seen: Observation) -> tuple[_Given, Decision]:
+        now = _Given(before.number + 1, add_answer(law, before.answers, seen.answer_id))
         belief = posterior(law, now.answers)
         best = jnp.argmax(belief)
         last = jnp.where(seen.answer_id >= 0, belief[seen.answer_id], 0)

@@ -1,21 +1,26 @@
-"""What a catalogue holds of a rule: its name, its settings, what it needs and what it learns."""
+"""What is known of a rule before it runs: its settings, what it needs and what it learns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Bool, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from msjax.data.runs import Runs
 from msjax.rules.protocol import StoppingRule, restopped
+from msjax.theory.chain import TwoStateChain
 
 __all__ = [
     "ANSWERS",
     "NEEDS",
     "PROBABILITIES",
     "SCORES",
-    "Entry",
+    "VERDICTS",
+    "ChainPosterior",
+    "Curve",
+    "RuleSpec",
     "Training",
     "at_most",
     "constant",
@@ -23,66 +28,126 @@ __all__ = [
 ]
 
 ANSWERS, SCORES = frozenset({"answers"}), frozenset({"scores"})
-PROBABILITIES = frozenset({"probabilities"})
+PROBABILITIES, VERDICTS = frozenset({"probabilities"}), frozenset({"verdicts"})
 NEEDS = {
     "answers": "answers",
     "scores": "a score for every answer",
     "probabilities": "a score in [0, 1] for every answer",
+    "verdicts": "a judge's verdict on every answer",
 }
 """What each need is in words."""
 
 
-def offered_by(pool: Runs) -> frozenset[str]:
-    """Which needs the pool meets."""
-    met = (pool.answered, pool.scored, pool.scores_are_probabilities)
+def offered_by(runs: Runs) -> frozenset[str]:
+    """Which needs the runs meet."""
+    judged = bool((runs.verdicts[runs.real] >= 0).all())
+    met = (runs.answered, runs.scored, runs.scores_are_probabilities, judged)
     return frozenset(need for need, there in zip(NEEDS, met, strict=True) if there)
 
 
-class Training(NamedTuple):
+@runtime_checkable
+class ChainPosterior(Protocol):
+    """Where rules take their posterior from (`msjax.posterior.for_rules` has the one there is)."""
+
+    def accuracy(self, runs: Runs, rounds: int) -> Float[np.ndarray, "draw rounds_plus_1"]:
+        """Posterior draws of E[p_0], ..., E[p_rounds]."""
+
+    def rates(self, runs: Runs) -> TwoStateChain:
+        """Posterior draws of the rates of one chain for all questions, each [draw]."""
+
+
+@dataclass(frozen=True)
+class Training:
     """Labelled questions from which a rule may learn: not those it is judged on.
 
     Attributes:
-        pool: recorded answers.
-        chosen: which of its questions may be looked at.
-        value: worth of a correct answer.
-        price: cost of one token.
+        runs: recorded answers.
+        chosen: which of the questions may be looked at.
+        value: utility of a correct answer.
+        price: price of one token.
+        posterior: of the accuracy curve and of the rates, from the questions that may be looked at.
     """
 
-    pool: Runs
+    runs: Runs
     chosen: Bool[np.ndarray, " question"]
+    value: float
+    price: float
+    posterior: ChainPosterior
+
+    @cached_property
+    def known(self) -> Runs:
+        """The questions that may be looked at."""
+        return self.runs.take(self.chosen)
+
+    @cached_property
+    def accuracy(self) -> Float[np.ndarray, "draw rounds_plus_1"]:
+        """Posterior draws of the accuracy after every round that was recorded."""
+        return self.posterior.accuracy(self.known, self.runs.rounds)
+
+    @cached_property
+    def rates(self) -> TwoStateChain:
+        """Posterior draws of the rates of one chain for all questions."""
+        return self.posterior.rates(self.known)
+
+    @cached_property
+    def tokens(self) -> Float[np.ndarray, " rounds"]:
+        """Mean uncached tokens of rounds 1, ..., K over the questions that reached them."""
+        if self.known.rounds == self.runs.rounds:
+            return self.known.tokens_per_round[1:]
+        return self.runs.tokens_per_round[1:]  # the longest questions are among the others
+
+
+class Curve(NamedTuple):
+    """What is left of `Training` in a posterior that was saved: enough for a rule `from_curve`.
+
+    Attributes:
+        accuracy: posterior draws of the accuracy after every round.
+        tokens: mean uncached tokens of rounds 1, ..., K.
+        value: utility of a correct answer.
+        price: price of one token.
+    """
+
+    accuracy: Float[np.ndarray, "draw rounds_plus_1"]
+    tokens: Float[np.ndarray, " rounds"]
     value: float
     price: float
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A rule with a grid of settings.
+class RuleSpec:
+    """A rule by name, with the settings it may have.
 
     Attributes:
-        name: what users type.
+        name: what users type, such as "markovscale" or "fixed+majority".
         says: the rule in one sentence.
-        make: the rule, from one setting's parameters and from what it is told of the question.
-        settings: the settings in words.
+        make: the rule, from one setting's parameters and from the side information on the question.
+        settings: the settings, each "name=value" or several of these with commas; "" where there
+            is nothing to choose.
         parameters: their parameters, first axis the setting, or a `Grid`, which is not
             learnt; may look at `Training`.
         default: the setting used where none is chosen.
-        needs: of "answers", "scores" and "probabilities" (scores in [0, 1]), what it needs.
-        told: what it is told of every question beforehand, if anything.
+        needs: of "answers", "scores", "probabilities" (scores in [0, 1]) and "verdicts", what it
+            needs.
+        looks: whether it decides by what the question showed.
+        from_curve: whether `parameters` looks at no more of `Training` than `Curve` holds.
+        side_info: what it is told of every question beforehand, if anything.
     """
 
-    name: str
     says: str
     make: Callable[[Any, Any], StoppingRule]
     settings: tuple[str, ...]
     parameters: Callable[[Training], Any]
-    default: int
-    needs: frozenset[str]
-    told: Callable[[Runs], Shaped[np.ndarray, "question ..."]] | None = None
+    default: int = 0
+    needs: frozenset[str] = field(default_factory=frozenset)
+    looks: bool = True
+    from_curve: bool = False
+    side_info: Callable[[Runs], Shaped[np.ndarray, "question ..."]] | None = None
+    name: str = ""
 
 
 def at_most(rule: StoppingRule, answers: Int[Array, ""] | int) -> StoppingRule:
     """The rule, stopped at the latest after so many answers."""
-    return restopped(rule, lambda asked, stop: stop | (asked >= answers))
+    return restopped(rule, lambda n_used, stop: stop | (n_used >= answers))
 
 
 def constant(values: Any) -> Callable[[Training], Any]:

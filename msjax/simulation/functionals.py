@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from msjax.rules.protocol import Observation, StoppingRule
+from msjax.rules.protocol import Observation, StoppingRule, begin, step
 
 __all__ = [
     "PathFunctional",
@@ -138,21 +138,17 @@ def stopping_outcome(rule: StoppingRule, rounds: int) -> PathFunctional:
     """
 
     def init() -> State:
-        return rule.init(), jnp.int32(0), jnp.bool_(False), jnp.bool_(False), jnp.bool_(False)
+        return begin(rule), jnp.bool_(False), jnp.bool_(True)
 
     def update(state: State, correct: Bool[Array, ""]) -> State:
-        inner, seen, stopped, first, returned = state
-        first = jnp.where(seen == 0, correct, first)
+        running, first, before = state
+        first = jnp.where(before, correct, first)
         answer = (correct != first).astype(jnp.int32)
-        observation = Observation(answer, jnp.float32(jnp.nan), jnp.float32(1))
-        inner, decision = rule.update(inner, observation)
-        returned = jnp.where(stopped, returned, (decision.answer_id == 0) == first)
-        seen = seen + ~stopped
-        return inner, seen, stopped | decision.stop, first, returned
+        return step(rule, running, Observation(answer)), first, jnp.bool_(False)
 
-    return PathFunctional(
-        init=init,
-        update=update,
-        read=lambda state: 2 * (state[1] - 1) + state[4],
-        bins=2 * (rounds + 1),
-    )
+    def read(state: State) -> Int[Array, ""]:
+        running, first, _ = state
+        right = (running.answer_id == 0) == first
+        return 2 * (running.n_used - 1) + right
+
+    return PathFunctional(init=init, update=update, read=read, bins=2 * (rounds + 1))

@@ -65,7 +65,7 @@ def test_all_rules_in_one_table(short_horizons, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["ascc"], "RULE is 'ascc'; choose from all, self_consistency,"),
+        (["ascc"], "RULE is 'ascc'; choose from all, fixed+majority,"),
         (["asc", "--margin", "3"], "--margin is given, but asc has none; it takes --threshold"),
         (["asc", "--threshold", "1.5"], "threshold is 1.5"),
         (["asc", "--p-right", "1.5"], "--p-right is 1.5"),

@@ -71,8 +71,11 @@ def test_every_command_explains_itself_with_an_example(command, capsys) -> None:
         (["report", "absent"], "no such file; run `msjax reproduce`"),
         (["verify", "--section", "Z9"], "Z9"),
         (["run", "out.jsonl", "--benchmarks", "soms"], "'soms' is unknown"),
-        (["run", "out.jsonl", "--rule", "posterior"], "needs --posterior FILE"),
-        (["run", "out.jsonl", "--rule", "posterior", "--posterior", "absent.nc"], "absent.nc"),
+        (["run", "out.jsonl", "--rule", "markovscale"], "needs --pilot FILE"),
+        (
+            ["run", "out.jsonl", "--rule", "markovscale", "--posterior", "absent.nc"],
+            "absent.nc",
+        ),
         (["run", "out.jsonl", "--model", "absent"], "absent"),
         (["run", "out.jsonl", "--questions", "0"], "questions = 0"),
         (["sensitivity", "--p0", "1.5", "--p-ic", ".3", "--p-ci", ".1"], "p0 is 1.5"),

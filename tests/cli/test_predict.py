@@ -84,10 +84,10 @@ def test_replay_on_questions_not_learnt_from(trained, tmp_path, capsys):
     assert 5 <= pools["arithmetic-easy"]["questions"] < 24
     assert list(pools["arithmetic-easy"]["rules"]) == [
         "fixed",
-        "markovscale_t",
-        "belief_changes_t",
+        "markovscale,prior=predicted",
+        "belief,prior=predicted",
     ]
-    assert "markovscale_t" in capsys.readouterr().out
+    assert "markovscale,prior=predicted" in capsys.readouterr().out
     with pytest.raises(InputError, match="--features is None; give both"):
         dataclasses.replace(command, features=None).run()
 

@@ -43,7 +43,7 @@ def test_samples_instead_of_rounds(tmp_path, capsys) -> None:
     capsys.readouterr()
     assert generate(out, *options[:-1], "3") == 2
     assert "rule='samples: 4', but this run has rule='samples: 3'" in capsys.readouterr().err
-    for wrong in (["--samples", "0"], ["--samples", "4", "--rule", "posterior"]):
+    for wrong in (["--samples", "0"], ["--samples", "4", "--rule", "markovscale"]):
         assert generate(tmp_path / "no.jsonl", *wrong) == 2
         assert "samples" in capsys.readouterr().err
     cold = ["run", str(tmp_path / "no.jsonl"), "--temperature", "0", "--samples", "2"]
@@ -68,8 +68,8 @@ def test_a_rule_for_samples_learns_from_samples(tmp_path, capsys) -> None:
     assert generate(watched, *fresh, "--shadow", "vote_margin", "--score", "confidence") == 0
     assert "vote_margin would have done this" in capsys.readouterr().out
     for rule, complaint in {
-        "posterior": "is for rounds",
-        "belief_changes": "which is parallel",
+        "markovscale": "is for rounds",
+        "belief": "is for rounds",
         "dsc": "can only be replayed",
     }.items():
         assert generate(tmp_path / "no.jsonl", *fresh, "--rule", rule) == 2
@@ -100,7 +100,7 @@ def test_from_pilot_to_rule(pilot, tmp_path, capsys) -> None:
     fresh = tmp_path / "fresh.jsonl"
     rule = [
         "--rule",
-        "posterior",
+        "markovscale",
         "--posterior",
         str(posterior),
         "--json",
@@ -154,7 +154,7 @@ def test_options_are_checked_before_anything_is_loaded(options, message, tmp_pat
 def test_a_posterior_of_another_benchmark_is_refused(pilot, tmp_path, capsys) -> None:
     posterior = tmp_path / "posterior.nc"
     assert main(["fit", str(pilot), "--model", "pooled", "--out", str(posterior)]) == 0
-    options = ["--benchmarks", "arithmetic-easy", "--rule", "posterior"]
+    options = ["--benchmarks", "arithmetic-easy", "--rule", "markovscale"]
     assert generate(tmp_path / "x.jsonl", *options, "--posterior", str(posterior)) == 2
     assert "knows arithmetic-hard but not arithmetic-easy" in capsys.readouterr().err
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from msjax.evaluate.crossfit import evaluate
-from msjax.rules.registry import entries
+from msjax.rules import find_rules
 from simulate.rules_on_known_benchmarks import read_pools
 
 pytestmark = pytest.mark.realdata
@@ -35,7 +35,7 @@ def test_best_of_n_is_that_of_the_same_pool(pools):
     best = pool.right[np.arange(pool.questions), pool.scores.argmax(axis=1)].mean()
     assert best == pytest.approx(0.94)
     result = evaluate(
-        pool, entries(pool, ("best_of_n",)), jax.random.key(0), orders=2, choose=False
+        pool, find_rules(pool, ("fixed+best_score",)), jax.random.key(0), orders=2, choose=False
     )
     assert result.rules[0].accuracy.estimate == pytest.approx(best)
     assert result.rules[0].saving.estimate == pytest.approx(0)
@@ -46,6 +46,6 @@ def test_rounds_of_gpqa_are_worth_little(pools):
     """Revising changes GPT-4o's accuracy on GPQA by less than its interval."""
     (name,) = [name for name in pools if "GPQA" in name]
     pool = pools[name]
-    result = evaluate(pool, entries(pool, ("fixed", "until_repeated")), jax.random.key(0))
+    result = evaluate(pool, find_rules(pool, ("fixed", "until_repeated")), jax.random.key(0))
     for rule in result.rules:
         assert rule.gain.low <= 0.03 and rule.gain.high >= -0.03

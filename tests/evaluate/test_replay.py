@@ -10,14 +10,16 @@ from msjax.errors import InputError
 from msjax.evaluate.crossfit import evaluate
 from msjax.evaluate.replay import outcome, replay
 from msjax.evaluate.streams import streams
+from msjax.posterior.for_rules import PosteriorForRules
 from msjax.rules.fixed import fixed_rounds
 from msjax.rules.grid import Grid
 from msjax.rules.protocol import Observation
-from msjax.rules.registry import entries, rule_names
+from msjax.rules.registry import find_rule, find_rules, rule_names
 from msjax.rules.spec import Training, at_most
 from msjax.rules.votes import vote_margin
 
 QUESTIONS, SAMPLES = 30, 6
+POSTERIOR = PosteriorForRules(jax.random.key(0))
 
 
 def make_pool(seed=0, parallel=True, questions=QUESTIONS, **changes):
@@ -66,7 +68,7 @@ def test_replay_is_a_loop_over_the_rule():
                     state, decision = update(state, seen)
                     if decision.stop:
                         break
-                assert found.asked[p, order, q] == place + 1
+                assert found.n_used[p, order, q] == place + 1
                 sample = int(
                     met.sample[order, q, list(met.answers[order, q]).index(decision.answer_id)]
                 )
@@ -77,8 +79,8 @@ def test_replay_is_a_loop_over_the_rule():
     np.testing.assert_allclose(
         result.tokens["completion"][:, checked], spent.mean(axis=1)[:, checked]
     )
-    np.testing.assert_allclose(result.tokens["cached"], 2 * result.asked)
-    assert (result.computed > result.tokens["completion"]).all()
+    np.testing.assert_allclose(result.tokens["cached"], 2 * result.n_used)
+    assert (result.uncached > result.tokens["completion"]).all()
 
 
 def test_a_second_replay_compiles_nothing():
@@ -94,7 +96,7 @@ def test_a_second_replay_compiles_nothing():
 def test_a_grid_is_all_combinations_one_by_one():
     pool = make_pool()
     met = streams(pool, jax.random.key(0), 3)
-    (entry,) = entries(pool, ("optscale",))
+    entry = find_rule("optscale", pool)
     grid = Grid((np.array([0.5, 0.7], np.float32), np.array([0.1, 0.5, 0.9], np.float32)))
     together = replay(entry.make, met, grid)
     flat = replay(entry.make, met, grid.flat())
@@ -102,20 +104,20 @@ def test_a_grid_is_all_combinations_one_by_one():
         np.testing.assert_array_equal(found, expected)
     for i, pair in enumerate((s, c) for s in (0.5, 0.7) for c in (0.1, 0.5, 0.9)):
         alone = replay(entry.make, met, tuple(np.float32([x]) for x in pair))
-        np.testing.assert_array_equal(alone.asked[0], together.asked[i])
+        np.testing.assert_array_equal(alone.n_used[0], together.n_used[i])
 
 
 def test_rules_that_want_more_than_was_recorded_are_counted():
     pool = make_pool(recorded=np.array([2] * 10 + [SAMPLES] * 20))
     met = streams(pool, jax.random.key(0), 2)
     found = replay(lambda k, _: at_most(fixed_rounds(SAMPLES), k), met, np.array([4]))
-    assert found.exhausted[0, :, :10].all() and not found.exhausted[0, :, 10:].any()
-    assert (found.asked[0, :, :10] == 2).all() and (found.asked[0, :, 10:] == 4).all()
+    assert found.hit_budget[0, :, :10].all() and not found.hit_budget[0, :, 10:].any()
+    assert (found.n_used[0, :, :10] == 2).all() and (found.n_used[0, :, 10:] == 4).all()
 
 
 FEW = {
-    True: ("self_consistency", "best_of_n", "dsc"),
-    False: ("fixed", "posterior_without_n_star", "belief_changes"),
+    True: ("fixed+majority", "fixed+best_score", "dsc"),
+    False: ("fixed", "markovscale,without=n_star", "belief"),
 }
 
 
@@ -123,24 +125,24 @@ FEW = {
 def test_rules_run_and_results_are_consistent(names):
     for parallel in (True, False):
         pool = make_pool(parallel=parallel)
-        offered = entries(pool, names[parallel] if names else ())
+        offered = find_rules(pool, names[parallel] if names else (), every=True)
         result = evaluate(pool, offered, jax.random.key(1), orders=3)
         assert [rule.name for rule in result.rules] == [entry.name for entry in offered]
         oracle = result.yardsticks[0]
         for rule in result.rules:
             assert rule.accuracy.low <= rule.accuracy.estimate <= rule.accuracy.high
             assert rule.accuracy.estimate <= oracle.accuracy.estimate
-            assert 1 <= rule.asked <= SAMPLES
-            assert rule.computed == pytest.approx(rule.tokens["prompt"] + rule.tokens["completion"])
+            assert 1 <= rule.n_used <= SAMPLES
+            assert rule.uncached == pytest.approx(rule.tokens["prompt"] + rule.tokens["completion"])
             assert sum(s.questions for s in rule.strata) == QUESTIONS
         assert any(rule.efficient for rule in result.rules)
-    whole = next(r for r in result.rules if r.name == "posterior_without_n_star")
+    whole = next(r for r in result.rules if r.name == "markovscale,without=n_star")
     assert whole.saving.estimate >= 0
 
 
 def test_the_baseline_saves_nothing():
     pool = make_pool(parallel=False)
-    (entry,) = entries(pool, ("fixed",))
+    entry = find_rule("fixed", pool)
     result = evaluate(pool, [entry], jax.random.key(0), choose=False)
     (rule,) = result.rules
     assert rule.saving.estimate == pytest.approx(0) and rule.gain.estimate == pytest.approx(0)
@@ -154,7 +156,7 @@ def test_choosing_where_one_reports_looks_better_than_it_is():
         random = np.random.default_rng(seed)
         pool = make_pool(seed, parallel=False, questions=20)
         pool.right[:] = random.random(pool.right.shape) < 0.5
-        (entry,) = entries(pool, ("fixed",))
+        entry = find_rule("fixed", pool)
         (rule,) = evaluate(pool, [entry], jax.random.key(seed), price=0.0).rules
         found.append((rule.optimism, rule.accuracy.estimate))
     optimism, accuracy = np.array(found).T
@@ -164,43 +166,44 @@ def test_choosing_where_one_reports_looks_better_than_it_is():
 
 def test_estimates_come_from_other_questions():
     pool = make_pool(parallel=False)
-    (entry,) = entries(pool, ("posterior",))
+    entry = find_rule("markovscale", pool)
     half = np.arange(QUESTIONS) < 15
-    plan = entry.parameters(Training(pool, half, 1.0, 1e-4))
+    plan = entry.parameters(Training(pool, half, 1.0, 1e-4, POSTERIOR))
     changed = make_pool(parallel=False)
     changed.correct[~half] ^= True
-    again = entry.parameters(Training(changed, half, 1.0, 1e-4))
+    again = entry.parameters(Training(changed, half, 1.0, 1e-4, POSTERIOR))
     np.testing.assert_array_equal(plan.accuracy, again.accuracy)
 
 
 @pytest.mark.parametrize(
-    ("pool", "names", "message"),
+    ("pool", "name", "message"),
     [
-        (make_pool(), ("ascc",), "'ascc' is unknown; known are self_consistency"),
-        (make_pool(), ("fixed",), "does not apply to made, which is parallel"),
+        (make_pool(), "ascc", "'ascc' is unknown; known are fixed, until_repeated"),
+        (make_pool(), "belief", "is for rounds, and made has samples"),
+        (make_pool(), "fixed", r"by the order of rounds.*write fixed\+majority"),
         (
             make_pool(scores=np.full((QUESTIONS, SAMPLES), np.nan, np.float32)),
-            ("best_of_n",),
+            "fixed+best_score",
             "needs a score for every answer",
         ),
         (
             make_pool(scores=np.full((QUESTIONS, SAMPLES), 3.0, np.float32)),
-            ("optscale",),
+            "optscale",
             r"needs a score in \[0, 1\]",
         ),
     ],
 )
-def test_rules_that_a_pool_does_not_allow(pool, names, message):
+def test_rules_that_a_pool_does_not_allow(pool, name, message):
     with pytest.raises(InputError, match=message):
-        entries(pool, names)
+        find_rule(name, pool)
 
 
 def test_bad_input():
     pool = make_pool()
-    offered = entries(pool, ("esc",))
+    offered = [find_rule("esc", pool)]
     with pytest.raises(InputError, match="at least 5"):
         small = make_pool(questions=4)
-        evaluate(small, entries(small, ("esc",)), jax.random.key(0))
+        evaluate(small, [find_rule("esc", small)], jax.random.key(0))
     with pytest.raises(InputError, match="pool made: no round of revision was recorded"):
         only = {name: getattr(pool, name)[:, :1] for name in ("answers", "correct", "scores")}
         first = make_pool(parallel=False, tokens={}, **only)

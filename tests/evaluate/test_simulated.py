@@ -16,8 +16,9 @@ from msjax.evaluate.simulated import (
     simulate_pool,
 )
 from msjax.evaluate.streams import streams
+from msjax.posterior.for_rules import PosteriorForRules
+from msjax.rules import find_rule, find_rules
 from msjax.rules.belief import SignalLaw, belief_programme
-from msjax.rules.registry import entries
 from msjax.rules.spec import Training
 from msjax.theory.belief import optimal_continuation
 from msjax.theory.chain import TwoStateChain, accuracy_curve
@@ -26,6 +27,7 @@ from msjax.verify.evidence import FALSE_ALARM
 CHAIN = TwoStateChain(0.5, 0.3, 0.08)
 ROUNDS, PRICE = 4, 2e-4
 HOMOGENEOUS = POPULATIONS[0]
+POSTERIOR = PosteriorForRules(jax.random.key(0))
 
 
 def z_limit(comparisons):
@@ -35,9 +37,9 @@ def z_limit(comparisons):
 
 def test_a_simulated_chain_has_its_rates_and_its_kept_answers():
     pool = simulate_pool(HOMOGENEOUS, np.random.default_rng(0), 20_000, ROUNDS)
-    training = Training(pool, np.ones(20_000, dtype=bool), 1.0, PRICE)
-    (entry,) = entries(pool, ("belief_changes",))
-    p0, p_ic, p_ci, rho, cost, _ = entry.parameters(training)
+    training = Training(pool, np.ones(20_000, dtype=bool), 1.0, PRICE, POSTERIOR)
+    entry = find_rule("belief", pool)
+    p0, p_ic, p_ci, rho, cost = entry.parameters(training)
     limit = z_limit(4)
     for draws, truth in ((p0, 0.5), (p_ic, 0.3), (p_ci, 0.08), (rho, 0.7)):
         assert abs(draws.mean() - truth) < limit * np.asarray(draws).std()
@@ -76,7 +78,7 @@ def test_the_yardstick_is_the_optimum_of_one_chain():
 
     one = jax.tree.map(lambda x: x[None], CHAIN)
     ran = outcome(pool, met, replay(best, met, one))
-    worth = (ran.accuracy - PRICE * ran.computed).mean()
+    worth = (ran.accuracy - PRICE * ran.uncached).mean()
     assert abs(worth - optimum) < z_limit(2) * 0.5 / np.sqrt(20_000) + 1e-3
 
 
@@ -84,7 +86,7 @@ def test_no_rule_beats_the_yardstick():
     pool = simulate_pool(HOMOGENEOUS, np.random.default_rng(3), 10, ROUNDS)
     found = judge_rules(
         HOMOGENEOUS,
-        entries(pool, ("fixed", "posterior", "belief_changes")),
+        find_rules(pool, ("fixed", "markovscale", "belief")),
         jax.random.key(0),
         pilot=100,
         pilots=2,
@@ -95,17 +97,17 @@ def test_no_rule_beats_the_yardstick():
     noise = z_limit(3) * 0.5 / np.sqrt(5000)
     assert min(rule.regret for rule in found) > -noise
     by_name = {rule.rule: rule for rule in found}
-    assert by_name["belief_changes"].worth > by_name["fixed"].worth
+    assert by_name["belief"].worth > by_name["fixed"].worth
 
 
 def test_a_score_that_tells_is_worth_looking_at():
     """A rule that sees it is worth more than one that sees changes, and both believe what is so."""
     noisy, questions = POPULATIONS[4], 8000
-    names = ("belief_changes", "belief_scores", "question_rounds")
+    names = ("belief", "belief,scores=only", "markovscale,scores=yes")
     pool = simulate_pool(noisy, np.random.default_rng(3), 10, ROUNDS)
     found = judge_rules(
         noisy,
-        entries(pool, names),
+        find_rules(pool, names),
         jax.random.key(0),
         pilot=4000,
         pilots=1,

@@ -19,13 +19,16 @@ from msjax.llm.drift import RateMonitor
 from msjax.llm.live import cut_by, rule_from_pilot
 from msjax.llm.record import record_run
 from msjax.llm.scores import find_score
+from msjax.posterior.for_rules import PosteriorForRules
+from msjax.rules import find_rules
 from msjax.rules.fixed import answer_by, fixed_rounds, until_repeated
-from msjax.rules.registry import entries
 from msjax.rules.spec import Training
 from msjax.testing import ScriptedEngine
 from msjax.verify.evidence import FALSE_ALARM
 
 NAME = "arithmetic-easy"
+LEARNT = {"rounds": 2, "value": 1.0, "price": 1e-4}
+POSTERIOR = PosteriorForRules(jax.random.fold_in(jax.random.key(0), 0))
 
 
 def run_of(states, number=0, scores=None, answers=None):
@@ -74,9 +77,9 @@ def test_every_rule_that_may_run_live_has_its_default_setting():
     samples = [run.model_copy(update={"protocol": "parallel"}) for run in scored]
     for pilot in (scored, samples):
         (pool,) = Runs.from_records(pilot).groups
-        for entry in entries(pool):
-            if entry.told is None:
-                live = rule_from_pilot(entry.name, pilot, rounds=2, value=1.0, price=1e-4)
+        for entry in find_rules(pool, every=True):
+            if entry.side_info is None:
+                live = rule_from_pilot(entry.name, pilot, model="pooled", **LEARNT)
                 found = evaluate_default(entry, pool)
                 met = [len(run.answers) for run in cut_by(live.rule, pilot)]
                 assert met == found, entry.name
@@ -84,11 +87,11 @@ def test_every_rule_that_may_run_live_has_its_default_setting():
 
 def evaluate_default(entry, pool):
     """Answers that the rule asks for of every question in replay, at its default setting."""
-    known = Training(pool, np.ones(pool.questions, bool), 1.0, 1e-4)
+    known = Training(pool, np.ones(pool.questions, bool), 1.0, 1e-4, POSTERIOR)
     met = streams(pool, jax.random.key(0), 1)._replace(
         **{name: np.asarray(x)[None] for name, x in as_recorded(pool).items()}
     )
-    return replay(entry.make, met, entry.parameters(known)).asked[entry.default, 0].tolist()
+    return replay(entry.make, met, entry.parameters(known)).n_used[entry.default, 0].tolist()
 
 
 def as_recorded(pool):
@@ -100,7 +103,7 @@ def as_recorded(pool):
     }
 
 
-@pytest.mark.parametrize("rule", [until_repeated(3), answer_by(fixed_rounds(2), "vote", 3)])
+@pytest.mark.parametrize("rule", [until_repeated(3), answer_by(fixed_rounds(2), "majority", 3)])
 def test_a_cut_run_is_the_live_run(rule, tmp_path):
     """Keys belong to questions, so what the rule leaves out is all that differs."""
     live = record_run(tmp_path / "a.jsonl", plan(count=12), {NAME: rule}, ScriptedEngine)
@@ -111,7 +114,7 @@ def test_a_cut_run_is_the_live_run(rule, tmp_path):
 
 def test_the_answer_returned_need_not_be_the_last():
     run = run_of([1, 1, 0])
-    (voted,) = cut_by(answer_by(fixed_rounds(2), "vote", 3), [run])
+    (voted,) = cut_by(answer_by(fixed_rounds(2), "majority", 3), [run])
     assert voted.returned == 1 and voted.right and not run.right
     (none,) = cut_by(fixed_rounds(1), [run_of([0, 0, 1], answers=[None, None, "7"])])
     assert none.returned == 1 and not none.right
@@ -122,14 +125,14 @@ def test_a_rule_learns_from_the_pilot():
     helps = simulated(random, 60, 0.3, 0.6, 0.02)
     hurts = simulated(random, 60, 0.7, 0.02, 0.4)
     for pilot, rounds in ((helps, 2), (hurts, 0)):
-        rule = rule_from_pilot("posterior", pilot, rounds=2, value=1.0, price=1e-4)
+        rule = rule_from_pilot("markovscale", pilot, model="pooled", **LEARNT)
         assert not rule.looks
         assert {run.revisions for run in cut_by(rule.rule, pilot)} == {rounds}
-    assert rule_from_pilot("belief_changes", helps, rounds=2, value=1.0, price=1e-4).looks
+    assert rule_from_pilot("belief", helps, **LEARNT).looks
     with pytest.raises(InputError, match="2 rounds, rounds is 3; record a pilot"):
-        rule_from_pilot("posterior", helps, rounds=3, value=1.0, price=1e-4)
+        rule_from_pilot("markovscale", helps, **LEARNT | {"rounds": 3})
     with pytest.raises(InputError, match="needs a score in"):
-        rule_from_pilot("belief_scores", helps, rounds=2, value=1.0, price=1e-4)
+        rule_from_pilot("belief,scores=only", helps, **LEARNT)
 
 
 @pytest.mark.parametrize("rounds", [1, 6])
@@ -182,7 +185,7 @@ def test_estimates_are_by_score_and_count_every_move():
 def test_after_an_alarm_the_rest_is_asked_for_all_rounds(tmp_path, capsys):
     """The pilot said every first answer is right, so the rule never revises."""
     pilot = [run_of([1, 1, 1], i) for i in range(50)]
-    rule = rule_from_pilot("posterior", pilot, rounds=2, value=1.0, price=1e-4)
+    rule = rule_from_pilot("markovscale", pilot, model="pooled", **LEARNT)
     monitor = RateMonitor(pilot)
     runs = record_run(
         tmp_path / "a.jsonl", plan(count=12), {NAME: rule.rule}, ScriptedEngine, {NAME: monitor}
@@ -209,10 +212,9 @@ def test_confidence_is_a_share_that_rules_may_look_at(tmp_path):
     )
     assert [run.answers for run in plain] == [run.answers for run in scored]
     assert scored[0].scores == pytest.approx(np.exp(plain[0].scores))
-    learnt = {"rounds": 2, "value": 1.0, "price": 1e-4}
-    assert rule_from_pilot("belief_scores", scored, **learnt).looks
+    assert rule_from_pilot("belief,scores=only", scored, **LEARNT).looks
     with pytest.raises(InputError, match="needs a score in"):
-        rule_from_pilot("belief_scores", plain, **learnt)
+        rule_from_pilot("belief,scores=only", plain, **LEARNT)
     sure = find_score("certainty")
     scored = record_run(tmp_path / "c.jsonl", plan(), rules, ScriptedEngine, score=sure)
     assert set(scored[0].scores) == {-0.5}
@@ -226,9 +228,9 @@ def test_bad_input(tmp_path, capsys):
     with pytest.raises(InputError, match="false_alarm is 1"):
         RateMonitor([run_of([1])], false_alarm=1.0)
     out = str(tmp_path / "x.jsonl")
-    assert main(["run", out, "--rule", "posterior", "--shadow", "vote"]) == 2
+    assert main(["run", out, "--rule", "markovscale", "--shadow", "fixed+majority"]) == 2
     assert "--shadow watches runs of --rule fixed" in capsys.readouterr().err
-    assert main(["run", out, "--shadow", "vote"]) == 2
+    assert main(["run", out, "--shadow", "fixed+majority"]) == 2
     assert "needs --pilot FILE" in capsys.readouterr().err
 
 

@@ -290,7 +290,7 @@ def test_an_answer_without_a_place_is_refused_not_dropped() -> None:
         rule.update(rule.init(), seen)
 
 
-@pytest.mark.parametrize(("by", "answer"), [("last", 2), ("vote", 1), ("score", 0)])
+@pytest.mark.parametrize(("by", "answer"), [("last", 2), ("majority", 1), ("best_score", 0)])
 def test_another_answer_for_the_same_stop(by, answer) -> None:
     scores = jnp.array([[0.9, 0.1, 0.9, 0.2, 0.95, 1.0]], jnp.float32)
     rule = answer_by(vote_margin(5, 4), by, 5)
@@ -302,7 +302,7 @@ def test_answer_by_score_prefers_the_belief_of_the_rule() -> None:
     # Belief peaks at vote 3, when answer 0 leads 3 : 0; answer 1 then takes the lead.
     stream = [0, 0, 0, 1, 1, 1, 1]
     assert stops(asc(7, 0.999), [stream])[1][0] == 1
-    assert stops(answer_by(asc(7, 0.999), "score", 7), [stream])[1][0] == 0
+    assert stops(answer_by(asc(7, 0.999), "best_score", 7), [stream])[1][0] == 0
 
 
 def test_thresholds_may_be_traced() -> None:
@@ -353,7 +353,7 @@ def test_thresholds_may_be_traced() -> None:
         (lambda: consol(5, alpha=0.6, beta=0.5), r"alpha \+ beta is 1.1"),
         (lambda: certificate(5, 0.0), "delta is 0.0"),
         (lambda: until_repeated(5, 0), "times is 0"),
-        (lambda: answer_by(esc(5), "vote", 0), "budget is 0"),
+        (lambda: answer_by(esc(5), "majority", 0), "budget is 0"),
     ],
 )
 def test_bad_input_is_named(make, message) -> None:

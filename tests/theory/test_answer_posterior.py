@@ -10,10 +10,11 @@ import pytest
 
 from msjax.data.runs import Runs
 from msjax.errors import InputError
+from msjax.posterior.for_rules import PosteriorForRules
+from msjax.rules import find_rule
 from msjax.rules.belief import SignalLaw, belief_rule
 from msjax.rules.most_probable import belief_answers, most_probable
 from msjax.rules.protocol import Observation
-from msjax.rules.registry import entries
 from msjax.rules.spec import Training
 from msjax.theory.answer_posterior import AnswerLaw, answer_posterior
 from msjax.theory.chain import TwoStateChain
@@ -160,12 +161,15 @@ def test_stopping_pays_better_than_never_or_always_revising(exact):
     assert chance @ ((answer == right) - price * 100 * stop) >= max(fixed) - 1e-6
 
 
+POSTERIOR = PosteriorForRules(jax.random.key(0))
+
+
 def learnt(names):
     """The law learnt from questions whose answers have these names, 0 the right one."""
     names = np.asarray(names)
     pool = Runs.from_arrays(names == 0, answers=names, tokens={"completion": np.ones(names.shape)})
-    (entry,) = entries(pool, ("belief_answers",))
-    law, _ = entry.parameters(Training(pool, np.ones(len(names), bool), 1.0, 1e-4))
+    entry = find_rule("belief+most_probable", pool)
+    law, _ = entry.parameters(Training(pool, np.ones(len(names), bool), 1.0, 1e-4, POSTERIOR))
     return jax.tree.map(lambda x: float(x[0]), law)
 
 

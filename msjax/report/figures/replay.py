@@ -43,7 +43,7 @@ def make(sources: Sources, stem: Path) -> None:
 def _numbers(rule: Any) -> dict[str, Any]:
     return {
         "accuracy": vars(rule.accuracy),
-        "computed": rule.computed,
+        "uncached": rule.uncached,
         "efficient": rule.efficient,
     }
 
@@ -63,7 +63,7 @@ def _draw(pools: Mapping[str, Mapping[str, Any]], stem: Path, source: str | None
                     {
                         "benchmark": title,
                         "rule": name,
-                        "tokens": rule["computed"],
+                        "tokens": rule["uncached"],
                         "accuracy": found["estimate"],
                         "low": found["low"],
                         "high": found["high"],
@@ -82,7 +82,7 @@ def _panel(axis: Axes, pool: Mapping[str, Any], names: list[str]) -> None:
     points: defaultdict[tuple[float, ...], list[str]] = defaultdict(list)
     for name, rule in _methods(pool).items():
         found = rule["accuracy"]
-        points[rule["computed"], found["estimate"], found["low"], found["high"]].append(name)
+        points[rule["uncached"], found["estimate"], found["low"], found["high"]].append(name)
     for (tokens, middle, low, high), same in sorted(points.items()):
         yardstick = same[0] in pool["yardsticks"]
         colours = {"color": OBSERVED, "marker": "*"} if yardstick else look(names.index(same[0]))

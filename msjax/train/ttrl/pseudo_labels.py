@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -15,7 +13,7 @@ from msjax.data.messages import REFUSED
 from msjax.data.runs import answer_ids
 from msjax.errors import InputError
 from msjax.llm.flax.chat import Chat
-from msjax.rules.protocol import Observation, StoppingRule
+from msjax.rules.protocol import Observation, StoppingRule, restopped, run_rule_on_each
 from msjax.tasks.benchmark import Benchmark, Question
 from msjax.train.ttrl.rollouts import Prompt, Rollouts, Sampler, joined, pad_prompt
 
@@ -105,7 +103,11 @@ class Voting:
         if block < 1:
             raise InputError(f"block is {block}; sample at least 1 rollout between two looks")
         self.budget, self.retain, self.block = budget, retain, block
-        self._decisions = _decisions(rule)
+
+        def consulted(n_used: Int[Array, ""], stop: Bool[Array, ""]) -> Bool[Array, ""]:
+            return stop & (n_used >= retain) & ((n_used - retain) % block == 0)
+
+        self._rule = restopped(rule, consulted)
 
     def sizes(self) -> list[int]:
         """Rollouts of each block, if the rule never stops before the budget."""
@@ -116,31 +118,14 @@ class Voting:
     def decide(self, answers: list[str | None]) -> tuple[bool, str | None]:
         """Whether to stop, and the leading answer, None if no answer was given twice."""
         ids = answer_ids(answers)
-        padded = np.full(self.budget, -1, np.int32)
-        padded[: len(ids)] = ids
-        stops, leaders = jax.device_get(self._decisions(padded))
-        leader = leaders[len(ids) - 1]
-        agreed = leader >= 0 and np.sum(padded == leader) > 1
-        return bool(stops[len(ids) - 1]), answers[list(ids).index(leader)] if agreed else None
-
-
-def _decisions(
-    rule: StoppingRule,
-) -> Callable[[Int[np.ndarray, " budget"]], tuple[Bool[Array, " budget"], Int[Array, " budget"]]]:
-    """What the rule says after each of a sequence of answers."""
-
-    @jax.jit
-    def decisions(
-        ids: Int[Array, " budget"],
-    ) -> tuple[Bool[Array, " budget"], Int[Array, " budget"]]:
-        def observe(state, answer):  # type: ignore[no-untyped-def]
-            seen = Observation(answer, jnp.float32(jnp.nan), jnp.float32(1.0))
-            state, decision = rule.update(state, seen)
-            return state, (decision.stop, decision.answer_id)
-
-        return jax.lax.scan(observe, rule.init(), ids)[1]
-
-    return decisions
+        padded = np.full((1, self.budget), -1, np.int32)
+        padded[0, : len(ids)] = ids
+        seen = Observation(jax.numpy.asarray(padded))
+        ran = jax.device_get(run_rule_on_each(self._rule, seen, np.array([len(ids)])))
+        leader = ran.answer_id[0]
+        agreed = leader >= 0 and ids.count(leader) > 1
+        stop = not ran.hit_budget[0] or len(ids) == self.budget
+        return stop, answers[ids.index(leader)] if agreed else None
 
 
 def hold(task: Task, sampler: Sampler, voting: Voting, key: Key[Array, ""]) -> Ballot:

@@ -12,13 +12,14 @@ from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.evaluate.replay import replay
 from msjax.evaluate.streams import streams
+from msjax.posterior.for_rules import PosteriorForRules
+from msjax.rules import find_rule
 from msjax.rules.markovscale import plan_rounds
-from msjax.rules.registry import entries
 from msjax.rules.spec import Training
 from msjax.theory.population import beta_population, mean_accuracy_curve
 from msjax.train.priors.features import FeatureTable
 from msjax.train.priors.predictor import Predictor, PriorNetwork
-from msjax.train.priors.rules import new_questions, predicted_entries
+from msjax.train.priors.rules import new_questions, predicted_rules
 from msjax.train.priors.targets import TARGETS
 
 PRICE = 3e-4
@@ -62,26 +63,32 @@ def table(questions=40):
     return FeatureTable("kind", tuple(f"made/{i}" for i in range(questions)), kind[:, None])
 
 
-def asked(entry, recorded, setting=0):
-    training = Training(recorded, np.ones(recorded.questions, bool), 1.0, PRICE)
+def used(entry, recorded, setting=0):
+    training = Training(
+        recorded,
+        np.ones(recorded.questions, bool),
+        1.0,
+        PRICE,
+        PosteriorForRules(jax.random.key(0)),
+    )
     parameters = entry.parameters(training)
     if hasattr(parameters, "flat"):
         parameters = parameters.flat()
     one = jax.tree.map(lambda x: jnp.asarray(x)[setting : setting + 1], parameters)
     met = streams(recorded, jax.random.key(0), 1)
-    return replay(entry.make, met, one, entry.told(recorded)).asked[0, 0]
+    return replay(entry.make, met, one, entry.side_info(recorded)).n_used[0, 0]
 
 
 def test_markovscale_t_is_the_plan_of_the_predicted_curve():
     recorded = pool(False)
-    rules = predicted_entries(predictor("chain", logit(LAWS)), table(), recorded)
+    rules = predicted_rules(predictor("chain", logit(LAWS)), table(), recorded)
     assert [rule.name for rule in rules] == [
-        "markovscale_t",
-        "belief_changes_t",
-        "belief_changes_scores_t",
-        "question_rounds_t",
+        "markovscale,prior=predicted",
+        "belief,prior=predicted",
+        "belief,scores=yes,prior=predicted",
+        "markovscale,scores=yes,prior=predicted",
     ]
-    found = asked(rules[0], recorded) - 1
+    found = used(rules[0], recorded) - 1
     for kind, (mean, icc) in enumerate(zip(LAWS[:, :3], LAWS[:, 3:], strict=True)):
         strength = (1 - icc) / icc
         laws = [(m * n, (1 - m) * n) for m, n in zip(mean, strength, strict=True)]
@@ -90,7 +97,7 @@ def test_markovscale_t_is_the_plan_of_the_predicted_curve():
         assert set(found[kind::2]) == {plan.optimal_rounds}
     assert found[0] > 0 and found[1] == 0
     # p0(q) = (m + s) / 2 with a weight of one score; the gate closes above pi = 5 / 6.
-    by_score = asked(rules[3], recorded) - 1
+    by_score = used(rules[3], recorded) - 1
     p0 = (0.2 + recorded.scores[::2, 0]) / 2
     assert (by_score[::2] == 0)[p0 > 5 / 6].all() and (by_score[::2] > 0)[p0 < 0.6].all()
     assert set(by_score[1::2]) == {0}
@@ -100,20 +107,20 @@ def test_markovscale_t_is_the_plan_of_the_predicted_curve():
 def test_a_prediction_that_weighs_nothing_changes_nothing():
     recorded = pool(True)
     weights = [[0.0, 0.0, -8.0], [3.0, 0.0, -8.0]]
-    light = predicted_entries(predictor("scores", weights), table(), recorded)[1]
-    plain = replace(entries(recorded, ("optscale",))[0], told=lambda _: np.zeros(40))
-    assert light.name == "optscale_weighted"
-    setting = plain.settings.index("s_min 0.8, confidence 0.5")
-    np.testing.assert_array_equal(asked(light, recorded, setting), asked(plain, recorded, setting))
+    light = predicted_rules(predictor("scores", weights), table(), recorded)[1]
+    plain = replace(find_rule("optscale", recorded), side_info=lambda _: np.zeros(40))
+    assert light.name == "optscale,prior=weighted"
+    setting = plain.settings.index("s_min=0.8,confidence=0.5")
+    np.testing.assert_array_equal(used(light, recorded, setting), used(plain, recorded, setting))
 
 
 def test_a_prediction_that_weighs_much_decides():
     recorded = pool(True)
     # Scores near .95 or near .2, with the weight of 31 scores.
     heavy = [[2.9, -3.0, 3.5], [-1.4, -3.0, 3.5]]
-    rules = predicted_entries(predictor("scores", heavy), table(), recorded)
-    setting = rules[1].settings.index("s_min 0.8, confidence 0.5")
-    found = asked(rules[1], recorded, setting)
+    rules = predicted_rules(predictor("scores", heavy), table(), recorded)
+    setting = rules[1].settings.index("s_min=0.8,confidence=0.5")
+    found = used(rules[1], recorded, setting)
     assert set(found[::2]) == {1} and found[1::2].mean() > 4
 
 
@@ -121,8 +128,8 @@ def test_a_prediction_that_weighs_much_decides():
 def test_the_papers_weight():
     recorded = pool(True)
     heavy = [[2.9, -3.0, 3.5], [-1.4, -3.0, 3.5]]
-    rule = predicted_entries(predictor("scores", heavy), table(), recorded)[0]
-    found = asked(rule, recorded, rule.settings.index("s_min 0.8, confidence 0.5"))
+    rule = predicted_rules(predictor("scores", heavy), table(), recorded)[0]
+    found = used(rule, recorded, rule.settings.index("s_min=0.8,confidence=0.5"))
     assert found[::2].mean() < found[1::2].mean()
 
 
@@ -139,6 +146,6 @@ def test_only_new_questions_are_judged():
 
 def test_a_predictor_of_the_other_kind_is_refused():
     with pytest.raises(InputError, match="predicts chain, rules for samples need scores"):
-        predicted_entries(predictor("chain", logit(LAWS)), table(), pool(True))
+        predicted_rules(predictor("chain", logit(LAWS)), table(), pool(True))
     with pytest.raises(InputError, match="'made/39' has none"):
-        predicted_entries(predictor("chain", logit(LAWS)), table(39), pool(False))
+        predicted_rules(predictor("chain", logit(LAWS)), table(39), pool(False))

@@ -1,0 +1,62 @@
+"""The posterior as stopping rules take it: draws of accuracy curves, and of one chain's rates.
+
+Gate and N* need the curve alone, which any model has. Beliefs in single answers rest on one chain
+for all questions, whatever model the curve comes from, so their rates are the pooled model's.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from msjax.data.runs import Runs
+from msjax.posterior.analysis import AUTO, split_key
+from msjax.posterior.compare import compare
+from msjax.posterior.fit import fit, thin
+from msjax.posterior.models import find_model
+from msjax.posterior.models.chains import Pooled
+from msjax.posterior.models.model import Draws
+from msjax.posterior.sample import sample_posterior
+from msjax.theory.chain import TwoStateChain
+
+__all__ = ["PosteriorForRules"]
+
+
+@dataclass(frozen=True)
+class PosteriorForRules:
+    """A `msjax.rules.spec.ChainPosterior`: what `msjax fit` with this model and key finds.
+
+    Attributes:
+        key: of the benchmark, as for `msjax.posterior.analysis.analyse`.
+        model: whose curves are taken: the name of one, or "auto" for the one that predicts best.
+            "pooled" is known in closed form; "auto" fits every model.
+    """
+
+    key: PRNGKeyArray
+    model: str = Pooled.name
+
+    def accuracy(self, runs: Runs, rounds: int) -> Float[np.ndarray, "draw rounds_plus_1"]:
+        """Posterior draws of E[p_0], ..., E[p_rounds].
+
+        Raises:
+            InputError: an unknown model.
+            NotConvergedError: as `msjax.posterior.fit.fit`.
+        """
+        if self.model == Pooled.name:
+            return Pooled().curves(self._pooled(runs), rounds).mean_accuracy
+        key, _ = split_key(self.key)
+        found = (
+            compare(runs, key).chosen
+            if self.model == AUTO
+            else fit(runs, find_model(self.model), key)
+        )
+        return found.model.curves(found.draws, rounds).mean_accuracy
+
+    def rates(self, runs: Runs) -> TwoStateChain:
+        """Posterior draws of the rates of one chain for all questions (the pooled model)."""
+        draws = self._pooled(runs)
+        return TwoStateChain(*(np.float32(draws[name]) for name in Pooled.parameters))
+
+    def _pooled(self, runs: Runs) -> Draws:
+        key, _ = split_key(self.key)
+        return thin(sample_posterior(Pooled(), runs.require_rounds().observable, key))

@@ -1,0 +1,96 @@
+"""What rules learn from answers and scores; their curves and rates come with `Training`."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from msjax.rules.belief import ScoreLaws
+from msjax.rules.spec import Training
+from msjax.theory.score_fits import BetaScores, fit_beta, score_statistics
+
+__all__ = ["keep_wrong_draws", "score_distributions", "vote_rates", "wrong_answers"]
+
+DRAWS = 1000
+"""Posterior draws that a rule averages over."""
+
+
+class _Transitions(NamedTuple):
+    """Every revision that was recorded: right before, right after, and the same answer again."""
+
+    real: Bool[np.ndarray, "question round"]
+    before: Bool[np.ndarray, "question round"]
+    after: Bool[np.ndarray, "question round"]
+    kept: Bool[np.ndarray, "question round"]
+
+
+def _transitions(train: Training) -> _Transitions:
+    runs = train.known
+    kept = runs.answers[:, :-1] == runs.answers[:, 1:]
+    return _Transitions(runs.real[:, 1:], runs.right[:, :-1], runs.right[:, 1:], kept)
+
+
+def keep_wrong_draws(train: Training) -> Float[np.ndarray, " draw"]:
+    """Posterior draws of rho, P(a revision from wrong to wrong keeps the answer), uniform prior."""
+    real, before, after, kept = _transitions(train)
+    wrong = real & ~before & ~after
+    random = np.random.default_rng(1)
+    return random.beta(1 + (wrong & kept).sum(), 1 + (wrong & ~kept).sum(), DRAWS)
+
+
+def wrong_answers(train: Training) -> float:
+    """How many wrong answers a question effectively has: posterior mean over 2 to 100, prior 1 / m.
+
+    Of m equally likely wrong answers, of which s were given before, a fresh wrong one repeats one
+    of those with probability s / m; the one before it, if wrong, counts neither in s nor in m.
+    """
+    runs = train.known
+    wrong, answers = runs.real & ~runs.right, runs.answers
+    m = np.arange(2, 101)
+    log_weight = -np.log(m)
+    given = np.zeros(len(answers), int)
+    for k in range(answers.shape[1]):
+        earlier = wrong[:, :k] & (answers[:, :k] == answers[:, k, None])
+        if k:
+            replaced = wrong[:, k] & wrong[:, k - 1] & (answers[:, k] != answers[:, k - 1])
+            fresh = replaced | (wrong[:, k] & runs.right[:, k - 1])
+            left = m - replaced[fresh, None]
+            chance = np.minimum((given - replaced)[fresh, None] / left, 1)
+            seen = earlier.any(axis=1)[fresh, None]
+            with np.errstate(divide="ignore"):
+                log_weight = log_weight + np.log(np.where(seen, chance, 1 - chance)).sum(axis=0)
+        given += wrong[:, k] & ~earlier.any(axis=1)
+    weight = np.exp(log_weight - log_weight.max())
+    return float(weight @ m / weight.sum())
+
+
+def score_distributions(train: Training) -> ScoreLaws:
+    """Beta fits to the scores of right and of wrong answers; both flat where either is unknown."""
+    runs = train.known
+    fits = [
+        fit_beta(
+            score_statistics(
+                np.where(runs.real & (runs.right == right), runs.scores, np.nan).ravel()
+            )
+        )
+        for right in (True, False)
+    ]
+    if any(bool(fit.degenerate) for fit in fits):
+        flat = BetaScores(jnp.float32(1), jnp.float32(1))
+        return ScoreLaws(flat, flat)
+    return ScoreLaws(*(fit.law for fit in fits))
+
+
+def vote_rates(train: Training) -> tuple[float, float]:
+    """P(a vote is right), and P(it falls on the commonest wrong answer); within [.01, .99]."""
+    runs = train.known
+    right = runs.right.sum() / runs.real.sum()
+    commonest = [
+        np.bincount(ids[keep]).max(initial=0)
+        for ids, keep in zip(
+            runs.answers, runs.real & ~runs.right & (runs.answers >= 0), strict=True
+        )
+    ]
+    p_right, p_wrong = np.clip([right, np.sum(commonest) / runs.real.sum()], 0.01, 0.99)
+    return float(p_right), float(p_wrong)
