@@ -150,7 +150,7 @@ def run_rule(
     """
     answers = len(observations.answer_id)
     available = jnp.arange(answers) < (answers if recorded is None else recorded)
-    each = jax.tree.map(lambda x: jnp.broadcast_to(x, answers), _whole(observations))
+    each = _whole(observations)
 
     def one(running: Running, seen: tuple[Observation, Array]) -> tuple[Running, None]:
         return step(rule, running, *seen), None
@@ -165,15 +165,19 @@ def run_rule_on_each(
     observations: Observation,
     recorded: Int[Array, " question"],
 ) -> Ran:
-    """`run_rule` on many questions: fields [question, answer]; the same rule compiles once."""
-    return jax.vmap(lambda seen, n: run_rule(rule, seen, n))(observations, recorded)
+    """`run_rule` on many questions, `recorded[q]` answers of each; the same rule compiles once.
+
+    Fields of the observations are [question, answer], or one number for all.
+    """
+    each = _whole(observations)
+    return jax.vmap(lambda seen, n: run_rule(rule, seen, n))(each, recorded)
 
 
 def _whole(observation: Observation) -> Observation:
-    """The same with every field an array."""
+    """The same with every field an array of the shape of `answer_id`."""
     answer_id, score, tokens, verdict = observation
-    judged = -1 if verdict is None else verdict
-    return Observation(*(jnp.asarray(x) for x in (answer_id, score, tokens, judged)))
+    fields = (answer_id, score, tokens, -1 if verdict is None else verdict)
+    return Observation(*(jnp.broadcast_to(jnp.asarray(x), jnp.shape(answer_id)) for x in fields))
 
 
 def restopped(

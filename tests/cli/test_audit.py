@@ -80,5 +80,5 @@ def test_bad_options_are_named_and_give_status_2(options, message, capsys):
 
 
 def test_an_unknown_rule_is_an_input_error():
-    with pytest.raises(InputError, match="certificate_plug_in"):
+    with pytest.raises(InputError, match="certificate,predictive=no"):
         Audit("mmc").run()
