@@ -193,9 +193,10 @@ class Run:
         """Raises InputError for options that the engine and rules would refuse much later."""
         from msjax.errors import require, require_value_and_cost
         from msjax.llm.engine import Sampling
+        from msjax.llm.live import CARD
 
         for rule in (self.rule, self.shadow):
-            if rule is not None and rule != "fixed":
+            if rule not in (None, "fixed", CARD):
                 self._find(rule)
         for name in ("batch_size", "max_new_tokens"):
             require(name, getattr(self, name), lambda x: x >= 1, "give at least 1")
@@ -204,11 +205,16 @@ class Run:
         require_value_and_cost(self.value, price=self.price)
         _ = self._scorer
 
-    def _find(self, rule: str) -> "RuleSpec":
+    def _find(self, rule: str | None) -> "RuleSpec":
         from msjax.rules.registry import find_rule_for
 
         kind = "rounds" if self.samples is None else "samples"
-        return find_rule_for(rule, self._budget + 1, kind, "this run")
+        return find_rule_for(str(rule), self._budget + 1, kind, "this run")
+
+    def _follows_curve(self, rule: str) -> bool:
+        from msjax.llm.live import CARD
+
+        return rule != CARD and self._find(rule).from_curve
 
     def _without_rule(self) -> "tuple[str, StoppingRule]":
         """All rounds, or all samples, and what the file says of that."""
@@ -333,7 +339,7 @@ class Run:
         from msjax.llm.live import LiveRule, rule_from_pilot, rule_from_posterior
 
         known: dict[str, Any] = {"rounds": self._budget, "value": self.value, "price": self.price}
-        if self.posterior is not None and (self.pilot is None or self._find(name).from_curve):
+        if self.posterior is not None and (self.pilot is None or self._follows_curve(name)):
             saved = self._saved_posterior()
             return {b: rule_from_posterior(name, saved, b, **known) for b in self._asked}
         pilot = self._pilot
