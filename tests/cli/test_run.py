@@ -48,7 +48,7 @@ def test_samples_instead_of_rounds(tmp_path, capsys) -> None:
         assert "samples" in capsys.readouterr().err
     cold = ["run", str(tmp_path / "no.jsonl"), "--temperature", "0", "--samples", "2"]
     assert main(cold) == 2 and "all samples equal" in capsys.readouterr().err
-    assert main(["replay", str(out), "--rules", "self_consistency", "--orders", "5"]) == 0
+    assert main(["replay", str(out), "--rules", "fixed+majority", "--orders", "5"]) == 0
     assert "self_consistency" in capsys.readouterr().out
 
 
