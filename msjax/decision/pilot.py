@@ -105,7 +105,7 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
     if samples is not None:
         samples = _sorted(samples)
     if rounds is not None:
-        rounds = _with_tokens(_sorted(rounds))
+        rounds = _with_tokens(_sorted(rounds), notes)
         labels = _clusters(rounds, field, notes)
         seen = rounds
         rounds, recorded, kept, hidden = _judged(rounds, notes)
@@ -114,7 +114,7 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
             hidden = "no round of revision was recorded"
     else:
         assert samples is not None
-        samples = _with_tokens(samples)
+        samples = _with_tokens(samples, notes)
         labels = _clusters(samples, field, notes)
     for names in names_differing_in_case((rounds or samples).question_ids):  # type: ignore[union-attr]
         notes.append(f"question ids {_listed(names)} differ only in capital letters")
@@ -139,11 +139,17 @@ def _sorted(runs: Runs) -> Runs:
     return runs.take(np.array(order))
 
 
-def _with_tokens(runs: Runs) -> Runs:
-    """The runs without token counts where all of them are 0, as no answer takes none."""
-    if runs.tokens and not np.nan_to_num(runs.uncached).any():
+def _with_tokens(runs: Runs, notes: list[str]) -> Runs:
+    """The runs with the categories of tokens that were reported; none where all are 0.
+
+    No answer takes no tokens, so counts that are all 0 were not reported either.
+    """
+    known = {name: x for name, x in runs.tokens.items() if not np.isnan(x[runs.real]).all()}
+    if not any(np.nan_to_num(x).any() for name, x in known.items() if name != "cached"):
         return replace(runs, tokens={})
-    return runs
+    missing = [name for name in ("prompt", "completion") if name in runs.tokens.keys() - known]
+    notes += [f"{name} tokens are not reported and not counted" for name in missing]
+    return replace(runs, tokens=known)
 
 
 def _clusters(runs: Runs, field: str | None, notes: list[str]) -> list[str]:
