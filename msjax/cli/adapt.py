@@ -14,7 +14,7 @@ from msjax.errors import InputError
 
 if TYPE_CHECKING:
     from msjax.rules.protocol import StoppingRule
-    from msjax.tasks.registry import Benchmark
+    from msjax.tasks.registry import Task
     from msjax.train.ttrl.loop import Outcome
 
 
@@ -185,7 +185,7 @@ class Adapt:
             )
         return write_tiny(self.model or self.out / "start", seed=self.seed)
 
-    def _benchmark(self) -> Benchmark:
+    def _benchmark(self) -> Task:
         from msjax.tasks.registry import find_task
         from msjax.train.ttrl.arithmetic import tiny_benchmark
 
@@ -206,7 +206,7 @@ class Adapt:
         from msjax.llm.flax.checkpoint import load
         from msjax.train.ttrl.early_stopping import Guards
         from msjax.train.ttrl.loop import Schedule, TestTimeTraining
-        from msjax.train.ttrl.pseudo_labels import Task, Voting
+        from msjax.train.ttrl.pseudo_labels import ChatTask, Voting
         from msjax.train.ttrl.updates import Update
 
         tiny, benchmark = self.tiny, self._benchmark()
@@ -239,7 +239,7 @@ class Adapt:
         chat = Chat(load_tokenizer(folder), folder.name, decoder.config.eos_token_ids)
         print(f"{self.out}: {folder.name}, {benchmark.name}, {self.rule}, seed {self.seed}")
         training = TestTimeTraining(
-            decoder, Task(benchmark, chat), voting, update, guards, schedule
+            decoder, ChatTask(benchmark, chat), voting, update, guards, schedule
         )
         settings = {
             "model": str(folder),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from msjax.rules.markovscale import RoundPlan
     from msjax.rules.protocol import StoppingRule
     from msjax.rules.spec import RuleSpec
-    from msjax.tasks.registry import Benchmark
+    from msjax.tasks.registry import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Run:
         return f"samples: {self.samples}", self_consistency(self.samples)
 
     @cached_property
-    def _asked(self) -> "dict[str, Benchmark]":
+    def _asked(self) -> "dict[str, Task]":
         """The benchmarks by name."""
         from msjax.tasks.registry import find_task
 

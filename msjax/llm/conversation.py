@@ -15,7 +15,7 @@ from msjax.data.usage import Usage, uncached_tokens
 from msjax.llm.engine import Conversation, Turn
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.protocol import Observation, StoppingRule
-from msjax.tasks.registry import Benchmark, Question
+from msjax.tasks.registry import Question, Task
 
 
 def question_key(seed: int, name: str) -> jax.Array:
@@ -31,7 +31,7 @@ def question_key(seed: int, name: str) -> jax.Array:
 
 
 def refine(
-    benchmark: Benchmark,
+    benchmark: Task,
     question: Question,
     rule: StoppingRule,
     *,

@@ -25,7 +25,7 @@ from msjax.llm.engine import Conversation, Engine
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.fixed import fixed_rounds
 from msjax.rules.protocol import StoppingRule
-from msjax.tasks.registry import BENCHMARKS, Benchmark, Question
+from msjax.tasks.registry import BENCHMARKS, Question, Task
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def record_run(
     rules: Mapping[str, StoppingRule],
     load_engine: Callable[[], Engine],
     watch: Mapping[str, RateMonitor] | None = None,
-    benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
+    benchmarks: Mapping[str, Task] = BENCHMARKS,
     score: Scorer = token_logprob,
 ) -> list[Trajectory]:
     """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
@@ -155,7 +155,7 @@ _LEARNT = ("prompts", "scorer", "chat_template", "chat_date")
 """Settings that follow from others, and that older files do not have."""
 
 
-def prompts_hash(benchmark: Benchmark) -> str:
+def prompts_hash(benchmark: Task) -> str:
     """A short SHA-256 of all that a benchmark says beside the question and the answer."""
     first, again = benchmark.conversation("QUESTION"), benchmark.revision("QUESTION", "ANSWER")
     said = [first, again, benchmark.afresh]

@@ -14,13 +14,13 @@ from msjax.llm.record import RunPlan, record_run
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.fixed import fixed_rounds, self_consistency
 from msjax.rules.protocol import StoppingRule
-from msjax.tasks.registry import Benchmark
+from msjax.tasks.registry import Task
 
 __all__ = ["run"]
 
 
 def run(
-    task: Benchmark,
+    task: Task,
     engine: Engine,
     *,
     rule: StoppingRule | None = None,
@@ -77,7 +77,7 @@ def run(
 _MOST = 10_000
 
 
-def _number(task: Benchmark, start: int) -> int:
+def _number(task: Task, start: int) -> int:
     """Questions from `start` on."""
     number = sum(1 for _ in islice(task.stream(), start, start + _MOST + 1))
     if number > _MOST:

@@ -13,7 +13,7 @@ from msjax.tasks.prompts import NO_ANSWER, TEMPLATES, Template, find_template
 from msjax.tasks.samples import Samples
 from msjax.tasks.scorers import Scorer, find_scorer
 
-__all__ = ["Benchmark", "Question", "Task"]
+__all__ = ["Question", "Task"]
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,6 @@ class Task:
                 f"{start} to {start + count - 1} were asked for; lower --questions or --start"
             )
         return found[start:]
-
-
-Benchmark = Task
 
 
 def _text(question: Question | str) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 
 from msjax._io import load_named
 from msjax.errors import InputError
-from msjax.tasks.benchmark import Benchmark, Question, Task
+from msjax.tasks.benchmark import Question, Task
 from msjax.tasks.files import SUFFIXES, load_benchmark
 from msjax.tasks.procedural import PROCEDURAL
 from msjax.tasks.prompts import find_template
 from msjax.tasks.samples import Samples, samples
 from msjax.tasks.scorers import Scorer
 
-__all__ = ["BENCHMARKS", "Benchmark", "Question", "Task", "find_task", "load_benchmark"]
+__all__ = ["BENCHMARKS", "Question", "Task", "find_task", "load_benchmark"]
 
 BENCHMARKS = {benchmark.name: benchmark for benchmark in PROCEDURAL}
 """Tasks by name.

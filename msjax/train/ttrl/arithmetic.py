@@ -26,7 +26,7 @@ from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
 from msjax.llm.flax.kv_cache import empty_cache
 from msjax.tasks.prompts import Template
-from msjax.tasks.registry import BENCHMARKS, Benchmark
+from msjax.tasks.registry import BENCHMARKS, Task
 from msjax.train.ttrl.export import write_weights
 
 __all__ = ["RESERVED", "tiny_benchmark", "train_tiny", "write_tiny"]
@@ -67,7 +67,7 @@ _MOST_STEPS = 5000
 _MEMORY = 0.95  # of the running mean of the accuracy, per step
 
 
-def tiny_benchmark() -> Benchmark:
+def tiny_benchmark() -> Task:
     """arithmetic-hard, asked without words and without worked examples."""
     return BENCHMARKS["arithmetic-hard"].asked_with(Template("{question}", "{question}"))
 

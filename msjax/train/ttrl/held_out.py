@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from msjax.evaluate.paired import Interval, paired_accuracy_gain, paired_mean_difference
 from msjax.tasks.benchmark import Question
-from msjax.train.ttrl.pseudo_labels import Task, rollout_keys
+from msjax.train.ttrl.pseudo_labels import ChatTask, rollout_keys
 from msjax.train.ttrl.rollouts import Prompt, Sampler
 
 __all__ = ["Gain", "HeldOut", "gain", "held_out_accuracy"]
@@ -62,7 +62,7 @@ def gain(before: HeldOut, after: HeldOut) -> Gain:
 
 
 def held_out_accuracy(
-    task: Task,
+    task: ChatTask,
     sampler: Callable[[Prompt], Sampler],
     questions: Sequence[Question],
     key: Callable[[Question], Key[Array, ""]],

@@ -25,7 +25,7 @@ from msjax.train.ttrl.checkpoints import Checkpoints
 from msjax.train.ttrl.early_stopping import Guards, Step, stop_reason, trouble
 from msjax.train.ttrl.held_out import HeldOut, held_out_accuracy
 from msjax.train.ttrl.policy_losses import kl_estimate
-from msjax.train.ttrl.pseudo_labels import Ballot, Task, Voting, hold
+from msjax.train.ttrl.pseudo_labels import Ballot, ChatTask, Voting, hold
 from msjax.train.ttrl.rollouts import Prompt, Sampler
 from msjax.train.ttrl.run_log import Journal, open_journal
 from msjax.train.ttrl.updates import Learner, Measured, Rewarded, State, Update
@@ -113,7 +113,7 @@ class TestTimeTraining:
     def __init__(
         self,
         decoder: Decoder,
-        task: Task,
+        task: ChatTask,
         voting: Voting,
         update: Update,
         guards: Guards,

@@ -14,14 +14,14 @@ from msjax.data.runs import answer_ids
 from msjax.errors import InputError
 from msjax.llm.flax.chat import Chat
 from msjax.rules.protocol import Observation, StoppingRule, restopped, run_rule_on_each
-from msjax.tasks.benchmark import Benchmark, Question
+from msjax.tasks.benchmark import Question, Task
 from msjax.train.ttrl.rollouts import Prompt, Rollouts, Sampler, joined, pad_prompt
 
-__all__ = ["Ballot", "Task", "Voting", "hold", "rollout_keys"]
+__all__ = ["Ballot", "ChatTask", "Voting", "hold", "rollout_keys"]
 
 
 @dataclass(frozen=True)
-class Task:
+class ChatTask:
     """How questions become prompts, and completions answers.
 
     Attributes:
@@ -29,7 +29,7 @@ class Task:
         chat: of the model.
     """
 
-    benchmark: Benchmark
+    benchmark: Task
     chat: Chat
 
     def prompt(self, question: Question) -> Prompt:
@@ -128,7 +128,7 @@ class Voting:
         return stop, answers[ids.index(leader)] if agreed else None
 
 
-def hold(task: Task, sampler: Sampler, voting: Voting, key: Key[Array, ""]) -> Ballot:
+def hold(task: ChatTask, sampler: Sampler, voting: Voting, key: Key[Array, ""]) -> Ballot:
     """Samples rollouts of one question until the rule stops or the budget is spent.
 
     Rollout i is sampled with ``fold_in(key, i)``, so the first rollouts do not depend on the rule.

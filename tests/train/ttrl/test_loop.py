@@ -22,7 +22,7 @@ from msjax.train.ttrl import loop as test_time
 from msjax.train.ttrl.checkpoints import Checkpoints
 from msjax.train.ttrl.early_stopping import Guards, Step, stop_reason, trouble
 from msjax.train.ttrl.loop import FINISHED, Schedule, TestTimeTraining
-from msjax.train.ttrl.pseudo_labels import Ballot, Task, Voting, hold
+from msjax.train.ttrl.pseudo_labels import Ballot, ChatTask, Voting, hold
 from msjax.train.ttrl.rollouts import Rollouts, Sampler, completion_logprobs, pad_prompt
 from msjax.train.ttrl.updates import Learner, Measured, Rewarded, Update
 
@@ -43,11 +43,11 @@ def decoder() -> Decoder:
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory) -> Task:
+def task(tmp_path_factory) -> ChatTask:
     folder = tmp_path_factory.mktemp("tokenizer")
     arithmetic._write_json(folder / "config.json", arithmetic._CONFIG)
     arithmetic._write_tokenizer(folder)
-    return Task(arithmetic.tiny_benchmark(), Chat(load_tokenizer(folder), "tiny", (0,)))
+    return ChatTask(arithmetic.tiny_benchmark(), Chat(load_tokenizer(folder), "tiny", (0,)))
 
 
 def sampler(decoder: Decoder, max_new: int = MAX_NEW) -> Sampler:
