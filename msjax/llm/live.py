@@ -21,7 +21,7 @@ from msjax.rules.grid import each_setting
 from msjax.rules.markovscale import RoundPlan
 from msjax.rules.protocol import Observation, StoppingRule, run_rule_on_each
 from msjax.rules.registry import find_rule, find_rule_for
-from msjax.rules.spec import Curve, RuleSpec, Training
+from msjax.rules.spec import VERDICTS, Curve, RuleSpec, Training
 
 __all__ = ["CARD", "LiveRule", "cut_by", "rule_from_pilot", "rule_from_posterior", "shadow_file"]
 
@@ -89,6 +89,10 @@ def rule_from_pilot(
         )
     if spec.side_info is not None:
         raise InputError(f"rule {name!r}: {spec.says}; it can only be replayed")
+    if spec.needs & VERDICTS:
+        raise InputError(
+            f"rule {name!r}: {spec.says}, and live runs ask no judge; it can only be replayed"
+        )
     if key is None:
         key = jax.random.fold_in(jax.random.key(0), 0)
     everyone = np.ones(runs.questions, dtype=bool)

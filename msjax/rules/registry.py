@@ -64,7 +64,8 @@ class Registered:
     options: Mapping[str, tuple[str, ...]]
 
 
-_REGISTERED: dict[str, Registered] = {}
+REGISTERED: dict[str, Registered] = {}
+"""Every rule by name, those of ours once one was looked for."""
 
 
 def register_rule(
@@ -90,13 +91,13 @@ def register_rule(
     Raises:
         InputError: a name that is taken or cannot be typed, or an unknown return.
     """
-    if name in _REGISTERED or not name.isidentifier():
+    if name in REGISTERED or not name.isidentifier():
         raise InputError(f"rule {name!r}: give a new name of letters, digits and underscores")
     for one in (returns or "last", *listed, *joint):
         _require_return(name, one)
 
     def register(build: Build) -> Build:
-        _REGISTERED[name] = Registered(build, asked, returns, listed, joint, options)
+        REGISTERED[name] = Registered(build, asked, returns, listed, joint, options)
         return build
 
     return register
@@ -216,7 +217,7 @@ def _listed(name: str, rule: Registered, kind: str, every: bool) -> list[str]:
 def _registered() -> dict[str, Registered]:
     import msjax.rules.stops  # noqa: F401  (registers what is ours)
 
-    return _REGISTERED
+    return REGISTERED
 
 
 def _pointless(returns: str | None, kind: str) -> bool:

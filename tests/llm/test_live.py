@@ -16,10 +16,12 @@ from msjax.errors import InputError
 from msjax.evaluate.replay import replay
 from msjax.evaluate.streams import streams
 from msjax.llm.drift import RateMonitor
-from msjax.llm.live import cut_by, rule_from_pilot
+from msjax.llm.live import cut_by, rule_from_pilot, rule_from_posterior
 from msjax.llm.record import record_run
 from msjax.llm.scores import find_score
+from msjax.posterior.analysis import analyse
 from msjax.posterior.for_rules import PosteriorForRules
+from msjax.posterior.store import load, save
 from msjax.rules import find_rules
 from msjax.rules.fixed import answer_by, fixed_rounds, until_repeated
 from msjax.rules.spec import Training
@@ -133,6 +135,28 @@ def test_a_rule_learns_from_the_pilot():
         rule_from_pilot("markovscale", helps, **LEARNT | {"rounds": 3})
     with pytest.raises(InputError, match="needs a score in"):
         rule_from_pilot("belief,scores=only", helps, **LEARNT)
+
+
+@pytest.mark.parametrize("model", ["pooled", pytest.param("auto", marks=pytest.mark.slow)])
+def test_a_pilot_and_the_posterior_saved_from_it_give_one_rule(model, tmp_path):
+    """The same draws, hence the same plan to the digit; and the answers asked for are the same."""
+    pilot = simulated(np.random.default_rng(3), 60, 0.4, 0.3, 0.1)
+    (tmp_path / "pilot.jsonl").write_text("".join(f"{run.model_dump_json()}\n" for run in pilot))
+    (runs,) = Runs.from_records(pilot).groups
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    found = analyse(runs, key, model=model, value=1.0, price=1e-4)
+    save(tmp_path / "p.nc", [found], seed=0, sources=[tmp_path / "pilot.jsonl"])
+    saved = load(tmp_path / "p.nc")
+    for name in ("markovscale", "markovscale,risk=averse"):
+        learnt = rule_from_pilot(name, pilot, model=model, **LEARNT)
+        followed = rule_from_posterior(name, saved, NAME, **LEARNT)
+        for one, other in zip(learnt.plan, followed.plan, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert cut_by(learnt.rule, pilot) == cut_by(followed.rule, pilot)
+    with pytest.raises(InputError, match="learns from answers, which a posterior does not hold"):
+        rule_from_posterior("belief", saved, NAME, **LEARNT)
+    with pytest.raises(InputError, match="has fewer rounds than rounds = 5"):
+        rule_from_posterior("markovscale", saved, NAME, **LEARNT | {"rounds": 5})
 
 
 @pytest.mark.parametrize("rounds", [1, 6])
