@@ -77,11 +77,11 @@ class Policy:
     def rule(self) -> "StoppingRule":
         """The rule that does this in front of a model.
 
-        Raises InputError for the rule that runs were recorded with, and for one that needs a judge.
+        Raises InputError for the rule that runs were recorded with, which only they know.
         """
         if self.make is None:
             raise InputError(
-                f"policy {self.name!r}: runs show what it did, but no rule here does the same live"
+                f"policy {self.name!r}: the runs show what it did, but do not hold its rule"
             )
         return self.make()
 
@@ -301,7 +301,7 @@ def _by_others(runs: Runs) -> Iterator[_Column]:
             None,
             "last",
             runs.rounds + 1,
-            None,
+            lambda: _fixed().until_accepted(runs.rounds + 1),
         )
         right = runs.right[np.arange(runs.questions), last]
         judged = _asked_before(runs, last)

@@ -99,15 +99,17 @@ def test_folds_are_even_and_depend_on_names_alone():
 
 
 def test_a_loop_with_a_judge():
-    correct = [[0, 1, 1], [1, 1, 0], [0, 0, 0]]
-    verdicts = [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
-    runs = Runs.from_arrays(correct, verdicts=verdicts, tokens=[[10, 10, 10]] * 3)
-    found = policies_of(runs, None)
+    correct = [(False, True, True), (True, True, False), (False, False, False)]
+    verdicts = [(False, True, True), (True, False, False), (False, False, False)]
+    records = [
+        Trajectory(question_id=f"{i}", correct=labels, verdicts=said, answers=("1", "2", "3"))
+        for i, (labels, said) in enumerate(zip(correct, verdicts, strict=True))
+    ]
+    found = policies_of(Runs.from_records(records), None)
     j = [policy.name for policy in found.policies].index("until accepted")
-    assert found.right[:, j].tolist() == [1, 1, 0]
-    assert found.uncached[:, j].tolist() == [20, 10, 30]
-    with pytest.raises(InputError, match="until accepted"):
-        _ = found.policies[j].rule
+    cut = cut_by(found.policies[j].rule, records)
+    assert [run.right for run in cut] == found.right[:, j].tolist() == [1, 1, 0]
+    assert [len(run.correct) for run in cut] == found.asked[:, j].tolist() == [2, 1, 3]
 
 
 def test_samples_pay_for_the_prompt_once():
