@@ -151,17 +151,19 @@ def read_recordings(folder: Path) -> list[Recording]:
 
 
 def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
-    """Choose and fit a model on the first half of the rounds, and score it on the later ones.
+    """Fit the average of models to the first half of the rounds, and score it on the later ones.
 
     `score` and `pooled` are log-probabilities of the later rounds (nats), `inside` says of every
     later round whether its observed accuracy lies in the central 90 % predictive interval,
     `announced` whether what was seen of the first half spoke against the model.
     """
     import jax
+    import scipy.special
 
-    from msjax.posterior.analysis import analyse
+    from msjax.posterior import fit
+    from msjax.posterior.average import apportion
     from msjax.posterior.compare import leave_future_out, training_rounds
-    from msjax.posterior.fit import fit
+    from msjax.posterior.fits import fit_model
     from msjax.posterior.models import find_model
     from msjax.posterior.sample import host_generator
 
@@ -169,11 +171,24 @@ def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
     rounds = training_rounds(count.rounds)
     early = count.truncated(rounds)
     key, pooled_key, draw_key = jax.random.split(_key(recording, seed + 1), 3)
-    found = analyse(early, key, value=1.0, price=0.0)
-    score = leave_future_out(found.fit, count)
-    pooled = leave_future_out(fit(early, find_model("pooled"), pooled_key), count)
-    predicted = found.fit.model.continue_runs(
-        host_generator(draw_key), found.fit.draws, early.correct, count.rounds - rounds
+    found = fit(early, seed=key)
+    fits = [(c.fit, c.weight) for c in found.candidates if c.fit]
+    weights = np.array([weight for _, weight in fits])
+    by_model = np.stack([leave_future_out(one, count) for one, _ in fits])
+    score = scipy.special.logsumexp(by_model, axis=0, b=weights[:, None])
+    pooled = leave_future_out(fit_model(early, find_model("pooled"), pooled_key), count)
+    random = host_generator(draw_key)
+    predicted = np.concatenate(
+        [
+            one.model.continue_runs(
+                random,
+                {name: x[:share] for name, x in one.draws.items()},
+                early.correct,
+                count.rounds - rounds,
+            )
+            for (one, _), share in zip(fits, apportion(weights.tolist(), 1000), strict=True)
+            if share
+        ]
     )
     accuracy = (predicted[..., rounds + 1 :] == 1).mean(axis=1)
     low, high = np.quantile(accuracy, [0.05, 0.95], axis=0)
@@ -181,7 +196,7 @@ def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
     difference = score - pooled
     return {
         "trained_on": rounds,
-        "model": found.fit.model.name,
+        "model": found.leading.model.name,
         "score": score.sum(),
         "pooled": pooled.sum(),
         "gain": difference.sum(),
@@ -196,10 +211,10 @@ def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
 
 def study(recording: Recording, seed: int) -> dict[str, Any]:
     """Everything `msjax fit` says of a recording, and how its first half predicts the rest."""
-    from msjax.cli.fit import as_dict
-    from msjax.posterior.analysis import analyse
+    from msjax.posterior import fit
+    from msjax.posterior.words import as_dict
 
-    found = analyse(recording.count, _key(recording, seed), value=1.0, price=0.0)
+    found = fit(recording.count, seed=_key(recording, seed))
     result: dict[str, Any] = {"fit": as_dict(found), "later": None}
     if not recording.count.n_censored and recording.count.rounds >= 2:
         result["later"] = predict_later_rounds(recording, seed)

@@ -26,10 +26,11 @@ from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import interval, markdown
 from msjax.data.runs import Runs
 from msjax.errors import InputError
-from msjax.evaluate.paired import Interval, paired_mean_difference
+from msjax.evaluate.paired import paired_mean_difference
 from msjax.evaluate.replay import outcome, replay
 from msjax.evaluate.simulated import Population, simulate_pool
 from msjax.evaluate.streams import streams
+from msjax.intervals import Interval
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.rules.belief import belief_rule
 from msjax.rules.grid import Grid, each_setting

@@ -23,7 +23,8 @@ import tyro
 from msjax.cli.adapt import Adapt
 from msjax.cli.output import write_json
 from msjax.cli.tables import interval, markdown
-from msjax.evaluate.paired import Interval, paired_accuracy_gain, paired_mean_difference
+from msjax.evaluate.paired import paired_accuracy_gain, paired_mean_difference
+from msjax.intervals import Interval
 
 RULES: tuple[Literal["fixed", "optpo"], ...] = ("fixed", "optpo")
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "msjax"
 STOREYS = (
-    ("errors", "_io"),
+    ("errors", "_io", "intervals"),
     ("theory",),
     ("data",),
     ("rules", "simulation"),
@@ -101,8 +101,8 @@ def test_every_room_imports_only_what_lies_below_it() -> None:
         ),
         (
             "msjax.rules.grid",
-            "if TYPE_CHECKING:\n    from msjax.posterior import fit",
-            "msjax.rules.grid -> msjax.posterior.fit",
+            "if TYPE_CHECKING:\n    from msjax.posterior import fits",
+            "msjax.rules.grid -> msjax.posterior.fits",
         ),
         ("msjax.rules.grid", "from msjax import TwoStateChain", "msjax.rules.grid -> msjax"),
         ("msjax.attic.chest", "import numpy", "attic has no storey"),

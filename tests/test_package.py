@@ -49,6 +49,7 @@ EXTRAS = {
     "serve": ("openai",),
     "tasks": ("math_verify", "reasoning_gym"),
     "parquet": ("pyarrow",),
+    "arviz": ("arviz_base",),
     "report": ("matplotlib",),
     "train": ("optax", "orbax"),
 }

@@ -283,7 +283,7 @@ class Adapt:
 
 def _report(result: dict[str, Any], out: Path) -> None:
     from msjax.cli.tables import interval, table
-    from msjax.evaluate.paired import Interval
+    from msjax.intervals import Interval
 
     rows = [
         [

@@ -31,7 +31,7 @@ class Check:
 
         from msjax.cli.output import write_json
         from msjax.data.runs import Runs
-        from msjax.posterior.analysis import check_benchmark
+        from msjax.posterior.posterior import check_benchmark
 
         key = jax.random.key(self.seed)
         found = {

@@ -68,7 +68,7 @@ class Plan:
         prepare_sampling()
         from msjax.cli.output import write_json
         from msjax.errors import InputError, require
-        from msjax.posterior.fit import NotConvergedError
+        from msjax.posterior.fits import NotConvergedError
 
         if self.width is not None and self.error is not None:
             raise InputError(
@@ -110,10 +110,10 @@ class Plan:
 
         from msjax.data.runs import Runs
         from msjax.decision.design import plan
-        from msjax.posterior.analysis import AUTO
-        from msjax.posterior.compare import compare
-        from msjax.posterior.fit import fit
+        from msjax.posterior.compare import leading, weigh
+        from msjax.posterior.fits import fit_model
         from msjax.posterior.models import find_model
+        from msjax.posterior.posterior import AUTO
 
         model = None if self.model == AUTO else find_model(self.model)
         found = {}
@@ -123,7 +123,7 @@ class Plan:
                 bar.set_postfix_str(count.name)
                 fit_key, key = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), b))
                 found[count.name] = plan(
-                    fit(count, model, fit_key) if model else compare(count, fit_key).chosen,
+                    fit_model(count, model, fit_key) if model else leading(weigh(count, fit_key)),
                     key,
                     questions=self.questions,
                     rounds=self.rounds,

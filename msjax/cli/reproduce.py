@@ -68,6 +68,7 @@ class Reproduce:
             model="pooled" if self.small else "auto",
             out=fresh.posterior,
             json=self.out / "fit.json",
+            price=fresh.price,
             seed=self.seed,
         )
         steps: dict[str, Callable[[], int]] = {

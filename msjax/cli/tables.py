@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from msjax.evaluate.paired import Comparison, Interval
+from msjax.evaluate.paired import Comparison
 from msjax.evaluate.summary import RunSummary
+from msjax.intervals import Interval
 
 
 def interval(found: Interval, digits: int = 2) -> str:
     """An estimate with the ends of its interval, e.g. "0.52 [0.41, 0.62]"; NaN: not identified."""
     if math.isnan(found.estimate):
         return "not identified"
-    return f"{found.estimate:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return format(found, f".{digits}f")
 
 
 def count(tokens: float | None, digits: int = 0) -> str:

@@ -19,7 +19,7 @@ from msjax.decision.policies import AS_RECORDED, Policy, PolicyOutcomes, policie
 from msjax.decision.several import ModelDifference, Pooled, model_differences, pooled_changes
 from msjax.decision.verdict import FEWEST, LEVEL, Intervals, Judgement, Outcomes, Verdict, judge
 from msjax.errors import InputError
-from msjax.evaluate.paired import Interval
+from msjax.intervals import Interval
 
 if TYPE_CHECKING:
     from msjax.rules.protocol import StoppingRule

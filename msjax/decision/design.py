@@ -28,10 +28,11 @@ from numpyro.infer.util import initialize_model
 
 from msjax.data.runs import MISSING
 from msjax.errors import InputError, require, require_value_and_cost
+from msjax.intervals import LEVEL
 from msjax.posterior.diagnostics import HIGH_PARETO_K, pareto_smoothed
-from msjax.posterior.fit import Fit
+from msjax.posterior.fits import Fit
 from msjax.posterior.models.model import Draws, Model, Parameters
-from msjax.posterior.quantities import INTERVAL, bounds, round_tokens
+from msjax.posterior.quantities import bounds, round_tokens
 from msjax.posterior.sample import host_generator, joint, log_likelihoods, tabulate
 
 Target = Literal["limit", "upper", "accuracy"]
@@ -472,7 +473,7 @@ def _widths(
     order = values.argsort(axis=1)
     values = np.take_along_axis(values, order, axis=1)
     below = np.take_along_axis(weight, order, axis=1).cumsum(axis=1)
-    tail = (1 - INTERVAL) / 2
+    tail = (1 - LEVEL) / 2
     low, high = ((below >= level).argmax(axis=1) for level in (tail, 1 - tail))
     future = np.arange(len(values))
     return values[future, high] - values[future, low]

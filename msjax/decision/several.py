@@ -14,7 +14,7 @@ from scipy import special
 
 from msjax.decision.band import DIFFERENCES, means, student
 from msjax.decision.verdict import FEWEST, LEVEL
-from msjax.evaluate.paired import Interval
+from msjax.intervals import Interval
 
 if TYPE_CHECKING:
     from msjax.decision.card import Decision

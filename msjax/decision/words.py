@@ -15,7 +15,7 @@ from msjax.decision.bounds import gating_bounds
 from msjax.decision.card import SCHEMA, Card, Decision, PolicyRow
 from msjax.decision.policies import FIRST, Policy
 from msjax.decision.verdict import FEWEST
-from msjax.evaluate.paired import Interval
+from msjax.intervals import Interval
 
 __all__ = [
     "as_dict",

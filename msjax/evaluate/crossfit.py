@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from msjax.data.runs import Runs
 from msjax.errors import InputError, require_value_and_cost
-from msjax.evaluate.paired import Interval
 from msjax.evaluate.replay import Outcome, Replayed, outcome, replay
 from msjax.evaluate.streams import Streams, streams
+from msjax.intervals import Interval
 from msjax.rules.spec import ChainPosterior, RuleSpec, Training
 from msjax.rules.stops import programme
 

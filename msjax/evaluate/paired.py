@@ -10,15 +10,7 @@ from scipy import special
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
 from msjax.errors import InputError
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A point estimate and the ends of its 90 % confidence interval."""
-
-    estimate: float
-    low: float
-    high: float
+from msjax.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from scipy import special
 from msjax.data.messages import CUT, KNOWN
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage, total
-from msjax.evaluate.paired import Interval
+from msjax.intervals import Interval
 
 
 @dataclass(frozen=True)

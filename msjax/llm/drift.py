@@ -9,7 +9,7 @@ from scipy.stats import beta
 from msjax.data.trajectory import Trajectory
 from msjax.decision.monitor import RateTest
 from msjax.errors import InputError
-from msjax.evaluate.paired import Interval
+from msjax.intervals import Interval
 
 __all__ = ["RESTART", "Drift", "RateMonitor"]
 

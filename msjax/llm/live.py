@@ -14,8 +14,8 @@ from msjax.data.trajectory import Trajectory
 from msjax.decision.card import decide
 from msjax.errors import InputError
 from msjax.llm.conversation import returned_round
-from msjax.posterior.analysis import AUTO
 from msjax.posterior.for_rules import PosteriorForRules
+from msjax.posterior.posterior import AUTO
 from msjax.posterior.store import SavedPosterior
 from msjax.rules.grid import each_setting
 from msjax.rules.markovscale import RoundPlan
@@ -66,7 +66,7 @@ def rule_from_pilot(
         rounds: most revisions, or samples after the first.
         value: utility of a correct answer.
         price: price of one uncached token in the same unit.
-        key: of the benchmark, as for `msjax.posterior.analysis.analyse`; that of `msjax fit` for
+        key: of the benchmark, the `seed` of `msjax.posterior.fit`; that of `msjax fit` for
             its first benchmark if None.
         model: whose accuracy curve markovscale follows, as `msjax fit --model` has it.
 

@@ -29,6 +29,7 @@ from msjax.posterior.sample import (
     TARGET_ACCEPTANCE,
     compiled_nuts,
     condensed,
+    draw_independently,
     host_generator,
     log_likelihoods,
     padded,
@@ -182,15 +183,16 @@ def outcomes(model: Model, draws: Draws, rounds: int) -> dict[str, Float[np.ndar
 def posterior_draws(
     model: Model, runs: Int8[np.ndarray, "simulation question answer"], key: PRNGKeyArray
 ) -> dict[str, Float[np.ndarray, "simulation draw"]]:
-    """99 draws for every set of runs: exact ones where a model has them, else by NUTS."""
-    exact = [model.exact(correct) for correct in runs]
-    if exact[0] is None:
+    """99 draws for every set of runs: independent ones where a model has them, else by NUTS."""
+    keys = jax.random.split(key, len(runs))
+    found = [
+        independent.sample.flat
+        for correct, one in zip(runs, keys, strict=True)
+        if (independent := draw_independently(model, correct, one, draws=RANKED, chains=1))
+    ]
+    if not found:
         return nuts_draws(model, runs, key)
-    random = host_generator(key)
-    return {
-        name: np.stack([random.beta(*laws[name], size=RANKED) for laws in exact if laws])
-        for name in model.parameters
-    }
+    return {name: np.stack([draws[name] for draws in found]) for name in model.parameters}
 
 
 def nuts_draws(

@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from msjax.data.runs import Runs
-from msjax.posterior.analysis import AUTO, split_key
-from msjax.posterior.compare import compare
-from msjax.posterior.fit import fit, thin
+from msjax.posterior.average import average_accuracy
+from msjax.posterior.compare import weigh
+from msjax.posterior.fits import fit_model, thin
 from msjax.posterior.models import find_model
 from msjax.posterior.models.chains import Pooled
 from msjax.posterior.models.model import Draws
+from msjax.posterior.posterior import AUTO, split_key
 from msjax.posterior.sample import sample_posterior
 from msjax.theory.chain import TwoStateChain
 
@@ -27,9 +28,8 @@ class PosteriorForRules:
     """A `msjax.rules.spec.ChainPosterior`: what `msjax fit` with this model and key finds.
 
     Attributes:
-        key: of the benchmark, as for `msjax.posterior.analysis.analyse`.
-        model: whose curves are taken: the name of one, or "auto" for the one that predicts best.
-            "pooled" is known in closed form; "auto" fits every model.
+        key: of the benchmark, the `seed` of `msjax.posterior.fit`.
+        model: whose curves are taken: the name of one, or "auto" for the average over models.
     """
 
     key: PRNGKeyArray
@@ -40,16 +40,14 @@ class PosteriorForRules:
 
         Raises:
             InputError: an unknown model.
-            NotConvergedError: as `msjax.posterior.fit.fit`.
+            NotConvergedError: as `msjax.posterior.fits.fit_model`.
         """
         if self.model == Pooled.name:
             return Pooled().curves(self._pooled(runs), rounds).mean_accuracy
         key, _ = split_key(self.key)
-        found = (
-            compare(runs, key).chosen
-            if self.model == AUTO
-            else fit(runs, find_model(self.model), key)
-        )
+        if self.model == AUTO:
+            return average_accuracy(weigh(runs, key), rounds)
+        found = fit_model(runs, find_model(self.model), key)
         return found.model.curves(found.draws, rounds).mean_accuracy
 
     def rates(self, runs: Runs) -> TwoStateChain:

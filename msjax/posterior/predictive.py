@@ -10,15 +10,18 @@ small one counts, a large one proves nothing.
 Reference: Gelman, Meng & Stern (1996), Posterior predictive assessment of model fitness.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int8, PRNGKeyArray
 
 from msjax.data.runs import MISSING, Runs
-from msjax.posterior.fit import Fit
+from msjax.intervals import LEVEL as SHARE
+from msjax.posterior.average import MATERIAL, apportion
+from msjax.posterior.fits import Fit
 from msjax.posterior.models.model import Draws
-from msjax.posterior.quantities import INTERVAL
 from msjax.posterior.sample import host_generator
 
 LEVEL = 0.05
@@ -59,22 +62,57 @@ class PredictiveCheck:
     sentence: str
 
 
-def predictive_checks(fit: Fit, key: PRNGKeyArray) -> tuple[PredictiveCheck, ...]:
-    """Posterior predictive checks of a fit, one per statistic that its runs show.
+class Criticism(NamedTuple):
+    """Checks of what was fitted as a whole, and whether each of its models fails its own."""
+
+    checks: tuple[PredictiveCheck, ...]
+    contradicted: tuple[bool, ...]
+
+
+def predictive_checks(
+    fits: Sequence[Fit], weights: Sequence[float], key: PRNGKeyArray
+) -> Criticism:
+    """Posterior predictive checks of models by themselves, and of their average.
+
+    One check per statistic that the runs show. The average has replicates from every model in
+    proportion to its weight; a model that weighs too little for one is not replicated, nor judged.
 
     Reference: docs/theory.md F3.
     """
-    count, step = fit.count, max(1, len(next(iter(fit.draws.values()))) // REPLICATES)
-    draws: Draws = {name: values[::step] for name, values in fit.draws.items()}
-    replicated = replicates(fit, draws, host_generator(key))
-    if fit.model.sees == "changes":
-        observed, predicted = _changes(fit.runs[None]), _changes(replicated)
-    else:
-        observed = _statistics(fit.runs[None], count.n_censored > 0)
-        predicted = _statistics(replicated, count.n_censored > 0)
+    random = host_generator(key)
+    shares = apportion(weights, REPLICATES)
+    predicted = []
+    for fit, share in zip(fits, shares, strict=True):
+        number = REPLICATES if share >= MATERIAL * REPLICATES else share
+        step = max(1, len(next(iter(fit.draws.values()))) // max(number, 1))
+        draws: Draws = {name: values[::step][:number] for name, values in fit.draws.items()}
+        predicted.append(_seen(fit, replicates(fit, draws, random)) if number else None)
+    observed = _seen(fits[0], fits[0].runs[None])
     shown = {name: x[0] for name, x in observed.items() if not np.isnan(x[0]).all()}
     level = LEVEL / max(len(shown), 1)
-    return tuple(_check(name, x, predicted[name], level) for name, x in shown.items())
+
+    def judge(found: dict[str, np.ndarray]) -> tuple[PredictiveCheck, ...]:
+        return tuple(_check(name, x, found[name], level) for name, x in shown.items())
+
+    used = [(p, share) for p, share in zip(predicted, shares, strict=True) if p is not None]
+    together = {name: np.concatenate([p[name][:share] for p, share in used]) for name in shown}
+    return Criticism(
+        judge(together),
+        tuple(
+            p is not None
+            and share >= MATERIAL * REPLICATES
+            and any(check.surprising for check in judge(p))
+            for p, share in zip(predicted, shares, strict=True)
+        ),
+    )
+
+
+def _seen(
+    fit: Fit, states: Int8[np.ndarray, "replicate question column"]
+) -> dict[str, Float[np.ndarray, "replicate entry"]]:
+    if fit.model.sees == "changes":
+        return _changes(states)
+    return _statistics(states, fit.count.n_censored > 0)
 
 
 def replicates(
@@ -183,7 +221,7 @@ def _check(
     far, *replicated = (off**2).sum(axis=1)
     margin = 1e-9 * max(1.0, far)
     p_value = float((1 + (np.array(replicated) >= far - margin).sum()) / (1 + len(predicted)))
-    tail = (1 - INTERVAL) / 2
+    tail = (1 - SHARE) / 2
     low, median, high = (
         np.where(known, np.nanquantile(usable, q, axis=0), np.nan) for q in (tail, 0.5, 1 - tail)
     )

@@ -11,23 +11,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from msjax.errors import InputError, require_value_and_cost
-from msjax.posterior.fit import Fit
+from msjax.errors import InputError
+from msjax.intervals import LEVEL, NOT_IDENTIFIED, Interval
+from msjax.posterior.fits import Fit
 from msjax.posterior.models.model import ChainMixture, Chains, Curves
 from msjax.theory.chain import TwoStateChain
 from msjax.theory.population import Population
 
-INTERVAL = 0.90
 MIN_ROUNDS = 10
-
-
-class Estimate(NamedTuple):
-    """Posterior mean, median and equal-tailed 90 % credible interval of one number."""
-
-    mean: float
-    median: float
-    low: float
-    high: float
 
 
 class Bounds(NamedTuple):
@@ -48,24 +39,24 @@ class Bounds(NamedTuple):
 
 
 class Quantities(NamedTuple):
-    """Draws of the usual quantities for one benchmark, NaN where not identified; k = 0..K.
+    """Draws of what is said of a benchmark, NaN where not identified; k = 0..K.
 
+    Each has one meaning whatever the model. `p0` is the accuracy of first answers; `p_ic` and
+    `p_ci` are what the first revision repairs of the wrong ones and breaks of the right ones.
     `bounds` are those after k rounds (its `neutral` is the accuracy E[p_k]), `limit` those for k to
     infinity, NaN for a model that says nothing of the limit. `r` is the mean over questions of
     1 - p_ic - p_ci, NaN for a model without chains. `first_round_helps` and `limit_helps` are 1
-    where E[p_1] > E[p_0] and where the limit is above E[p_0]. `optimal_rounds` is N* among 0..K,
-    `worth_of_refining` the net value of N* rounds less that of none, `worth_of_stopping` less that
-    of K rounds.
+    where E[p_1] > E[p_0] and where the limit is above E[p_0].
     """
 
+    p0: Float[np.ndarray, " draw"]
+    p_ic: Float[np.ndarray, " draw"]
+    p_ci: Float[np.ndarray, " draw"]
     bounds: Bounds
     limit: Bounds
     r: Float[np.ndarray, " draw"]
     first_round_helps: Float[np.ndarray, " draw"]
     limit_helps: Float[np.ndarray, " draw"]
-    optimal_rounds: Float[np.ndarray, " draw"]
-    worth_of_refining: Float[np.ndarray, " draw"]
-    worth_of_stopping: Float[np.ndarray, " draw"]
 
 
 def bounds(curves: Curves, accuracy: Float[np.ndarray, "draw kind *k"]) -> Bounds:
@@ -93,52 +84,44 @@ def bounds(curves: Curves, accuracy: Float[np.ndarray, "draw kind *k"]) -> Bound
     )
 
 
-def quantities(fit: Fit, *, value: float, price: float) -> Quantities:
-    """Draws of accuracies, bounds, N* and decisions, k up to max(10, rounds observed).
+def quantities(fit: Fit) -> Quantities:
+    """Draws of rates, accuracies and bounds under one model, k up to max(10, rounds observed).
 
-    N* maximises value E[p_k] - price (tokens of rounds 1..k), with the mean tokens per round of
-    the benchmark's own runs; rounds beyond those observed cost what the last one did.
-
-    Args:
-        fit: the posterior.
-        value: worth of a correct answer, > 0, in any unit.
-        price: price of one token in that unit, >= 0.
-
-    Raises:
-        InputError: value or price out of range or not finite.
-
-    Reference: docs/theory.md A6, B2, B3, F4.
+    Reference: docs/theory.md B2, B3, F4.
     """
-    require_value_and_cost(value, price=price)
-    costs = price * round_tokens(fit.count.tokens_per_round)
-    curves = fit.model.curves(fit.draws, len(costs))
+    curves = fit.model.curves(fit.draws, max(MIN_ROUNDS, fit.count.rounds))
     after = bounds(curves, curves.accuracy)
     no_limit = np.full(curves.weight.shape, np.nan)
     limit = bounds(curves, no_limit if curves.limit is None else curves.limit)
-    net = value * after.neutral - np.concatenate([[0], np.cumsum(costs)])
-    best = net.max(axis=1)
     start = after.neutral[:, 0]
-    known = fit.known
+    first = fit.model.first_revision(fit.draws)
 
     def if_known(draws: np.ndarray) -> np.ndarray:
-        return np.where(known, draws, np.nan).astype(float)
+        return np.where(fit.known, draws, np.nan).astype(float)
 
-    found = jax.tree.map(
+    def if_seen(draws: np.ndarray, *needed: str) -> np.ndarray:
+        return np.where(all(fit.identified.get(name, True) for name in needed), draws, np.nan)
+
+    known = jax.tree.map(
         if_known,
         Quantities(
+            p0=start,
+            p_ic=first.p_ic,
+            p_ci=first.p_ci,
             bounds=after,
             limit=limit,
             r=_mean_eigenvalue(fit),
             first_round_helps=after.neutral[:, 1] > start,
             limit_helps=np.where(np.isnan(limit.neutral), np.nan, limit.neutral > start),
-            optimal_rounds=net.argmax(axis=1),
-            worth_of_refining=best - net[:, 0],
-            worth_of_stopping=best - net[:, -1],
         ),
     )
-    # No question needs a rate for its first answer.
-    found.bounds.neutral[:, 0] = start
-    return found
+    # No question needs a rate for its first answer, and one of the rates may do without the other.
+    known.bounds.neutral[:, 0] = start
+    return known._replace(
+        p0=if_seen(start, "p0"),
+        p_ic=if_seen(first.p_ic, "p_ic", "settled_wrong"),
+        p_ci=if_seen(first.p_ci, "p_ci", "settled_right"),
+    )
 
 
 def push_forward(
@@ -182,16 +165,16 @@ def round_tokens(tokens_per_round: Float[np.ndarray, " answer"]) -> Float[np.nda
     return np.concatenate([later, np.full(rounds - len(later), tokens_per_round[-1])])
 
 
-def estimate(draws: Float[np.ndarray, " draw"]) -> Estimate | None:
-    """Summary of draws, or None ("not identified") when they are NaN.
+def estimate(draws: Float[np.ndarray, " draw"], level: float = LEVEL) -> Interval:
+    """Median and central credible interval of draws; not identified where one is NaN.
 
     Quantiles are draws themselves, so that those of whole numbers are whole numbers.
     """
     if np.isnan(draws).any():
-        return None
-    tail = (1 - INTERVAL) / 2
+        return NOT_IDENTIFIED
+    tail = (1 - level) / 2
     low, median, high = np.quantile(draws, [tail, 0.5, 1 - tail], method="inverted_cdf")
-    return Estimate(float(draws.mean()), float(median), float(low), float(high))
+    return Interval(float(median), float(low), float(high))
 
 
 def _mixture(fit: Fit) -> ChainMixture:

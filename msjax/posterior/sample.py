@@ -1,4 +1,4 @@
-"""Posterior draws of a model's parameters: exact where a closed form exists, else by NUTS."""
+"""Posterior draws of a model's parameters: independent where they can be, else by NUTS."""
 
 from functools import partial
 from typing import NamedTuple
@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import scipy.special
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int8, Key, PRNGKeyArray, Shaped
 from numpyro.infer import MCMC, NUTS
 
 from msjax.data.runs import MISSING
-from msjax.posterior.models.model import BetaLaw, Draws, Model, Parameters
+from msjax.posterior.models.model import Draws, Model, Parameters
+from msjax.posterior.quadrature import integrate
 
 CHAINS = 8
 DRAWS = 500
@@ -51,13 +53,19 @@ class Sample(NamedTuple):
         return {name: values.reshape(-1) for name, values in self.draws.items()}
 
 
-def tabulate(model: Model, correct: Int8[np.ndarray, "question answer"], room: int = 0) -> Table:
+class Independent(NamedTuple):
+    """Independent draws, and the log-probability of the data under the model."""
+
+    sample: Sample
+    log_evidence: float
+
+
+def tabulate(model: Model, correct: Int8[np.ndarray, "question answer"]) -> Table:
     """Sufficient statistics of the runs under a model, each distinct one once.
 
-    Runs are taken as if cut short from 4, 8, 12, ... rounds, at least `room`, so that few shapes
-    are compiled.
+    Runs are taken as if cut short from 4, 8, 12, ... rounds, so that few shapes are compiled.
     """
-    width = 1 + _bucket(max(correct.shape[1] - 1, room), _ROUNDS)
+    width = 1 + _bucket(correct.shape[1] - 1, _ROUNDS)
     correct = np.pad(correct, ((0, 0), (0, width - correct.shape[1])), constant_values=MISSING)
     rows, inverse, multiplicity = np.unique(
         model.statistics(correct), axis=0, return_inverse=True, return_counts=True
@@ -105,23 +113,47 @@ def sample_posterior(
     *,
     draws: int = DRAWS,
     chains: int = CHAINS,
-    like: Int8[np.ndarray, "question longer"] | None = None,
 ) -> Sample:
-    """Draws from the posterior: independent ones where it is known exactly, NUTS otherwise.
+    """Draws from the posterior: independent ones where there are, NUTS otherwise.
 
     NUTS runs its chains vectorised on every device, after 300 rounds of warm-up with a dense mass
     matrix. Chains are spread over the devices where their number allows it. A second call with
-    tables of about the same size compiles nothing, nor does a call for a part of runs that were
-    sampled before and are given as `like`.
+    tables of about the same size compiles nothing.
     """
+    independent = draw_independently(model, correct, key, draws=draws, chains=chains)
+    if independent:
+        return independent.sample
+    return run_nuts(model, tabulate(model, correct), key, draws=draws, chains=chains)
+
+
+def draw_independently(
+    model: Model,
+    correct: Int8[np.ndarray, "question answer"],
+    key: PRNGKeyArray,
+    *,
+    draws: int = DRAWS,
+    chains: int = CHAINS,
+) -> Independent | None:
+    """Independent draws, where the posterior is a product of Betas or of factors to integrate.
+
+    Reference: docs/theory.md F1.
+    """
+    random, shape = host_generator(key), (chains, draws)
     exact = model.exact(correct)
     if exact is not None:
-        return _sample_exactly(exact, key, draws, chains)
-    rows = rounds = 0
-    if like is not None:
-        rows, rounds = len(condensed(model, tabulate(model, like))[1]), like.shape[1] - 1
-    table = tabulate(model, correct, rounds)
-    return run_nuts(model, table, key, draws=draws, chains=chains, room=rows)
+        return Independent(
+            Sample({name: random.beta(*law, size=shape) for name, law in exact.items()}, {}),
+            sum(float(scipy.special.betaln(*law)) for law in exact.values()),
+        )
+    factors = model.factors(correct)
+    if factors is None:
+        return None
+    grids = [integrate(factor) for factor in factors]
+    drawn = {name: x for grid in grids for name, x in grid.draw(random, chains * draws).items()}
+    return Independent(
+        Sample({name: drawn[name].reshape(shape) for name in model.parameters}, {}),
+        sum(grid.log_evidence for grid in grids),
+    )
 
 
 def run_nuts(
@@ -131,10 +163,9 @@ def run_nuts(
     *,
     draws: int = DRAWS,
     chains: int = CHAINS,
-    room: int = 0,
 ) -> Sample:
-    """NUTS on a table of statistics, compiled for at least `room` rows; see `sample_posterior`."""
-    statistics, multiplicity = padded(*condensed(model, table), room)
+    """NUTS on a table of statistics; see `sample_posterior`."""
+    statistics, multiplicity = padded(*condensed(model, table))
     free = {name: np.float32(name in model.parameters) for name in model.largest.parameters}
     devices = jax.device_count() if chains % jax.device_count() == 0 else 1
     for target in TARGET_ACCEPTANCE:
@@ -191,14 +222,6 @@ def joint(
     numpyro.factor("unused", sum(unused))
     log_likelihood = model.log_likelihood(parameters, statistics)
     numpyro.factor("runs", jnp.vdot(multiplicity, log_likelihood))
-
-
-def _sample_exactly(
-    exact: dict[str, BetaLaw], key: PRNGKeyArray, draws: int, chains: int
-) -> Sample:
-    random = host_generator(key)
-    shape = (chains, draws)
-    return Sample({name: random.beta(*law, size=shape) for name, law in exact.items()}, {})
 
 
 def _bucket(size: int, buckets: tuple[int, ...]) -> int:

@@ -1,9 +1,9 @@
 """Posteriors on disk: netCDF files with the groups that ArviZ expects.
 
-Groups: `posterior` holds the parameters of each benchmark's model [chain, draw, benchmark], NaN for
-parameters that its model does not have; `sample_stats` what the sampler reported (NaN for draws
-made exactly); `quantities` accuracies and bounds, draw by draw; `observed_data` the runs;
-`constant_data` the models' names, tokens per round and what is identified. Written and read by
+Groups: `posterior` holds rates, accuracies and bounds averaged over models [chain, draw,
+benchmark], one chain, NaN in draws of models that say nothing of them; `model_NAME` the parameters
+of one model for the benchmarks it was fitted to; `observed_data` the runs; `constant_data` weights
+of the models, tokens per round and what is identified. Written and read by
 h5netcdf alone, so that neither xarray nor pandas is needed here; ArviZ and
 `xarray.open_datatree` open the files.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5netcdf
 import h5py
@@ -24,20 +24,25 @@ from jaxtyping import Bool, Float
 from msjax._io import write_bytes
 from msjax.data.runs import MISSING
 from msjax.errors import InputError
-from msjax.posterior.analysis import Analysis
+from msjax.posterior.average import average_accuracy
+from msjax.posterior.fits import Fit
+from msjax.posterior.quantities import Bounds
 
-FORMAT = "msjax posterior 2"
+if TYPE_CHECKING:
+    from msjax.posterior.posterior import Posterior
+
+FORMAT = "msjax posterior 3"
 
 
 @dataclass(frozen=True)
 class SavedPosterior:
     """What a stopping rule needs of a fit, for several benchmarks.
 
-    `accuracy[d, b, k]` is E[p_k] of benchmark b under draw d; where something it needs is not
-    `identified` it rests on the prior. `tokens_per_round[b, k]` is the mean number of computed
-    tokens of round k in benchmark b's runs, NaN beyond its rounds. `censored` marks benchmarks with
-    runs that were stopped by looking at the label, `contradicted` those whose data speak against
-    the model that was fitted.
+    `accuracy[d, b, k]` is E[p_k] of benchmark b under draw d of the average; where something it
+    needs is not `identified` it rests on the prior. `models` are those with most weight.
+    `tokens_per_round[b, k]` is the mean number of uncached tokens of round k in benchmark b's runs,
+    NaN beyond its rounds. `censored` marks benchmarks with runs that were stopped by looking at the
+    label, `contradicted` those whose data speak against what was fitted.
     """
 
     benchmarks: tuple[str, ...]
@@ -49,69 +54,78 @@ class SavedPosterior:
     contradicted: Bool[np.ndarray, " benchmark"]
 
 
-def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[Path]) -> None:
-    """Write fits to `path` (netCDF), creating the folder if need be.
+def save(
+    path: Path,
+    found: Sequence["Posterior"],
+    *,
+    seed: int | None = None,
+    sources: Sequence[Path] = (),
+) -> None:
+    """Write posteriors to `path` (netCDF), creating the folder if need be.
 
     `sources` are the files that the data came from: their names and SHA-256 are recorded.
     """
-    fits = [analysis.fit for analysis in found]
-    counts = [fit.count for fit in fits]
+    counts = [post.runs for post in found]
     labels = (("benchmark",), np.array([count.name for count in counts], dtype=object))
-    sampled, carried = ("chain", "draw", "benchmark"), ("thinned", "benchmark", "k")
-    horizon = min(a.quantities.bounds.neutral.shape[1] for a in found)
-    limits = ("upper", "neutral", "lower")
+    sampled = ("chain", "draw", "benchmark")
+    horizon = min(post.draws.bounds.neutral.shape[1] for post in found)
+
+    def of_all(drawn: Sequence[np.ndarray]) -> np.ndarray:
+        size = min(len(x) for x in drawn)
+        return np.stack([x[:size] for x in drawn], axis=1)[None]
+
     groups: dict[str, dict[str, Any]] = {
         "posterior": {
-            name: (sampled, _stack([fit.sample.draws.get(name) for fit in fits]))
-            for name in dict.fromkeys(name for fit in fits for name in fit.model.parameters)
-        },
-        "sample_stats": {
-            name: (sampled, _stack([fit.sample.stats.get(name) for fit in fits]))
-            for name in dict.fromkeys(name for fit in fits for name in fit.sample.stats)
-        },
-        "quantities": {
+            **{
+                name: (sampled, of_all([getattr(post.draws, name) for post in found]))
+                for name in ("p0", "p_ic", "p_ci")
+            },
             "accuracy": (
-                carried,
-                np.stack(
-                    [
-                        curves.mean_accuracy
-                        for curves in (fit.model.curves(fit.draws, horizon - 1) for fit in fits)
-                    ],
-                    axis=1,
-                ),
+                (*sampled, "k"),
+                of_all([average_accuracy(post.candidates, horizon - 1) for post in found]),
             ),
             **{
                 f"limit_{name}": (
-                    carried[:2],
-                    np.stack([getattr(a.quantities.limit, name) for a in found], axis=1),
+                    sampled,
+                    of_all([getattr(post.draws.limit, name) for post in found]),
                 )
-                for name in limits
+                for name in Bounds._fields
             },
         },
         "observed_data": {"correct": (("benchmark", "question", "answer"), _ragged(counts))},
         "constant_data": {
-            "model": (("benchmark",), np.array([fit.model.name for fit in fits], dtype=object)),
+            "model": (
+                ("benchmark",),
+                np.array([post.leading.model.name for post in found], dtype=object),
+            ),
             "language_model": (("benchmark",), np.array([c.model for c in counts], dtype=object)),
             "tokens_per_round": (
                 ("benchmark", "answer"),
                 _pad([count.tokens_per_round for count in counts], np.nan),
             ),
-            "identified": (("benchmark",), np.array([fit.known for fit in fits])),
-            "not_identified": (
-                ("benchmark",),
-                np.array(
-                    [" ".join(n for n, ok in fit.identified.items() if not ok) for fit in fits],
-                    dtype=object,
-                ),
-            ),
+            "identified": (("benchmark",), np.array([post.known for post in found])),
             "censored": (("benchmark",), np.array([count.n_censored > 0 for count in counts])),
-            "contradicted": (("benchmark",), np.array([a.contradicted for a in found])),
+            "contradicted": (("benchmark",), np.array([post.contradicted for post in found])),
         },
     }
+    names = list(dict.fromkeys(name for post in found for name in post.models))
+    weights = [[post.models.get(name, 0.0) for name in names] for post in found]
+    groups["constant_data"]["weight"] = (("benchmark", "fitted_model"), np.array(weights))
+    groups["constant_data"]["fitted_model"] = (("fitted_model",), np.array(names, dtype=object))
+    for name in names:
+        fits = [_fit_of(post, name) for post in found]
+        parameters = next(fit for fit in fits if fit is not None).model.parameters
+        groups[f"model_{name}"] = {
+            parameter: (
+                sampled,
+                _stack([None if fit is None else fit.sample.draws[parameter] for fit in fits]),
+            )
+            for parameter in parameters
+        }
     attributes = {
         "format": FORMAT,
         "msjax_version": _version(),
-        "seed": seed,
+        "seed": -1 if seed is None else seed,
         "sources": [source.name for source in sources],
         "sha256": [sha256(source.read_bytes()).hexdigest() for source in sources],
     }
@@ -122,6 +136,10 @@ def save(path: Path, found: Sequence[Analysis], *, seed: int, sources: Sequence[
         for name, variables in groups.items():
             _write_group(file.create_group(name), variables | {"benchmark": labels})
     write_bytes(path, written.getvalue())
+
+
+def _fit_of(post: "Posterior", name: str) -> Fit | None:
+    return next((c.fit for c in post.candidates if c.model.name == name), None)
 
 
 def load(path: Path) -> SavedPosterior:
@@ -137,12 +155,12 @@ def load(path: Path) -> SavedPosterior:
             found = file.attrs.get("format")
             if found != FORMAT:
                 raise InputError(f"{path}: format is {found!r}, not {FORMAT!r}; {remedy}")
-            quantities = file.groups["quantities"].variables
+            drawn = file.groups["posterior"].variables
             constant = file.groups["constant_data"].variables
             return SavedPosterior(
                 benchmarks=tuple(map(str, constant["benchmark"][...])),
                 models=tuple(map(str, constant["model"][...])),
-                accuracy=quantities["accuracy"][...],
+                accuracy=drawn["accuracy"][0],
                 identified=constant["identified"][...].astype(bool),
                 tokens_per_round=constant["tokens_per_round"][...],
                 censored=constant["censored"][...].astype(bool),
@@ -168,8 +186,9 @@ def _write_group(group: h5netcdf.Group, variables: dict[str, tuple[Sequence[str]
 
 def _stack(values: list[np.ndarray | None]) -> Float[np.ndarray, "chain draw benchmark"]:
     """One array of what some benchmarks have, NaN for the others."""
-    shape = next(value.shape for value in values if value is not None)
-    columns = [np.full(shape, np.nan) if value is None else value for value in values]
+    draws = min(value.shape[1] for value in values if value is not None)
+    shape = next(value.shape[0] for value in values if value is not None), draws
+    columns = [np.full(shape, np.nan) if x is None else x[:, :draws] for x in values]
     return np.stack(columns, axis=-1).astype(float)
 
 

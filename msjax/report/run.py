@@ -154,18 +154,16 @@ def _warnings(fit: dict[str, Any]) -> str:
 def _parameters(fit: dict[str, Any]) -> str:
     rows = []
     for name, found in fit["benchmarks"].items():
-        diagnostics, limit = found["diagnostics"], found["bounds"]["limit"]
-        rates = (found["parameters"][p] for p in ("p0", "p_ic", "p_ci"))
+        limit = found["bounds"]["limit"]
+        rates = (found["quantities"][p] for p in ("p0", "p_ic", "p_ci"))
         rows.append(
             [
                 name,
                 found["model"],
                 str(found["questions"]),
-                *(_interval(r["posterior"] if r["identified"] else None) for r in rates),
+                *(_interval(rate) for rate in rates),
                 *(_interval(limit[bound]) for bound in ("lower", "neutral", "upper")),
                 _interval(found["quantities"]["optimal_rounds"], 0),
-                f"{max(diagnostics['r_hat'].values()):.3f}",
-                f"{min(diagnostics['bulk_ess'].values()):.0f}",
             ]
         )
     header = [
@@ -179,13 +177,11 @@ def _parameters(fit: dict[str, Any]) -> str:
         "limit",
         "upper bound",
         "N*",
-        "worst R-hat",
-        "least ESS",
     ]
     note = (
-        "<p class='note'>p_ic and p_ci are the rates of the first round in a model that drifts, "
-        "mean rates in one whose questions differ, those of the unsettled questions in one with "
-        "settled ones.</p>"
+        "<p class='note'>p_ic and p_ci are what the first revision repairs of wrong answers and "
+        "breaks of right ones. All numbers are averaged over models; the one named has most "
+        "weight.</p>"
     )
     return page.table(header, rows, text=(1,)) + note
 
@@ -217,7 +213,7 @@ def _plans(rule: dict[str, Any], fit: dict[str, Any]) -> str:
         rows.append([name, decision, values])
     price = fit["price"]
     return (
-        f"<p>A correct answer is worth {fit['value']:g}, an uncached token (prompt not read "
+        f"<p>A correct answer is worth {fit['worth']:g}, an uncached token (prompt not read "
         f"from the cache + completion) costs {price:g}. The rule maximises the expected net value "
         "over the posterior.</p>"
         + page.table(["benchmark", "decision", "net value at k = 0, 1, ..."], rows, text=(1,))

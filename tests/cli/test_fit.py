@@ -74,24 +74,24 @@ def test_report_json_posterior_and_figures(runs, tmp_path, capsys):
     printed = capsys.readouterr().out
     first, *rest = printed.splitlines()
     assert first == "seed 3"
-    assert any(text.startswith("!! mixture: CONTRADICTED") for text in rest)
-    numbers = printed.index("90 % interval")
+    mixture = printed[printed.index("\nmixture (") : printed.index("\nsolved (")]
+    assert mixture.index("!! CONTRADICTED") < mixture.index("fix, p_ic")
     for announced in ("CONTRADICTED", "CENSORED", "NOT IDENTIFIED", "NOT CHECKED"):
-        assert printed.index(announced) < numbers
+        assert announced in printed
+    assert "repairs this share" in printed and "breaks this share" in printed
     assert "not identified: prior [" in printed and "nan" not in printed
+    assert "Revising pays" in printed and "rounds that pay best" not in printed
 
     report = json.loads((tmp_path / "fit.json").read_text())
     assert report["seed"] == 3
     assert list(report["benchmarks"]) == ["chain", "mixture", "solved", "single", "oracle"]
     for benchmark in report["benchmarks"].values():
-        for field in ("comparison", "diagnostics", "bounds", "checks", "ppc", "warnings"):
+        for field in ("models", "diagnostics", "bounds", "checks", "ppc", "warnings"):
             assert field in benchmark
-        assert benchmark["model"] == "pooled" and benchmark["comparison"] is None
+        assert [(m["model"], m["weight"]) for m in benchmark["models"]] == [("pooled", 1.0)]
         assert set(benchmark["parameters"]) == {"p0", "p_ic", "p_ci"}
         assert len(benchmark["quantities"]["accuracy"]) == 11
-        diagnostics = benchmark["diagnostics"]
-        assert set(diagnostics["r_hat"]) == set(diagnostics["tail_ess"]) == {"p0", "p_ic", "p_ci"}
-        assert diagnostics["divergences"] == 0
+        assert benchmark["diagnostics"]["independent"]
     chain, single = report["benchmarks"]["chain"], report["benchmarks"]["single"]
     p_ic = chain["parameters"]["p_ic"]
     assert p_ic["identified"] and p_ic["posterior"]["low"] < p_ic["posterior"]["high"]
@@ -113,12 +113,20 @@ def test_auto_says_why(runs, tmp_path, capsys):
     lines = runs.read_text().splitlines(keepends=True)
     short.write_text("".join(line for line in lines if '"single"' in line))
     assert Fit((short,), json=tmp_path / "fit.json").run() == 0
-    assert "chosen: pooled is the only candidate that these runs allow." in capsys.readouterr().out
-    assert Fit((short,), model="pooled").run() == 0
+    assert "pooled (the only candidate that these runs allow)" in capsys.readouterr().out
+    assert Fit((short,), model="pooled", worth=2.0, price=1e-3).run() == 0
     assert not any(text.endswith(" ") for text in capsys.readouterr().out.splitlines())
     found = json.loads((tmp_path / "fit.json").read_text())["benchmarks"]["single"]
-    assert [c["model"] for c in found["comparison"]["candidates"]][0] == "pooled"
-    assert "at least 2 rounds" in found["comparison"]["candidates"][1]["refused"]
+    assert found["models"][0]["model"] == "pooled" and found["models"][0]["weight"] == 1
+    assert "at least 2 rounds" in found["models"][1]["refused"]
+
+
+def test_a_price_says_how_many_rounds_pay(runs, tmp_path, capsys):
+    assert Fit((runs,), model="pooled", price=0.0, json=tmp_path / "fit.json").run() == 0
+    assert "rounds that pay best: 3" in capsys.readouterr().out
+    found = json.loads((tmp_path / "fit.json").read_text())["benchmarks"]
+    assert found["chain"]["quantities"]["optimal_rounds"]["median"] == 3
+    assert found["oracle"]["quantities"]["optimal_rounds"] is None
 
 
 def test_checks_alone(runs, tmp_path, capsys):
@@ -144,7 +152,7 @@ def test_bad_input_is_named(runs, tmp_path):
     with pytest.raises(InputError, match="'poold'; choose from pooled"):
         Fit((runs,), model="poold").run()
     with pytest.raises(InputError, match="value is nan"):
-        Fit((tmp_path / "absent.jsonl",), value=float("nan")).run()
+        Fit((tmp_path / "absent.jsonl",), worth=float("nan")).run()
     with pytest.raises(InputError, match="belongs to --model noisy"):
         Fit((runs,), verifier=(9, 1, 9, 1)).run()
     with pytest.raises(InputError, match="'parallel'"):

@@ -8,7 +8,7 @@ import tyro
 
 from msjax.cli.plan import Plan
 from msjax.errors import InputError
-from msjax.posterior.fit import NotConvergedError
+from msjax.posterior.fits import NotConvergedError
 
 
 def line(benchmark, question, correct):
@@ -100,7 +100,7 @@ def test_a_fit_that_did_not_converge_ends_with_status_1(command, monkeypatch, ca
     def refuse(*_):
         raise NotConvergedError("chain: the fit is refused")
 
-    monkeypatch.setattr("msjax.posterior.fit.fit", refuse)
+    monkeypatch.setattr("msjax.posterior.fits.fit_model", refuse)
     assert command.run() == 1
     assert "msjax plan: chain: the fit is refused" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ import scipy.stats
 
 from msjax.decision.design import Plan, _smoothed, plan
 from msjax.errors import InputError
-from msjax.posterior.fit import Fit, fit
+from msjax.posterior.fits import Fit, fit_model
 from msjax.posterior.models import find_model
 from msjax.posterior.models.chains import Pooled
 from msjax.posterior.sample import Sample, sample_prior
@@ -35,7 +35,7 @@ class Reweighted(Pooled):
 def pilot(simulate, make_counts) -> Fit:
     """Refining helps by little, so that its price makes the number of rounds a close decision."""
     runs = simulate(np.random.default_rng(5), 0.5, 0.25, 0.1, PILOT, ROUNDS)
-    return fit(make_counts(runs), Pooled(), jax.random.key(0))
+    return fit_model(make_counts(runs), Pooled(), jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_designs_that_say_far_more_than_the_pilot_are_fitted_anew(pilot):
 
 
 def test_what_the_pilot_does_not_identify_is_refused(make_counts):
-    solved = fit(make_counts(np.ones((20, 4))), Pooled(), jax.random.key(0))
+    solved = fit_model(make_counts(np.ones((20, 4))), Pooled(), jax.random.key(0))
     with pytest.raises(InputError, match="'simulated': the runs do not identify p_ic.*record"):
         plan(solved, jax.random.key(1), questions=(10,), rounds=(3,))
 

@@ -16,7 +16,7 @@ from scipy.special import expit, log_expit, logit, logsumexp, softmax
 
 import msjax.posterior.models.partial_pooling as pooling
 from msjax.errors import InputError
-from msjax.posterior.fit import NotConvergedError, fit
+from msjax.posterior.fits import NotConvergedError, fit_model
 from msjax.posterior.models.chains import Pooled
 from msjax.posterior.models.logit_normal import LogitNormal
 from msjax.posterior.models.partial_pooling import partially_pool
@@ -205,7 +205,7 @@ def fitted(make_counts):
     truth = law(0.5, 0.4, 0.4, 1.5, 1.5, 1.5, 0.8, -0.8, -0.8)
     none = np.zeros((300, 0), dtype=np.int8)
     runs = MODEL.continue_runs(np.random.default_rng(3), truth, none, 7)[0]
-    return truth, fit(make_counts(runs), MODEL, jax.random.key(1), draws=400, chains=4)
+    return truth, fit_model(make_counts(runs), MODEL, jax.random.key(1), draws=400, chains=4)
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_a_fit_recovers_the_law_of_the_questions(fitted):
 def test_bounds_are_known_though_the_spread_of_p0_is_not(fitted):
     _, found = fitted
     assert not found.identified["sd_p0"] and found.known
-    assert not np.isnan(quantities(found, value=1.0, price=0.0).limit.upper).any()
+    assert not np.isnan(quantities(found).limit.upper).any()
 
 
 BENCHMARKS = {
@@ -331,10 +331,10 @@ def test_without_trials_a_rate_is_that_of_a_new_benchmark(together):
 def test_one_benchmark_of_several_is_a_fit_like_any(together):
     large = together.fit_of("large")
     assert large.diagnostics.r_hat["p_ic"] == together.diagnostics.r_hat["p_ic[large]"]
-    found = quantities(large, value=1.0, price=0.0)
+    found = quantities(large)
     p = together.rates("p_ic")[:, 0], together.rates("p_ci")[:, 0]
     assert found.limit.neutral.mean() == pytest.approx((p[0] / sum(p)).mean(), rel=0.01)
-    borrowed = quantities(together.fit_of("all right"), value=1.0, price=0.0)
+    borrowed = quantities(together.fit_of("all right"))
     assert np.isnan(borrowed.limit.neutral).all()
     with pytest.raises(InputError, match="benchmark is 'none'; choose from large"):
         together.fit_of("none")

@@ -1,11 +1,10 @@
 """What msjax says of trajectories that others recorded; skipped where these are not at hand."""
 
-import jax
 import numpy as np
 import pytest
 
 from inference.atlas import predict_later_rounds, read_recordings
-from msjax.posterior.analysis import analyse
+from msjax.posterior import fit
 
 pytestmark = pytest.mark.realdata
 
@@ -73,9 +72,8 @@ def test_rounds_that_are_no_revisions_are_announced_as_such(later, recordings):
 
 def test_a_run_stopped_by_an_oracle_has_no_bounds(recordings):
     count = find(recordings, "self_reflection", "gpt-4,").count
-    found = analyse(count, jax.random.key(0), value=1.0, price=0.0)
-    assert found.fit.model.name == "pooled"
+    found = fit(count)
+    assert found.leading.model.name == "pooled"
     assert found.warnings[0].startswith("CENSORED: 827 of 1000 runs")
-    assert not found.fit.identified["p_ci"] and not found.fit.known
-    p_ic = found.fit.draws["p_ic"]
-    assert abs(p_ic.mean() - 42 / 216) < 1e-2
+    assert not (found.p_ci.identified or found.limit.identified or found.known)
+    assert abs(found.p_ic.mean - 42 / 216) < 1e-2

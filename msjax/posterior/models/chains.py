@@ -18,7 +18,8 @@ Reference: docs/theory.md F1; Goodman (1961), Statistical methods for the mover-
 Skellam (1948), A probability distribution derived from the binomial distribution.
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +27,23 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import scipy.special
+import scipy.stats
 from jaxtyping import Array, Bool, Float, Int8
+from scipy.stats.distributions import rv_frozen
 
 from msjax.data.runs import MISSING
-from msjax.posterior.models.model import BetaLaw, ChainMixture, Chains, Draws, Parameters
+from msjax.posterior.models.model import (
+    BetaLaw,
+    ChainMixture,
+    Chains,
+    Draws,
+    Factor,
+    Model,
+    Parameters,
+)
+
+MOVES = ("ic", "ci")
+UNIFORM = scipy.stats.uniform()
 
 _STRATA = 20
 """Quantiles that stand for a Beta law of rates; 2 laws make 400 kinds of question."""
@@ -81,6 +95,20 @@ class _ChainFamily(ChainMixture):
 
     def additive(self, statistics: Float[np.ndarray, "row statistic"]) -> Bool[np.ndarray, " row"]:
         return additive_rows(self.stayers, statistics)
+
+    def factors(self, correct: Int8[np.ndarray, "question answer"]) -> tuple[Factor, ...]:
+        def terms(values: Draws, move: str, size: int) -> np.ndarray:
+            found = np.broadcast_arrays(*_exits(np, values, move, size // 3))
+            return np.concatenate(found, axis=-1)
+
+        correlation = scipy.stats.beta(1.0, 2.0)
+        return move_factors(
+            self,
+            self.statistics(correct),
+            terms,
+            {"icc_ic": correlation, "icc_ci": correlation},
+            stayers=self.stayers,
+        )
 
     def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
         ii, ic, ci, cc = transition_counts(correct).T
@@ -278,13 +306,73 @@ def draw_settled(
 
 def _log_terms(parameters: Parameters, statistics: int) -> Float[Array, " indicator"]:
     """What each indicator adds to the log-likelihood: leaving, staying, and visits, I then C."""
-    i = jnp.arange((statistics - 3) // 6)
-    terms = []
-    for move in ("ic", "ci"):
-        icc = parameters.get(f"icc_{move}", 0.0)
-        left = parameters[f"p_{move}"] * (1 - icc)
-        terms += [left + i * icc, (1 - icc) - left + i * icc, 1 / (1 - icc + i * icc)]
-    return jnp.log(jnp.concatenate(terms))
+    size = (statistics - 3) // 6
+    return jnp.concatenate([x for move in MOVES for x in _exits(jnp, parameters, move, size)])
+
+
+def _exits(xp: Any, parameters: dict[str, Any], move: str, size: int) -> tuple[Any, Any, Any]:
+    """Logarithms [..., indicator] of leaving a state, staying and visiting it once more."""
+    i = np.arange(size)
+    icc = xp.asarray(parameters.get(f"icc_{move}", 0.0))[..., None]
+    left = xp.asarray(parameters[f"p_{move}"])[..., None] * (1 - icc)
+    return (
+        xp.log(left + i * icc),
+        xp.log((1 - icc) - left + i * icc),
+        -xp.log(1 - icc + i * icc),
+    )
+
+
+def move_factors(
+    model: Model,
+    statistics: Float[np.ndarray, "question statistic"],
+    terms: Callable[[Draws, str, int], Float[np.ndarray, "*value indicator"]],
+    priors: dict[str, rv_frozen],
+    *,
+    stayers: bool,
+) -> tuple[Factor, ...]:
+    """Factors for the first answer, for exits from I and for exits from C.
+
+    Statistics are started right, started wrong, never moved, and equal numbers of indicators for
+    exits from I and from C; `terms(values, move, size)` is what each of these adds to the
+    log-likelihood. `priors` are those that are not uniform.
+    """
+    right, wrong, unmoved = (statistics[:, i] > 0 for i in range(3))
+    size = (statistics.shape[1] - 3) // 2
+
+    def first(values: Draws) -> np.ndarray:
+        p0 = values["p0"]
+        return right.sum() * np.log(p0) + wrong.sum() * np.log1p(-p0)
+
+    def exits(move: str, start: np.ndarray, settled: str) -> Factor:
+        block = statistics[:, 3:][:, size * MOVES.index(move) :][:, :size].astype(float)
+        maybe = start & unmoved & stayers
+        follows = block[~maybe].sum(axis=0)
+        stays, times = np.unique(block[maybe], axis=0, return_counts=True)
+        moved = (start & ~unmoved).sum()
+
+        def log_likelihood(values: Draws) -> np.ndarray:
+            each = terms(values, move, size)
+            total = each @ follows
+            if not stayers:
+                return total
+            share = values[settled]
+            stayed = np.exp(each @ stays.T)
+            for i, n in enumerate(times):
+                total = total + n * np.log(share + (1 - share) * stayed[..., i])
+            return total + moved * np.log1p(-share)
+
+        names = tuple(
+            name
+            for name in model.parameters
+            if name.endswith(f"_{move}") or (stayers and name == settled)
+        )
+        return Factor(names, tuple(priors.get(name, UNIFORM) for name in names), log_likelihood)
+
+    return (
+        Factor(("p0",), (UNIFORM,), first),
+        exits("ic", wrong, "settled_wrong"),
+        exits("ci", right, "settled_right"),
+    )
 
 
 def _question_rates(

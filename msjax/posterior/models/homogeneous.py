@@ -8,17 +8,29 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import scipy.special
+import scipy.stats
 from jaxtyping import Array, Bool, Float, Int8
 
 from msjax.posterior.models.chains import (
+    MOVES,
     additive_rows,
     draw_settled,
     first_answers,
+    move_factors,
     settled_or,
     settled_shares,
     started,
 )
-from msjax.posterior.models.model import BetaLaw, Curves, Draws, Model, Parameters, simulate
+from msjax.posterior.models.model import (
+    BetaLaw,
+    Curves,
+    Draws,
+    Factor,
+    FirstRevision,
+    Model,
+    Parameters,
+    simulate,
+)
 
 
 class _DriftingFamily(Model):
@@ -63,6 +75,19 @@ class _DriftingFamily(Model):
     def additive(self, statistics: Float[np.ndarray, "row statistic"]) -> Bool[np.ndarray, " row"]:
         return additive_rows(self.stayers, statistics)
 
+    def factors(self, correct: Int8[np.ndarray, "question answer"]) -> tuple[Factor, ...]:
+        def terms(values: Draws, move: str, size: int) -> np.ndarray:
+            return np.concatenate(_exits(np, values, move, size // 2), axis=-1)
+
+        drift = scipy.stats.norm(0.0, 0.5)
+        return move_factors(
+            self,
+            self.statistics(correct),
+            terms,
+            {"drift_ic": drift, "drift_ci": drift},
+            stayers=self.stayers,
+        )
+
     def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
         before, after = correct[:, :-1], correct[:, 1:]
         rounds = {
@@ -93,6 +118,12 @@ class _DriftingFamily(Model):
             p_ic, p_ci = (_drifting_rate(draws, move, k) for move in ("ic", "ci"))
             accuracy[:, 2, k + 1] = now + (1 - now) * p_ic - now * p_ci
         return Curves(np.stack([right, wrong, moving], axis=1), accuracy, None)
+
+    def first_revision(self, draws: Draws) -> FirstRevision:
+        loose_wrong, loose_right = (
+            1 - np.asarray(draws.get(f"settled_{start}", 0.0)) for start in ("wrong", "right")
+        )
+        return FirstRevision(draws["p_ic"] * loose_wrong, draws["p_ci"] * loose_right)
 
     def continue_runs(
         self,
@@ -257,12 +288,15 @@ def _p0(draws: Draws, correct: np.ndarray) -> Float[np.ndarray, "draw question"]
 
 def _drifting_terms(parameters: Parameters, statistics: int) -> Float[Array, " move"]:
     """What an I -> C, I -> I, C -> I, C -> C of each round adds to the log-likelihood."""
-    rounds = jnp.arange((statistics - 3) // 4)
-    terms = []
-    for move in ("ic", "ci"):
-        log_odds = _drifting_log_odds(jnp, parameters, move, rounds)
-        terms += [-jax.nn.softplus(-log_odds), -jax.nn.softplus(log_odds)]
-    return jnp.concatenate(terms)
+    rounds = (statistics - 3) // 4
+    return jnp.concatenate([x for move in MOVES for x in _exits(jnp, parameters, move, rounds)])
+
+
+def _exits(xp: Any, parameters: dict[str, Any], move: str, rounds: int) -> tuple[Any, Any]:
+    """Logarithms [..., round] of leaving a state in each round, and of staying."""
+    values = {name: xp.asarray(x)[..., None] for name, x in parameters.items()}
+    log_odds = _drifting_log_odds(xp, values, move, np.arange(rounds))
+    return -xp.logaddexp(0, -log_odds), -xp.logaddexp(0, log_odds)
 
 
 def _drifting_log_odds(xp: Any, parameters: dict[str, Any], move: str, k: Any) -> Any:

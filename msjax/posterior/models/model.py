@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int8
+from scipy.stats.distributions import rv_frozen
 
 Parameters = dict[str, Array]
 """Values of a model's parameters: scalars inside the model, [draw] outside it."""
@@ -48,11 +49,34 @@ class Chains(NamedTuple):
     p_ci: Float[np.ndarray, "draw question"]
 
 
+class FirstRevision(NamedTuple):
+    """What the first revision does (probabilities): the one definition that all models share.
+
+    `p_ic` is P(right after it | first answer wrong), `p_ci` is P(wrong after it | first answer
+    right), over the questions of the benchmark.
+    """
+
+    p_ic: Float[np.ndarray, " draw"]
+    p_ci: Float[np.ndarray, " draw"]
+
+
 class BetaLaw(NamedTuple):
     """The exact posterior Beta(alpha, beta) of one parameter."""
 
     alpha: float
     beta: float
+
+
+class Factor(NamedTuple):
+    """A part of a posterior that is independent of its other parts.
+
+    `log_likelihood` takes values of the parameters by name, in any shapes that broadcast, and
+    returns the log-probability of that part of the data.
+    """
+
+    parameters: tuple[str, ...]
+    priors: tuple[rv_frozen, ...]
+    log_likelihood: Callable[[Draws], np.ndarray]
 
 
 class Model(abc.ABC):
@@ -118,6 +142,10 @@ class Model(abc.ABC):
     def curves(self, draws: Draws, rounds: int) -> Curves:
         """Accuracy after 0..rounds rounds and in the limit, of every kind of question."""
 
+    def first_revision(self, draws: Draws) -> FirstRevision:
+        """P(I -> C) and P(C -> I) of the first revision."""
+        return FirstRevision(draws["p_ic"], draws["p_ci"])
+
     @abc.abstractmethod
     def continue_runs(
         self,
@@ -134,6 +162,13 @@ class Model(abc.ABC):
 
     def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaLaw] | None:
         """The posterior in closed form, where there is one."""
+        return None
+
+    def factors(self, correct: Int8[np.ndarray, "question answer"]) -> tuple[Factor, ...] | None:
+        """Independent parts of the posterior, of at most three parameters each, where it has them.
+
+        All parameters are in one of them, and the product of their likelihoods is the model's.
+        """
         return None
 
 
@@ -167,6 +202,14 @@ class ChainMixture(Model):
         moving = p_ic + p_ci
         limit = np.where(moving > 0, p_ic / np.where(moving > 0, moving, 1), p0)
         return Curves(weight, accuracy, limit)
+
+    def first_revision(self, draws: Draws) -> FirstRevision:
+        (p0, p_ic, p_ci), weight = self.kinds(draws)
+
+        def mean(rate: np.ndarray, among: np.ndarray) -> np.ndarray:
+            return (among * rate).sum(axis=1) / np.maximum(among.sum(axis=1), 1e-300)
+
+        return FirstRevision(mean(p_ic, weight * (1 - p0)), mean(p_ci, weight * p0))
 
     def continue_runs(
         self,

@@ -33,7 +33,7 @@ from numpyro.infer import MCMC, NUTS
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.posterior.diagnostics import Diagnostics, diagnose
-from msjax.posterior.fit import Fit, NotConvergedError
+from msjax.posterior.fits import Fit, NotConvergedError
 from msjax.posterior.models.chains import Pooled, started, transition_counts
 from msjax.posterior.models.model import Parameters
 from msjax.posterior.sample import CHAINS, DRAWS, TARGET_ACCEPTANCE, WARMUP, Sample, host_generator

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Real
 from scipy.stats import betabinom
 
 from msjax.errors import InputError
-from msjax.evaluate.paired import Interval
+from msjax.intervals import Interval
 from msjax.theory.best_of_n import TruncatedNormal, score_log_cdf
 from msjax.train.priors.features import FeatureTable
 from msjax.train.priors.losses import (

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Key
 from tqdm import tqdm
 
-from msjax.evaluate.paired import Interval, paired_accuracy_gain, paired_mean_difference
+from msjax.evaluate.paired import paired_accuracy_gain, paired_mean_difference
+from msjax.intervals import Interval
 from msjax.tasks.benchmark import Question
 from msjax.train.ttrl.pseudo_labels import ChatTask, rollout_keys
 from msjax.train.ttrl.rollouts import Prompt, Sampler

@@ -8,7 +8,13 @@ from jaxtyping import Int8, PRNGKeyArray
 from msjax.data.runs import Runs
 from msjax.posterior.diagnostics import Diagnostics, diagnose
 from msjax.posterior.models.model import Draws, Model
-from msjax.posterior.sample import CHAINS, DRAWS, Sample, sample_posterior
+from msjax.posterior.sample import (
+    CHAINS,
+    DRAWS,
+    Sample,
+    draw_independently,
+    sample_posterior,
+)
 
 LONGER = 4
 """So many times the draws are taken if the first ones fail their diagnostics."""
@@ -22,8 +28,10 @@ class NotConvergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Fit:
-    """The posterior of one model for one benchmark, with diagnostics that it passed.
+    """The posterior of one model for one benchmark.
 
+    `diagnostics` are those that its sampler passed, None where draws are independent, and
+    `log_evidence` the log-probability of the runs under the model, NaN where it was not computed.
     `identified` says of every parameter whether the runs bear on it; where they do not, its draws
     are draws from the prior.
     """
@@ -31,8 +39,9 @@ class Fit:
     count: Runs
     model: Model
     sample: Sample
-    diagnostics: Diagnostics
+    diagnostics: Diagnostics | None
     identified: dict[str, bool]
+    log_evidence: float = np.nan
 
     @property
     def runs(self) -> Int8[np.ndarray, "question answer"]:
@@ -51,19 +60,19 @@ class Fit:
         return thin(self.sample)
 
 
-def fit(
+def fit_model(
     count: Runs,
     model: Model,
     key: PRNGKeyArray,
     *,
     draws: int = DRAWS,
     chains: int = CHAINS,
-    like: Runs | None = None,
 ) -> Fit:
     """Posterior of `model` for the runs of one benchmark.
 
-    A sampler that fails its diagnostics is run once more, four times as long, before it is refused.
-    `like` are runs fitted before of which these are a part, so that nothing is compiled anew.
+    Draws are independent where the posterior has a closed form or falls into factors of at most
+    three parameters, which are integrated. Else NUTS draws them, once more and four times as long
+    if it fails its diagnostics, before it is refused.
 
     Raises:
         NotConvergedError: divergences, R-hat > 1.01, or bulk or tail ESS < 400.
@@ -71,9 +80,12 @@ def fit(
     Reference: docs/theory.md F1, F3.
     """
     runs = count.require_rounds().seen_as(model.sees)
-    whole = None if like is None else like.seen_as(model.sees)
+    identified = model.identified(runs)
+    independent = draw_independently(model, runs, key, draws=draws, chains=chains)
+    if independent:
+        return Fit(count, model, independent.sample, None, identified, independent.log_evidence)
     for many in (draws, LONGER * draws):
-        sample = sample_posterior(model, runs, key, draws=many, chains=chains, like=whole)
+        sample = sample_posterior(model, runs, key, draws=many, chains=chains)
         diagnostics = diagnose(sample)
         if not diagnostics.failures:
             break
@@ -83,7 +95,7 @@ def fit(
             f"{'; '.join(diagnostics.failures)}; take more draws (draws={LONGER * draws} per "
             "chain), another seed, or another model"
         )
-    return Fit(count, model, sample, diagnostics, model.identified(runs))
+    return Fit(count, model, sample, diagnostics, identified)
 
 
 def thin(sample: Sample) -> Draws:
