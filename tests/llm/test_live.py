@@ -19,7 +19,7 @@ from msjax.llm.drift import RateMonitor
 from msjax.llm.live import cut_by, rule_from_pilot, rule_from_posterior
 from msjax.llm.record import record_run
 from msjax.llm.scores import find_score
-from msjax.posterior.analysis import analyse
+from msjax.posterior import fit
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.posterior.store import load, save
 from msjax.rules import find_rules
@@ -137,14 +137,14 @@ def test_a_rule_learns_from_the_pilot():
         rule_from_pilot("belief,scores=only", helps, **LEARNT)
 
 
-@pytest.mark.parametrize("model", ["pooled", pytest.param("auto", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", ["pooled", "auto"])
 def test_a_pilot_and_the_posterior_saved_from_it_give_one_rule(model, tmp_path):
     """The same draws, hence the same plan to the digit; and the answers asked for are the same."""
     pilot = simulated(np.random.default_rng(3), 60, 0.4, 0.3, 0.1)
     (tmp_path / "pilot.jsonl").write_text("".join(f"{run.model_dump_json()}\n" for run in pilot))
     (runs,) = Runs.from_records(pilot).groups
     key = jax.random.fold_in(jax.random.key(0), 0)
-    found = analyse(runs, key, model=model, value=1.0, price=1e-4)
+    found = fit(runs, model=model, seed=key)
     save(tmp_path / "p.nc", [found], seed=0, sources=[tmp_path / "pilot.jsonl"])
     saved = load(tmp_path / "p.nc")
     for name in ("markovscale", "markovscale,risk=averse"):
