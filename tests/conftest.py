@@ -5,9 +5,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
+# Tests compile more than they compute, so XLA optimises little, and the processes of one suite
+# share what they compiled. JAX reads these when it is imported; what the shell sets wins.
+for variable, value in {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / "build/compiled-for-tests"),
+    "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+}.items():
+    os.environ.setdefault(variable, value)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 # The hook must precede the first import of the modules it checks.
 install_import_hook(

@@ -3,7 +3,7 @@
 import pytest
 from browser import needs_chromium, opened
 from decision.test_card import runs
-from test_claims_report import RESULTS
+from report.test_claims_report import RESULTS
 
 from msjax.decision.card import decide
 from msjax.report import card
