@@ -54,7 +54,8 @@ class Laboratory:
         The key depends on the experiment and its setting alone, so a claim sees the same data
         whichever other claims are checked.
         """
-        name = (experiment.__module__, experiment.__qualname__, setting)
+        home = experiment.__module__.rpartition(".")[2]
+        name = (home, experiment.__qualname__, setting)
         if name not in self._done:
             key = jax.random.fold_in(self._key, zlib.crc32(repr(name).encode()))
             self._done[name] = experiment(key, self, *setting)
