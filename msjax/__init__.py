@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from msjax.data.importers.reading import read as read
     from msjax.data.messages import Completion as Completion
-    from msjax.data.reading import read as read
     from msjax.data.runs import Runs as Runs
     from msjax.data.trajectory import Trajectory as Trajectory
     from msjax.data.usage import Usage as Usage
@@ -47,7 +47,7 @@ _HOME = {
     "Usage": "msjax.data.usage",
     "decide": "msjax.decision.card",
     "find_task": "msjax.tasks.registry",
-    "read": "msjax.data.reading",
+    "read": "msjax.data.importers.reading",
     "run": "msjax.llm.run",
     "samples": "msjax.tasks.samples",
     "simulate": "msjax.simulation.paths",

@@ -28,6 +28,7 @@ GROUPS = {
     "Run": {
         "run": "ask a model, let it revise, stop by a rule, record every trajectory",
         "grade": "what is read from completions, whether it is right, and why",
+        "import": "recorded runs from a table or a log of another tool",
         "weights": "obtain the default local model",
         "train adapt": "train a model on its own votes",
         "train priors": "learn priors from features of questions",
@@ -48,7 +49,7 @@ _OTHER = {
     "predict": "train priors",
 }
 """Names that are understood and not listed, and the command that each stands for."""
-_MODULES = {"train adapt": "adapt", "train priors": "predict"}
+_MODULES = {"import": "importing", "train adapt": "adapt", "train priors": "predict"}
 """Files of commands that are called otherwise."""
 
 

@@ -63,13 +63,13 @@ class Card:
 
     def run(self) -> int:
         """Read, decide, print, write; 1 if a word that was asked for does not hold, else 0."""
-        from msjax.data.runs import Runs
+        from msjax.data.importers.reading import read
         from msjax.decision.card import decide
 
         self._check_guarantee()
         paths = self._paths()
         card = decide(
-            Runs.from_files(paths),
+            read(*paths),
             baseline=self.baseline,
             margin=self.margin,
             worth=self.worth,

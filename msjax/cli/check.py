@@ -30,13 +30,13 @@ class Check:
         import jax
 
         from msjax.cli.output import write_json
-        from msjax.data.runs import Runs
+        from msjax.data.importers.reading import read
         from msjax.posterior.posterior import check_benchmark
 
         key = jax.random.key(self.seed)
         found = {
             count.name: check_benchmark(count, jax.random.fold_in(key, b))
-            for b, count in enumerate(Runs.from_files(self.runs).groups)
+            for b, count in enumerate(read(*self.runs).groups)
         }
         print(f"seed {self.seed}")
         for benchmark, checks in found.items():

@@ -55,7 +55,7 @@ class Fit:
         """Fit, print, write; 0 when done, 1 when the sampler did not converge."""
         prepare_sampling()
         from msjax.cli.output import write_json
-        from msjax.data.runs import Runs
+        from msjax.data.importers.reading import read
         from msjax.errors import require_extra, require_value_and_cost
         from msjax.posterior.fits import NotConvergedError
         from msjax.posterior.store import save
@@ -64,7 +64,7 @@ class Fit:
         if self.figures:
             require_extra("report", "matplotlib")
         require_value_and_cost(self.worth, price=self.price or 0.0)
-        groups = Runs.from_files(self.runs).groups
+        groups = read(*self.runs).groups
         try:
             found = self._posteriors(groups)
         except NotConvergedError as error:

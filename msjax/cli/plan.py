@@ -108,7 +108,7 @@ class Plan:
         import jax
         from tqdm import tqdm
 
-        from msjax.data.runs import Runs
+        from msjax.data.importers.reading import read
         from msjax.decision.design import plan
         from msjax.posterior.compare import leading, weigh
         from msjax.posterior.fits import fit_model
@@ -117,7 +117,7 @@ class Plan:
 
         model = None if self.model == AUTO else find_model(self.model)
         found = {}
-        groups = self._select(Runs.from_files(self.runs).groups)
+        groups = self._select(read(*self.runs).groups)
         with tqdm(groups, unit="benchmark", disable=None) as bar:
             for b, count in enumerate(bar):
                 bar.set_postfix_str(count.name)

@@ -149,11 +149,11 @@ class Replay:
 
     def _pools(self) -> "list[Runs]":
         from msjax.data.importers.optscale import read_optscale
-        from msjax.data.runs import Runs
+        from msjax.data.importers.reading import read
         from msjax.errors import InputError
 
         if not self.prompts:
-            return [pool.require_complete() for pool in Runs.from_files(self.pools).groups]
+            return [pool.require_complete() for pool in read(*self.pools).groups]
         if len(self.prompts) != len(self.pools):
             raise InputError(
                 f"--prompts has {len(self.prompts)} files for {len(self.pools)} pools; "

@@ -232,9 +232,23 @@ class Runs:
         ]
 
         def tokens(name: str) -> Float[np.ndarray, "row answer"]:
-            counts = [[getattr(usage, name) for usage in row] for row in accounts]
+            # An account with a total alone has nothing to add to the other categories.
+            apart = name != "total"
+            counts = [
+                [0 if (usage.total is None) != apart else getattr(usage, name) for usage in row]
+                for row in accounts
+            ]
             rows = [[np.nan if n is None else n for n in row] for row in counts]
             return ragged(rows, 0).astype(np.float32)
+
+        categories = {
+            "prompt": tokens("uncached_prompt"),
+            "cached": tokens("cached"),
+            "completion": tokens("completion"),
+            "verifier": tokens("verifier"),
+        }
+        if any(usage.total is not None for row in accounts for usage in row):
+            categories["total"] = tokens("total")
 
         clusters = [run.cluster for run in runs]
         return cls(
@@ -247,12 +261,7 @@ class Runs:
             verdicts=ragged(
                 [[MISSING if v is None else v for v in run.verdicts] for run in runs], MISSING
             ).astype(np.int8),
-            tokens={
-                "prompt": tokens("uncached_prompt"),
-                "cached": tokens("cached"),
-                "completion": tokens("completion"),
-                "verifier": tokens("verifier"),
-            },
+            tokens=categories,
             benchmarks=tuple(run.benchmark for run in runs),
             models=tuple(run.model for run in runs),
             protocols=tuple(run.protocol for run in runs),

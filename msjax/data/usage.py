@@ -17,7 +17,8 @@ class Usage(BaseModel):
 
     `prompt` is every token the model was conditioned on, `cached` the part of it that was read
     from the KV cache, `completion` the tokens sampled, thoughts included, `verifier` what another
-    model read to score the answer. All in tokens.
+    model read to score the answer; `total` is the uncached tokens of all kinds where nobody told
+    them apart. All in tokens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -26,6 +27,7 @@ class Usage(BaseModel):
     cached: _Tokens | None = None
     completion: _Tokens | None = None
     verifier: _Tokens | None = 0
+    total: Annotated[_Tokens | None, Field(exclude_if=lambda count: count is None)] = None
 
     @model_validator(mode="after")
     def _cached_is_part_of_prompt(self) -> "Usage":
@@ -44,6 +46,8 @@ class Usage(BaseModel):
 
         This is the count that prices, savings and plots of msjax use unless they say otherwise.
         """
+        if self.total is not None:
+            return self.total
         parts = [self.uncached_prompt, self.completion, self.verifier]
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None

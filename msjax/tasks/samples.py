@@ -23,7 +23,7 @@ from typing import Any
 from msjax.errors import InputError, require_extra
 from msjax.tasks.extract import last_box
 
-__all__ = ["SUFFIXES", "Sample", "Samples", "json_rows", "samples"]
+__all__ = ["SUFFIXES", "Sample", "Samples", "json_rows", "rows_of", "samples"]
 
 SUFFIXES = (".jsonl", ".parquet", ".csv", ".json")
 """Kinds of files that can be loaded."""
@@ -92,15 +92,9 @@ def samples(
         InputError: a file of another kind, absent, empty or torn, a field that is missing, in doubt
             or of the wrong type, or an id that occurs twice; named with line, field and remedy.
     """
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        name = name or path.stem
-        rows = _READ[_suffix(path)](path)
-        origin = str(path)
-    else:
-        to_dict = getattr(source, "to_dict", None)  # of a data frame
-        rows = _rows_in_memory(source if to_dict is None else to_dict("records"))
-        name, origin = name or "samples", "samples"
+    rows = rows_of(source)
+    origin = str(source) if isinstance(source, (str, Path)) else "samples"
+    name = name or Path(origin).stem
     mapping = {"question": question, "target": target, "id": id}
     found: dict[str, Sample] = {}
     for position, (where, row) in enumerate(rows):
@@ -115,11 +109,25 @@ def samples(
     return Samples(name, tuple(found.values()))
 
 
+def rows_of(
+    source: str | Path | Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file, of dictionaries or of a data frame, each with its place for messages.
+
+    Raises:
+        InputError: a file of another kind, absent, torn, or with a field that occurs twice.
+    """
+    if isinstance(source, (str, Path)):
+        return _READ[_suffix(Path(source))](Path(source))
+    to_dict = getattr(source, "to_dict", None)  # of a data frame
+    return _rows_in_memory(source if to_dict is None else to_dict("records"))
+
+
 def _rows_in_memory(source: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, row in enumerate(source, 1):
         if not isinstance(row, Mapping):
-            raise InputError(f"sample {number}: is {row!r}; give dictionaries with named fields")
-        yield f"sample {number}", dict(row)
+            raise InputError(f"row {number}: is {row!r}; give dictionaries with named fields")
+        yield f"row {number}", dict(row)
 
 
 def _suffix(path: Path) -> str:

@@ -1,0 +1,270 @@
+"""Runs from rows, one answer each: CSV, JSON Lines, JSON, Parquet, dictionaries, data frames.
+
+    question or question_id     which question                                       needed
+    correct, or answer and gold whether the answer is right, or what it is graded by needed
+    round or sample             0, 1, ... ; without one, the order of rows
+    tokens, or prompt_tokens, completion_tokens, cached_tokens
+    score, verdict, cluster, benchmark, model, finish, completion
+
+Unknown columns are kept as metadata of their question.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msjax.data.trajectory import Trajectory
+from msjax.data.usage import Usage
+from msjax.errors import InputError
+from msjax.tasks.scorers import Scorer, find_scorer
+
+__all__ = ["FIELDS", "records_of_rows"]
+
+FIELDS = {
+    "question_id": ("question_id", "id", "qid", "doc_id"),
+    "question": ("question", "problem"),
+    "round": ("round", "turn", "attempt", "step", "iteration"),
+    "sample": ("sample", "epoch", "repeat"),
+    "answer": ("answer", "prediction", "extracted"),
+    "completion": ("completion", "response", "output"),
+    "gold": ("gold", "target", "reference", "expected"),
+    "correct": ("correct", "is_correct", "right", "label"),
+    "tokens": ("tokens", "total_tokens"),
+    "prompt_tokens": ("prompt_tokens", "input_tokens"),
+    "completion_tokens": ("completion_tokens", "output_tokens"),
+    "cached_tokens": ("cached_tokens", "cached"),
+    "score": ("score", "confidence", "reward"),
+    "verdict": ("verdict", "accepted"),
+    "cluster": ("cluster",),
+    "benchmark": ("benchmark", "task", "dataset"),
+    "model": ("model",),
+    "finish": ("finish", "finish_reason", "stop_reason"),
+}
+"""What a row may hold, and the names of columns by which each is recognised."""
+_Row = tuple[str, dict[str, Any]]
+"""Where a row stands, for messages, and its fields; columns that are no field are in "_rest"."""
+_TRUE = {"1", "true", "c", "correct", "yes", "right", "accept", "accepted"}
+_FALSE = {"0", "false", "i", "incorrect", "no", "wrong", "reject", "rejected"}
+
+
+def records_of_rows(
+    rows: Iterable[tuple[str, Mapping[str, Any]]],
+    *,
+    columns: Mapping[str, str] | None = None,
+    scorer: str | Scorer = "math",
+    benchmark: str = "benchmark",
+    model: str = "model",
+) -> list[Trajectory]:
+    """Trajectories from rows of answers, in order of the first row of each question.
+
+    Args:
+        rows: places for messages, and rows.
+        columns: for a field of `FIELDS` the name of the column that holds it.
+        scorer: grades answers, or completions, of rows that have no `correct`.
+        benchmark, model: for rows that do not say.
+
+    Raises:
+        InputError: columns that are missing (all are named) or in doubt, a round that is missing or
+            occurs twice, and values of the wrong kind, each with its row.
+    """
+    grouped: dict[tuple[str, str, str], list[_Row]] = defaultdict(list)
+    names: dict[str, str] | None = None
+    for where, row in rows:
+        if names is None:
+            names = _names(where, row, columns or {})
+        known = {one: _value(row.get(column)) for one, column in names.items()}
+        known["_rest"] = {x: v for x, v in row.items() if x not in set(names.values())}
+        identity = known.get("question_id", known.get("question"))
+        if identity is None:
+            raise InputError(f"{where}: {names.get('question_id', names.get('question'))} is empty")
+        key = (
+            str(known.get("benchmark") or benchmark),
+            str(known.get("model") or model),
+            str(identity),
+        )
+        grouped[key].append((where, known))
+    if names is None:
+        raise InputError("rows: none given; give one row per answer")
+    grader = None if "correct" in names else find_scorer(scorer)
+    return [_trajectory(key, found, grader) for key, found in grouped.items()]
+
+
+def _names(where: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
+    """The column of every field that this file has."""
+    unknown = [name for name in columns if name not in FIELDS]
+    if unknown:
+        raise InputError(f"columns: {unknown[0]!r} is unknown; use {', '.join(FIELDS)}")
+    absent = [column for column in columns.values() if column not in row]
+    if absent:
+        raise InputError(
+            f"{where}: has no column {absent[0]!r}; there are {', '.join(map(repr, row))}"
+        )
+    low = {str(name).strip().lower(): name for name in row}
+    found = dict(columns)
+    for name, known in FIELDS.items():
+        if name not in found:
+            column = next((low[x] for x in known if x in low), None)
+            if column is not None and column not in found.values():
+                found[name] = column
+    missing = []
+    if not {"question_id", "question"} & set(found):
+        missing.append("question_id (or question)")
+    if "correct" not in found and not ({"answer", "completion"} & set(found) and "gold" in found):
+        missing.append("correct (or answer and gold)")
+    if missing:
+        raise InputError(
+            f"{where}: {' and '.join(missing)} missing; there are {', '.join(map(repr, row))}. "
+            "Say which column holds a field with columns={'correct': 'NAME'} or --columns "
+            "correct=NAME; docs/data.md lists the fields"
+        )
+    if {"round", "sample"} <= set(found) and "round" not in columns and "sample" not in columns:
+        raise InputError(
+            f"{where}: has both {found['round']!r} and {found['sample']!r}; say which counts the "
+            "answers of a question with columns={'round': 'NAME'} or {'sample': 'NAME'}"
+        )
+    return found
+
+
+def _value(value: Any) -> Any:
+    """None for what a table leaves empty."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _trajectory(key: tuple[str, str, str], rows: list[_Row], grader: Scorer | None) -> Trajectory:
+    rows = _ordered(rows)
+    first = rows[0][1]
+    answers: list[str | None] = []
+    correct: list[bool] = []
+    for where, row in rows:
+        given = row.get("answer")
+        answer = None if given is None else str(given)
+        if grader is not None:
+            answer, right = _graded(where, row, grader)
+            correct.append(right)
+        else:
+            correct.append(_label(where, "correct", row.get("correct")))
+        answers.append(answer)
+    fields: dict[str, Any] = {
+        "benchmark": key[0],
+        "model": key[1],
+        "question_id": key[2],
+        "protocol": "parallel" if "sample" in first else "sequential",
+        "question": str(first.get("question") or ""),
+        "gold": str(first.get("gold") or ""),
+        "answers": tuple(answers),
+        "correct": tuple(correct),
+        "scores": tuple(_float(where, "score", row.get("score")) for where, row in rows),
+        "verdicts": tuple(
+            None if row.get("verdict") is None else _label(where, "verdict", row["verdict"])
+            for where, row in rows
+        ),
+        "tokens": tuple(_usage(where, row) for where, row in rows),
+        "completions": tuple(str(row.get("completion") or "") for _, row in rows),
+        "finish": tuple(
+            None if row.get("finish") is None else str(row["finish"]) for _, row in rows
+        ),
+        "cluster": None if first.get("cluster") is None else str(first["cluster"]),
+        "metadata": _metadata(rows),
+    }
+    return Trajectory(**fields)
+
+
+def _ordered(rows: list[_Row]) -> list[_Row]:
+    """Rows by round or sample, which must be 0, 1, ... (or 1, 2, ...) without gap or repetition."""
+    name = next((x for x in ("round", "sample") if x in rows[0][1]), None)
+    if name is None:
+        return rows
+    numbered = []
+    for where, row in rows:
+        number = _float(where, name, row.get(name))
+        if number is None or number != int(number) or number < 0:
+            raise InputError(f"{where}: {name} is {row.get(name)!r}; number answers 0, 1, 2, ...")
+        numbered.append((int(number), where, row))
+    numbered.sort(key=lambda one: one[0])
+    start = min(numbered[0][0], 1)
+    for wanted, (number, where, _) in enumerate(numbered, start):
+        if number != wanted:
+            what = "occurs twice" if number < wanted else f"comes without {name} {wanted}"
+            raise InputError(f"{where}: {name} {number} of its question {what}; mend the rows")
+    return [(where, row) for _, where, row in numbered]
+
+
+def _graded(where: str, row: dict[str, Any], grader: Scorer) -> tuple[str | None, bool]:
+    try:
+        gold = grader.target(row["gold"])
+    except InputError as error:
+        raise InputError(f"{where}: gold: {error}") from None
+    except KeyError:
+        raise InputError(f"{where}: gold is empty; give the right answer") from None
+    if row.get("completion") is not None:
+        finished = str(row.get("finish") or "stop") not in ("length", "max_tokens")
+        answer = grader.read(str(row["completion"]), finished=finished).answer
+    else:
+        given = row.get("answer")
+        answer = None if given is None else grader.read(f"Answer: {given}").answer
+    return answer, answer is not None and grader.grade(gold, answer).equal
+
+
+def _label(where: str, name: str, value: Any) -> bool:
+    if isinstance(value, bool) or value in (0, 1):
+        return bool(value)
+    word = str(value).strip().lower()
+    if word in _TRUE or word in _FALSE or word in ("1.0", "0.0"):
+        return word in _TRUE or word == "1.0"
+    raise InputError(f"{where}: {name} is {value!r}; write 1 or 0, true or false, C or I")
+
+
+def _float(where: str, name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{where}: {name} is {value!r}; write a number")
+    return number
+
+
+def _usage(where: str, row: dict[str, Any]) -> Usage:
+    """The account of one answer."""
+    counts = {}
+    for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "tokens"):
+        number = _float(where, name, row.get(name))
+        if number is not None and (number < 0 or number != int(number)):
+            raise InputError(f"{where}: {name} is {row[name]!r}; write a whole number >= 0")
+        counts[name] = None if number is None else int(number)
+    if counts["prompt_tokens"] is None and counts["completion_tokens"] is None:
+        return Usage(total=counts["tokens"])
+    try:
+        return Usage(
+            prompt=counts["prompt_tokens"],
+            cached=counts["cached_tokens"],
+            completion=counts["completion_tokens"],
+        )
+    except ValueError:
+        raise InputError(
+            f"{where}: cached_tokens is {row['cached_tokens']!r}, above prompt_tokens; the cached "
+            "are a part of the prompt"
+        ) from None
+
+
+def _metadata(rows: list[_Row]) -> dict[str, Any]:
+    """Unknown columns: one value where all rows agree, else a list."""
+    found: dict[str, Any] = {}
+    for name in rows[0][1]["_rest"]:
+        values = [_plain(row["_rest"].get(name)) for _, row in rows]
+        found[str(name)] = values[0] if all(v == values[0] for v in values) else values
+    return found
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return (
+        value if isinstance(value, (str, int, float, bool, list, dict, type(None))) else str(value)
+    )

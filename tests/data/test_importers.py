@@ -1,0 +1,145 @@
+"""Runs from tables, logs and lists of others."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import msjax
+from msjax.cli import main
+from msjax.data.importers.reading import import_records
+from msjax.errors import InputError
+
+ROWS = [
+    {"question": "1 + 1?", "round": k, "answer": a, "gold": "2", "tokens": 10 + k, "shift": "night"}
+    for k, a in enumerate(["3", "2", "2.0"])
+] + [{"question": "2 + 2?", "round": 0, "answer": "4", "gold": "4", "tokens": 7, "shift": "day"}]
+
+
+def as_csv(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def as_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_every_form_holds_the_same_runs(tmp_path) -> None:
+    pandas = pytest.importorskip("pandas")
+    sources = [
+        ROWS,
+        ROWS[::-1][1:] + ROWS[3:],
+        as_csv(tmp_path / "a.csv", ROWS),
+        as_lines(tmp_path / "a.jsonl", ROWS),
+        pandas.DataFrame(ROWS),
+    ]
+    for source in sources:
+        runs = msjax.read(source, benchmark="sums")
+        assert runs.question_ids == ("1 + 1?", "2 + 2?")
+        assert runs.correct.tolist() == [[0, 1, 1], [1, -1, -1]]
+        assert runs.answers.tolist() == [[0, 1, 1], [0, -1, -1]]
+        assert runs.uncached.tolist() == [[10, 11, 12], [7, 0, 0]]
+        assert runs.records[0].metadata == {"shift": "night"} and runs.name == "sums"
+
+
+def test_labels_samples_verdicts_and_accounts() -> None:
+    rows = [
+        {
+            "qid": 7, "epoch": k + 1, "is_correct": right, "prompt_tokens": 50, "cached_tokens": 20,
+            "completion_tokens": 5, "verdict": "accept", "score": "0.5", "cluster": "a",
+            "task": "t", "model": "m",
+        }
+        for k, right in enumerate(["C", "I", True, 0, "1"])
+    ]  # fmt: skip
+    runs = msjax.read(rows)
+    assert runs.parallel and runs.benchmark == "t" and runs.model == "m"
+    assert runs.correct.tolist() == [[1, 0, 1, 0, 1]] and runs.cluster == ("a",)
+    assert runs.uncached.tolist() == [[35] * 5] and runs.tokens["cached"].tolist() == [[20] * 5]
+    assert runs.verdicts.tolist() == [[1] * 5] and runs.scores.tolist() == [[0.5] * 5]
+
+
+def test_what_is_not_reported_is_not_zero() -> None:
+    found = import_records([{"question": "a", "correct": 1}])
+    runs = msjax.Runs.from_records(found.records)
+    assert np.isnan(runs.uncached).all()
+    assert any("tokens are not reported" in note for note in found.notes)
+
+
+def test_completions_are_graded_as_a_run_would() -> None:
+    rows = [
+        {"id": 1, "round": 0, "gold": "8", "completion": "<think>7?</think> So it is \\boxed{8}."},
+        {"id": 1, "round": 1, "gold": "8", "completion": "<think>8", "finish_reason": "length"},
+    ]
+    runs = msjax.read(rows)
+    assert runs.correct.tolist() == [[1, 0]] and runs.answers.tolist() == [[0, -1]]
+
+
+LM_EVAL = {
+    "doc": {"question": "1 + 1?"}, "target": "#### 2", "filtered_resps": ["2"],
+    "metrics": ["exact_match"], "exact_match": 1.0,
+}  # fmt: skip
+
+
+def test_lm_eval_samples(tmp_path) -> None:
+    rows = [
+        LM_EVAL | {"doc_id": i, "filter": name, "resps": [["It is 2."]]}
+        for i in range(3)
+        for name in ("strict-match", "flexible-extract")
+    ]
+    path = as_lines(tmp_path / "samples_gsm8k_2025-01-01T00-00-00.0.jsonl", rows)
+    found = import_records(path)
+    runs = msjax.read(path)
+    assert runs.name == "gsm8k" and runs.parallel and runs.correct.tolist() == [[1]] * 3
+    assert any("'strict-match' is read; left out: flexible-extract" in x for x in found.notes)
+    several = [LM_EVAL | {"doc_id": 0, "filter": "none", "resps": [["It is 2.", "It is 3."]]}]
+    found = import_records(as_lines(tmp_path / "several.jsonl", several))
+    assert found.records[0].correct == (True, False)
+    assert any("graded again" in note for note in found.notes)
+
+
+def test_what_is_written_reads_back(tmp_path, capsys) -> None:
+    source, out = as_csv(tmp_path / "a.csv", ROWS), tmp_path / "runs.jsonl"
+    assert main(["import", str(source), "--out", str(out), "--json", str(tmp_path / "x.json")]) == 0
+    assert "right: 1, 1, 1 of 2" in capsys.readouterr().out
+    ours, theirs = msjax.read(out), msjax.read(source)
+    assert ours.records == theirs.records
+    assert json.loads((tmp_path / "x.json").read_text())["groups"][0]["questions"] == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"prompt": "a", "ok": 1}], {}, r"question_id \(or question\) and correct"),
+        ([{"prompt": "a", "ok": 1}], {"columns": {"qustion": "prompt"}}, "'qustion' is unknown"),
+        ([{"prompt": "a"}], {"columns": {"question": "prmpt"}}, "no column 'prmpt'; there are"),
+        ([{"question": "a", "correct": "maybe"}], {}, "row 1: correct is 'maybe'"),
+        ([{"question": "a", "correct": 1, "round": 2}], {}, "comes without round 1"),
+        ([{"question": "a", "correct": 1, "round": 0}] * 2, {}, "round 0 of its question occurs"),
+        ([{"question": "a", "correct": 1, "tokens": -1}], {}, "tokens is -1"),
+        ([{"question": "a", "correct": 1, "tokens": "many"}], {}, "tokens is 'many'"),
+        ([{"question": "", "correct": 1}], {}, "question is empty"),
+        ([{"question": "a", "correct": 1, "round": 0, "sample": 0}], {}, "has both"),
+        ([], {}, "none given"),
+        ([3], {}, "row 1: is 3"),
+    ],
+)
+def test_bad_rows_are_named(rows, options, message) -> None:
+    with pytest.raises(InputError, match=message):
+        msjax.read(rows, **options)
+
+
+def test_bad_files_are_named(tmp_path) -> None:
+    (tmp_path / "result.json").write_text('{"benchmarks": {}}')
+    for source, message in [
+        (tmp_path / "absent.csv", "no such file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "result.json", "is no list of objects"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            msjax.read(source)
