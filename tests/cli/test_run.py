@@ -49,7 +49,7 @@ def test_samples_instead_of_rounds(tmp_path, capsys) -> None:
     cold = ["run", str(tmp_path / "no.jsonl"), "--temperature", "0", "--samples", "2"]
     assert main(cold) == 2 and "all samples equal" in capsys.readouterr().err
     assert main(["replay", str(out), "--rules", "fixed+majority", "--orders", "5"]) == 0
-    assert "self_consistency" in capsys.readouterr().out
+    assert "fixed+majority" in capsys.readouterr().out
 
 
 def test_a_rule_for_samples_learns_from_samples(tmp_path, capsys) -> None:
@@ -77,9 +77,12 @@ def test_a_rule_for_samples_learns_from_samples(tmp_path, capsys) -> None:
     assert generate(tmp_path / "no.jsonl", *fresh[:-3], "3", *fresh[-2:], "--rule", "esc") == 2
     assert "has 4 to 4 samples, samples is 3" in capsys.readouterr().err
     rounds = [*common, "--rounds", "3", "--pilot", str(pilot)]
-    for given in (rounds, [*rounds, "--rule", "esc"]):
+    for given, complaint in (
+        (rounds, "holds samples of arithmetic-hard"),
+        ([*rounds, "--rule", "esc"], "'esc' is for samples, and this run has rounds"),
+    ):
         assert generate(tmp_path / "no.jsonl", *given) == 2
-        assert "holds samples of arithmetic-hard" in capsys.readouterr().err
+        assert complaint in capsys.readouterr().err
     assert not (tmp_path / "no.jsonl").exists()
 
 
@@ -120,7 +123,7 @@ def test_from_pilot_to_rule(pilot, tmp_path, capsys) -> None:
     assert result["comparison"][stop]["tokens_saved"]["estimate"] == 0
 
     assert generate(fresh, *options, "--rounds", "3", *rule) == 2
-    assert "fewer rounds than --rounds 3" in capsys.readouterr().err
+    assert "has fewer rounds than rounds = 3" in capsys.readouterr().err
 
 
 def test_other_settings_do_not_mix_into_a_file(pilot, capsys) -> None:
@@ -139,8 +142,8 @@ def test_other_settings_do_not_mix_into_a_file(pilot, capsys) -> None:
         ("--timeout -1", "timeout is -1"),
         ("--value nan", "value is nan"),
         ("--price -1", "price is -1"),
-        ("--rule bogus", "--rule is 'bogus'; choose from self_consistency"),
-        ("--shadow bogus", "--shadow is 'bogus'; choose from"),
+        ("--rule bogus", "rules: 'bogus' is unknown; known are fixed"),
+        ("--shadow bogus", "rules: 'bogus' is unknown; known are"),
         ("--score bogus", "certainty, or reward"),
     ],
 )
