@@ -363,7 +363,7 @@ def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_C
         "by belief",
         f"revise while that is expected to help, at most {_times(runs.rounds)}, and take the "
         "answer most probably right",
-        "belief_answers",
+        "belief",
         None,
         "most_probable",
         runs.rounds + 1,
