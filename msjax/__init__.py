@@ -1,6 +1,7 @@
 """msjax: does asking a language model again pay, when to stop, and how sure can one be.
 
     runs = msjax.read("pilot.jsonl")        # or Runs.from_arrays(correct, answers=..., tokens=...)
+    msjax.fit(runs).summary()               # how often revising repairs and breaks answers
     msjax.decide(runs).rule                 # which rule to use, with what it gains and costs
     msjax.run(task, engine, rule=rule)      # ask a model, revise, stop, record
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from msjax.llm.flax.engine import FlaxEngine as FlaxEngine
     from msjax.llm.openai_engine import OpenAIEngine as OpenAIEngine
     from msjax.llm.run import run as run
+    from msjax.posterior.posterior import Posterior as Posterior
+    from msjax.posterior.posterior import fit as fit
     from msjax.rules.protocol import Decision as Decision
     from msjax.rules.protocol import Observation as Observation
     from msjax.rules.protocol import StoppingRule as StoppingRule
@@ -39,6 +42,7 @@ _HOME = {
     "InputError": "msjax.errors",
     "Observation": "msjax.rules.protocol",
     "OpenAIEngine": "msjax.llm.openai_engine",
+    "Posterior": "msjax.posterior.posterior",
     "Runs": "msjax.data.runs",
     "StoppingRule": "msjax.rules.protocol",
     "Task": "msjax.tasks.benchmark",
@@ -46,6 +50,7 @@ _HOME = {
     "TwoStateChain": "msjax.theory.chain",
     "Usage": "msjax.data.usage",
     "decide": "msjax.decision.card",
+    "fit": "msjax.posterior.posterior",
     "find_task": "msjax.tasks.registry",
     "read": "msjax.data.importers.reading",
     "run": "msjax.llm.run",

@@ -6,6 +6,14 @@ import textwrap
 import pytest
 
 PROGRAMS = {
+    "fit arrays": """
+        import jax, msjax
+        chain = msjax.TwoStateChain(p0=0.5, p_ic=0.3, p_ci=0.1)
+        correct = msjax.simulate(jax.random.key(0), chain, n=200, rounds=3)
+        post = msjax.fit(msjax.Runs.from_arrays(correct), model="pooled")
+        assert abs(post.p_ic.mean - 0.3) < 0.1
+        print(post.p_ic.interval(0.9), post.summary())
+    """,
     "decide": """
         import msjax
         from importlib.resources import files
