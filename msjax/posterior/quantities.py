@@ -44,9 +44,8 @@ class Quantities(NamedTuple):
     Each has one meaning whatever the model. `p0` is the accuracy of first answers; `p_ic` and
     `p_ci` are what the first revision repairs of the wrong ones and breaks of the right ones.
     `bounds` are those after k rounds (its `neutral` is the accuracy E[p_k]), `limit` those for k to
-    infinity, NaN for a model that says nothing of the limit. `r` is the mean over questions of
-    1 - p_ic - p_ci, NaN for a model without chains. `first_round_helps` and `limit_helps` are 1
-    where E[p_1] > E[p_0] and where the limit is above E[p_0].
+    infinity, NaN for a model that says nothing of the limit. `first_round_helps` and `limit_helps`
+    are 1 where E[p_1] > E[p_0] and where the limit is above E[p_0].
     """
 
     p0: Float[np.ndarray, " draw"]
@@ -54,7 +53,6 @@ class Quantities(NamedTuple):
     p_ci: Float[np.ndarray, " draw"]
     bounds: Bounds
     limit: Bounds
-    r: Float[np.ndarray, " draw"]
     first_round_helps: Float[np.ndarray, " draw"]
     limit_helps: Float[np.ndarray, " draw"]
 
@@ -68,20 +66,17 @@ def bounds(curves: Curves, accuracy: Float[np.ndarray, "draw kind *k"]) -> Bound
     Reference: docs/theory.md B2, F4.
     """
     start = curves.accuracy[..., 0]
-    more = tuple(range(2, accuracy.ndim))
-    weight = np.expand_dims(curves.weight, more)
-    start = np.expand_dims(start, more)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return (weight * values).sum(axis=1)
+        # Rounds are the first axis in memory.
+        return np.einsum("dn,kdn->dk", curves.weight, np.moveaxis(values, -1, 0))
 
-    return Bounds(
-        upper=mean(np.maximum(start, accuracy)),
-        neutral=mean(accuracy),
-        lower=mean(np.minimum(start, accuracy)),
-        upper_most=mean(start + (1 - start) * accuracy),
-        lower_most=mean(start * accuracy),
-    )
+    later = accuracy if accuracy.ndim == 3 else accuracy[..., None]
+    first, neutral = (curves.weight * start).sum(axis=1)[:, None], mean(later)
+    upper = mean(np.maximum(start[..., None], later))
+    both = mean(start[..., None] * later)
+    found = Bounds(upper, neutral, first + neutral - upper, first + neutral - both, both)
+    return found if accuracy.ndim == 3 else Bounds(*(x[:, 0] for x in found))
 
 
 def quantities(fit: Fit) -> Quantities:
@@ -110,7 +105,6 @@ def quantities(fit: Fit) -> Quantities:
             p_ci=first.p_ci,
             bounds=after,
             limit=limit,
-            r=_mean_eigenvalue(fit),
             first_round_helps=after.neutral[:, 1] > start,
             limit_helps=np.where(np.isnan(limit.neutral), np.nan, limit.neutral > start),
         ),
@@ -184,10 +178,3 @@ def _mixture(fit: Fit) -> ChainMixture:
             "chains; use its `curves`, or fit another model"
         )
     return fit.model
-
-
-def _mean_eigenvalue(fit: Fit) -> Float[np.ndarray, " draw"]:
-    if not isinstance(fit.model, ChainMixture):
-        return np.full(len(next(iter(fit.draws.values()))), np.nan)
-    chains, weight = fit.model.kinds(fit.draws)
-    return (weight * (1 - chains.p_ic - chains.p_ci)).sum(axis=1)

@@ -148,7 +148,6 @@ def as_dict(post: "Posterior") -> dict[str, Any]:
             "p0": number(drawn.p0),
             "p_ic": number(drawn.p_ic),
             "p_ci": number(drawn.p_ci),
-            "r": number(drawn.r),
             "pi": number(drawn.limit.neutral),
             "accuracy": [bounds["neutral"] for bounds in curve],
             "weight_with_a_limit": post.limit.share,

@@ -233,7 +233,7 @@ def test_what_is_not_identified_gets_no_number(five, benchmark):
     known = all(IDENTIFIED[benchmark])
     assert found.p0.identified and found.accuracy[0].identified
     assert (found.p_ic.identified, found.p_ci.identified) == IDENTIFIED[benchmark][1:]
-    shown = [found.limit, Quantity(found.draws.r), Quantity(found.draws.bounds.neutral[:, 1])]
+    shown = [found.limit, Quantity(found.draws.bounds.neutral[:, 1])]
     assert all(quantity.identified == known for quantity in shown)
     assert found.upper.interval().identified == known
     assert np.isnan(found.first_round_helps) == (not known)
@@ -267,7 +267,6 @@ def test_quantities_are_those_of_the_chain_draw_by_draw(five):
     assert q.bounds.neutral[17] == pytest.approx(curve)
     assert post.accuracy.draws[17] == pytest.approx(curve[:4])
     assert q.bounds.upper[17] == pytest.approx(np.maximum(p0, curve))
-    assert q.r[17] == pytest.approx(1 - p_ic - p_ci)
     assert q.limit.neutral[17] == pytest.approx(limit)
     assert post.upper.least.draws[17] == pytest.approx(max(p0, limit))
     assert post.upper.most.draws[17] == pytest.approx(p0 + (1 - p0) * limit)

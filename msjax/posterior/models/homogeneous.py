@@ -26,7 +26,6 @@ from msjax.posterior.models.model import (
     Curves,
     Draws,
     Factor,
-    FirstRevision,
     Model,
     Parameters,
     simulate,
@@ -118,12 +117,6 @@ class _DriftingFamily(Model):
             p_ic, p_ci = (_drifting_rate(draws, move, k) for move in ("ic", "ci"))
             accuracy[:, 2, k + 1] = now + (1 - now) * p_ic - now * p_ci
         return Curves(np.stack([right, wrong, moving], axis=1), accuracy, None)
-
-    def first_revision(self, draws: Draws) -> FirstRevision:
-        loose_wrong, loose_right = (
-            1 - np.asarray(draws.get(f"settled_{start}", 0.0)) for start in ("wrong", "right")
-        )
-        return FirstRevision(draws["p_ic"] * loose_wrong, draws["p_ci"] * loose_right)
 
     def continue_runs(
         self,

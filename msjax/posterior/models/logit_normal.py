@@ -25,7 +25,7 @@ import scipy.special
 from jaxtyping import Array, Float, Int, Int8
 
 from msjax.posterior.models.chains import started, transition_counts
-from msjax.posterior.models.model import ChainMixture, Chains, Draws, Parameters
+from msjax.posterior.models.model import ChainMixture, Chains, Draws, FirstRevision, Parameters
 
 
 class _Rule(NamedTuple):
@@ -146,6 +146,15 @@ class LogitNormal(ChainMixture):
         p0, p_ic, p_ci = (scipy.special.expit(np.asarray(x, dtype=float)) for x in nodes)
         weight = np.broadcast_to(_RATES.weight.astype(float), p_ic.shape)
         return Chains(_P0.weight @ p0, p_ic, p_ci), weight
+
+    def first_revision(self, draws: Draws) -> FirstRevision:
+        """Among the questions that start wrong, or right, which differ in their rates."""
+        (p0, p_ic, p_ci), weight = self.kinds(draws)
+
+        def mean(rate: np.ndarray, among: np.ndarray) -> np.ndarray:
+            return (among * rate).sum(axis=1) / np.maximum(among.sum(axis=1), 1e-300)
+
+        return FirstRevision(mean(p_ic, weight * (1 - p0)), mean(p_ci, weight * p0))
 
     def question_chains(
         self,

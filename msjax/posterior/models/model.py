@@ -143,8 +143,15 @@ class Model(abc.ABC):
         """Accuracy after 0..rounds rounds and in the limit, of every kind of question."""
 
     def first_revision(self, draws: Draws) -> FirstRevision:
-        """P(I -> C) and P(C -> I) of the first revision."""
-        return FirstRevision(draws["p_ic"], draws["p_ci"])
+        """P(I -> C) and P(C -> I) of the first revision: nothing where a question is settled.
+
+        With p0 independent of the rates of a question, which is so unless a model says otherwise.
+        """
+        rates = (
+            draws[rate] * (1 - np.asarray(draws.get(f"settled_{start}", 0.0)))
+            for rate, start in (("p_ic", "wrong"), ("p_ci", "right"))
+        )
+        return FirstRevision(*rates)
 
     @abc.abstractmethod
     def continue_runs(
@@ -194,22 +201,14 @@ class ChainMixture(Model):
 
     def curves(self, draws: Draws, rounds: int) -> Curves:
         (p0, p_ic, p_ci), weight = self.kinds(draws)
-        accuracy = np.empty((*p0.shape, rounds + 1))
-        accuracy[..., 0] = p0
+        by_round = np.empty((rounds + 1, *p0.shape))
+        by_round[0] = p0
         for k in range(rounds):
-            now = accuracy[..., k]
-            accuracy[..., k + 1] = now + (1 - now) * p_ic - now * p_ci
+            by_round[k + 1] = by_round[k] * (1 - p_ic - p_ci) + p_ic
+        accuracy = np.moveaxis(by_round, 0, -1)
         moving = p_ic + p_ci
         limit = np.where(moving > 0, p_ic / np.where(moving > 0, moving, 1), p0)
         return Curves(weight, accuracy, limit)
-
-    def first_revision(self, draws: Draws) -> FirstRevision:
-        (p0, p_ic, p_ci), weight = self.kinds(draws)
-
-        def mean(rate: np.ndarray, among: np.ndarray) -> np.ndarray:
-            return (among * rate).sum(axis=1) / np.maximum(among.sum(axis=1), 1e-300)
-
-        return FirstRevision(mean(p_ic, weight * (1 - p0)), mean(p_ci, weight * p0))
 
     def continue_runs(
         self,
