@@ -1,6 +1,7 @@
-"""Every test: shapes and types checked at run time, silent rank promotion an error; servers."""
+"""Every test: shapes and types checked, no silent rank promotion, quick compiling; servers."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,10 @@ install_import_hook(
         "msjax.train",
         "msjax.verify",
     ],
-    "beartype.beartype",
+    "typechecks.on_first_call",
 )
+MEMORY = 1.1e9
+"""Bytes a process may hold at the end of a file of tests without dropping compiled programs."""
 SHELL_FLAGS = os.environ.get("XLA_FLAGS")
 
 
@@ -43,6 +46,15 @@ def no_silent_rank_promotion() -> Iterator[None]:
     """Arrays of different rank must be broadcast on purpose."""
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_memory() -> Iterator[None]:
+    """What a process compiled is dropped before it fills a machine on which others test too."""
+    yield
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
+    if pages * os.sysconf("SC_PAGE_SIZE") > MEMORY:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
