@@ -68,7 +68,7 @@ class Averaging:
 
 def one_chain(random: np.random.Generator, n: int) -> Questions:
     """Every question alike."""
-    return Questions(*(np.full(n, rate) for rate in (0.6, 0.3, 0.1)))
+    return Questions(np.full(n, 0.6), np.full(n, 0.3), np.full(n, 0.1))
 
 
 def mover_stayer(random: np.random.Generator, n: int) -> Questions:
@@ -100,7 +100,7 @@ def correlated(random: np.random.Generator, n: int) -> Questions:
 
 def drifting(random: np.random.Generator, n: int) -> Questions:
     """Every question alike, and the log-odds of both rates fall by a half every round."""
-    return Questions(*(np.full(n, rate) for rate in (0.5, 0.35, 0.2)), drift=-0.5)
+    return Questions(np.full(n, 0.5), np.full(n, 0.35), np.full(n, 0.2), drift=-0.5)
 
 
 DISTRIBUTIONS = {
