@@ -170,7 +170,7 @@ class Counts:
         self.pilots = 0
 
     def add(self, judged: Judgement, right: np.ndarray, tokens: np.ndarray) -> None:
-        """One pilot; `right` and `tokens` are the truth of every policy."""
+        """One pilot; `right` and `tokens` are the truth of every policy, NaN if not looked at."""
         self.pilots += 1
         chosen, base = judged.chosen, judged.baseline
         truth = {
@@ -183,18 +183,18 @@ class Counts:
         for name, values in truth.items():
             found = getattr(judged, name)
             if found.exact[chosen]:
-                self.exact[name] += abs(found.estimate[chosen] - values[chosen]) < 1e-9
+                self.exact[name] += bool(abs(found.estimate[chosen] - values[chosen]) < 1e-9)
                 continue
             self.printed[name] += 1
-            self.held[name] += found.low[chosen] <= values[chosen] <= found.high[chosen]
-        others = (np.arange(len(right)) != chosen) & ~judged.gain.exact
+            self.held[name] += bool(found.low[chosen] <= values[chosen] <= found.high[chosen])
+        others = (np.arange(len(right)) != chosen) & ~judged.gain.exact & ~np.isnan(right)
         low, high = judged.gain.low[others], judged.gain.high[others]
         self.band += bool(((low <= truth["gain"][others]) & (truth["gain"][others] <= high)).all())
         _, low, high = judged.difference
         difference = right[chosen] - right[judged.reference]
         if chosen != judged.reference:
             self.printed["headline"] += 1
-            self.held["headline"] += low <= difference <= high
+            self.held["headline"] += bool(low <= difference <= high)
         self.words[judged.verdict] += 1
         false = {
             "better": difference <= 0,
@@ -246,9 +246,10 @@ def study_answers(
             Outcomes(found.right, found.uncached, np.arange(questions), rounds), margin=_MARGIN
         )
         at = [names.index(policy.name) if not policy.learnt else 0 for policy in found.policies]
-        mine_right, mine_tokens = right[at], tokens[at]
+        learnt = np.array([policy.learnt for policy in found.policies])
+        mine_right, mine_tokens = (np.where(learnt, np.nan, x[at]) for x in (right, tokens))
         for j, policy in enumerate(found.policies):
-            if policy.learnt:
+            if policy.learnt and chosen.chosen == j:
                 # What was learnt differs from pilot to pilot, so its truth does.
                 last, returned = belief_policy(
                     learn(runs, np.ones(questions, bool)), fresh.answers, 0.0

@@ -79,7 +79,7 @@ def questions_needed(judgement: Judgement, margin: float, level: float = LEVEL) 
             seen.append((1 - share) * part.estimate + share * fresh)
             half = student(times, part.clusters + size) * part.error * np.sqrt(1 - share)
             reach.append(np.broadcast_to(half, seen[-1].shape))
-        chosen = choice(seen[0], np.sqrt(fewer / (fewer + size)))
+        chosen = choice(seen[0], scale=np.sqrt(fewer / (fewer + size)))
         revises = chosen != 0
         middle, half = (
             np.where(revises, of_gain[point, chosen], of_against[point, chosen])

@@ -35,6 +35,7 @@ FEWEST = 20
 """Questions below which nothing is decided: a share of so few is known to within .2 at best."""
 
 _RANGE = {"accuracy": (0.0, 1.0), "gain": (-1.0, 1.0), "against": (-1.0, 1.0)}
+_DIGITS = 6
 _RARE = 0.05
 """Share of simulated choices below which their quantiles are not trusted."""
 
@@ -89,13 +90,14 @@ class Choice:
 
     Attributes:
         reach: by how much two policies must differ to be told apart.
-        order: policies, those of fewest tokens first.
+        cost: tokens more than the first answer takes.
         eligible: policies that may be chosen.
+        baseline: the policy in use at present.
         priced: whether differences are of net value.
     """
 
     reach: Float[np.ndarray, "policy policy"]
-    order: Int[np.ndarray, " policy"]
+    cost: Float[np.ndarray, " policy"]
     eligible: Bool[np.ndarray, " policy"]
     baseline: int
     priced: bool
@@ -103,24 +105,27 @@ class Choice:
     def __call__(
         self,
         gain: Float[np.ndarray, "point policy"],
+        dearer: float | Float[np.ndarray, "point policy"] = 0.0,
         scale: float | Float[np.ndarray, "policy policy"] = 1.0,
     ) -> Int[np.ndarray, " point"]:
-        """The policy chosen for every row of differences; `scale` multiplies `reach`."""
-        order = self.order[self.eligible[self.order]]
-        mine = gain[:, order]
-        best = mine.argmax(axis=1)
+        """The policy chosen for every row of differences; of equal ones the first.
+
+        `dearer` is added to the cost, and `scale` multiplies `reach`.
+        """
+        mine = np.where(self.eligible, gain, -np.inf)
         if self.priced:
-            return order[best]
-        reach = (scale * self.reach)[np.ix_(order, order)]
-        (first,) = np.flatnonzero(order == 0)
-        top = np.take_along_axis(mine, best[:, None], axis=1)
-        kept = top - mine <= reach[best]
+            return mine.argmax(axis=1)
+        reach = scale * self.reach
+        best = mine.argmax(axis=1)
+        kept = mine.max(axis=1, keepdims=True) - mine <= reach[best]
         if self.eligible[self.baseline]:
-            (base,) = np.flatnonzero(order == self.baseline)
-            kept &= mine[:, [base]] - mine <= reach[base]
-        better = mine - mine[:, [first]] > reach[:, first]
-        left = kept & (better | kept[:, [first]])
-        return order[np.where(left.any(axis=1), left.argmax(axis=1), best)]
+            kept &= mine[:, [self.baseline]] - mine <= reach[self.baseline]
+        better = mine - mine[:, [0]] > reach[:, 0]
+        left = self.eligible & kept & (better | kept[:, [0]])
+        # Rounding must not decide between policies that cost the same.
+        cost = np.round(self.cost + dearer, _DIGITS)
+        cheapest = np.where(left, cost, np.inf).argmin(axis=1)
+        return np.where(left.any(axis=1), cheapest, best)
 
 
 @dataclass(frozen=True)
@@ -232,33 +237,25 @@ def judge(
     decides = parts["gain" if token_price is None else "net_gain"]
     clusters = decides.clusters
     eligible = is_first | (clusters >= FEWEST)
-    dimension = policies * len(parts)
-    errors = dict(
-        zip(
-            parts,
-            joint_errors(list(parts.values()), normal_points(dimension)),
-            strict=True,
-        )
+    paid = tokens if outcomes.cost is None else outcomes.cost
+    extra = means(paid - paid[:, [0]], cluster, UNBOUNDED, is_first)
+    *drawn, dearer = joint_errors(
+        [*parts.values(), extra], normal_points(policies * (len(parts) + 1))
     )
-    (moved,) = joint_errors([decides], normal_points(policies, 1))
+    errors = dict(zip(parts, drawn, strict=True))
+    moved, moved_dearer = joint_errors([decides, extra], normal_points(2 * policies, 1))
     together = {
         name: _together(errors[name], part, eligible, level) for name, part in parts.items()
     }
     name = "gain" if token_price is None else "net_gain"
     choice = chooser(
-        decides,
-        tokens if outcomes.cost is None else outcomes.cost,
-        eligible,
-        base,
-        together[name],
-        level,
-        priced=token_price is not None,
+        decides, extra, eligible, base, together[name], level, priced=token_price is not None
     )
     if clusters[0] < FEWEST:
         chosen, picks = base, np.full(len(moved), base)
     else:
         chosen = int(choice(decides.estimate[None])[0])
-        picks = choice(decides.estimate + moved + errors[name])
+        picks = choice(decides.estimate + moved + errors[name], moved_dearer + dearer)
     multipliers = {
         name: min(_alone(errors[name], part, picks, level), together[name])
         for name, part in parts.items()
@@ -295,7 +292,7 @@ def judge(
 
 def chooser(
     decides: Means,
-    cost: Float[np.ndarray, "question policy"],
+    extra: Means,
     eligible: Bool[np.ndarray, " policy"],
     baseline: int,
     together: float,
@@ -319,9 +316,9 @@ def chooser(
     alone = student(-special.ndtri((1 - level) / 2), clusters) * error / shrink
     for a, b in ((0, baseline), (baseline, 0)):
         reach[a, b] = alone[a, b]
-    extra = means(cost - cost[:, [0]], np.arange(len(cost)), UNBOUNDED)
-    order = np.argsort(np.where(extra.questions > 0, extra.estimate, np.inf), kind="stable")
-    return Choice(reach, order, eligible, baseline, priced)
+    # Without tokens all cost the same, and the first policy is taken.
+    cost = np.where(extra.questions > 0, extra.estimate, 0.0)
+    return Choice(reach, cost, eligible, baseline, priced)
 
 
 def _together(
