@@ -22,12 +22,12 @@ def generate(out: Path, *options: str) -> int:
     return main(["run", str(out), *COMMON, *options])
 
 
-@pytest.fixture
-def pilot(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def pilot(tmp_path_factory) -> Path:
     """Six recorded questions of one benchmark, with two revisions each."""
-    out = tmp_path / "pilot.jsonl"
+    out = tmp_path_factory.mktemp("pilot") / "pilot.jsonl"
     options = ["--benchmarks", "arithmetic-hard", "--questions", "6", "--rounds", "2"]
-    assert generate(out, *options, "--json", str(tmp_path / "pilot.json")) == 0
+    assert generate(out, *options, "--json", str(out.with_suffix(".json"))) == 0
     return out
 
 
@@ -87,7 +87,7 @@ def test_a_rule_for_samples_learns_from_samples(tmp_path, capsys) -> None:
 
 
 def test_from_pilot_to_rule(pilot, tmp_path, capsys) -> None:
-    summary = json.loads((tmp_path / "pilot.json").read_text())["summary"][0]
+    summary = json.loads(pilot.with_suffix(".json").read_text())["summary"][0]
     runs = read_runs(pilot)
     assert summary["questions"] == len(runs) == 6
     assert summary["tokens"]["completion"] == sum(u.completion for r in runs for u in r.tokens)

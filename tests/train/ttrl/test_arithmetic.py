@@ -13,15 +13,16 @@ from msjax.train.ttrl import arithmetic
 from msjax.train.ttrl.arithmetic import RESERVED, tiny_benchmark, train_tiny, write_tiny
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     """As `write_tiny` writes it, but for the training."""
     from flax import nnx
 
     config = DecoderConfig.from_dict(arithmetic._CONFIG)
     untrained = Decoder(config, rngs=nnx.Rngs(0))
-    monkeypatch.setattr(arithmetic, "train_tiny", lambda **_: untrained)
-    return write_tiny(tmp_path / "tiny", seed=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arithmetic, "train_tiny", lambda **_: untrained)
+        return write_tiny(tmp_path_factory.mktemp("untrained") / "tiny", seed=3)
 
 
 def test_the_tokenizer_reads_sums_in_any_words(folder) -> None:
