@@ -1,9 +1,10 @@
 """HTML pages in a real browser: nothing on its console, nothing asked of a network."""
 
 import pytest
-from browser import needs_chromium, opened
+from browser import measured, needs_chromium, opened
 from decision.test_card import runs
 from report.test_claims_report import RESULTS
+from report.test_page import hostile_card
 
 from msjax.decision.card import decide
 from msjax.report import card
@@ -24,6 +25,20 @@ def test_the_card_opens_without_errors_or_requests(tmp_path) -> None:
     path = card.write(found, tmp_path / "card.html")
     assert opened(path, tmp_path) == ([], [])
     assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_the_card_fits_and_its_questions_open(width, tmp_path) -> None:
+    found = measured(card.write(hostile_card(), tmp_path / "card.html"), width, tmp_path)
+    assert found["seen"] <= width and found["wide"] <= width and found["wide_open"] <= width
+    assert found["opened"] == found["details"] > 20
+    assert found["before"] == 0 and found["shown"] > 15
+
+
+def test_a_page_that_is_too_wide_is_noticed(tmp_path) -> None:
+    wide = tmp_path / "wide.html"
+    wide.write_text("<!doctype html><p style='width: 500px'>x</p>")
+    assert measured(wide, 390, tmp_path)["wide"] > 390
 
 
 def test_the_claims_open_without_errors_or_requests(tmp_path) -> None:

@@ -50,7 +50,7 @@ EXTRAS = {
     "tasks": ("math_verify", "reasoning_gym"),
     "parquet": ("pyarrow",),
     "arviz": ("arviz_base",),
-    "report": ("matplotlib",),
+    "report": ("jinja2", "matplotlib"),
     "train": ("optax", "orbax"),
 }
 OPTIONAL_ROOMS = (
@@ -58,8 +58,7 @@ OPTIONAL_ROOMS = (
     "llm.openai_engine",
     "llm.reward",
     "llm.server",
-    "report.figures",
-    "report.run",
+    "report",
     "train",
 )
 
@@ -84,6 +83,7 @@ def test_without_extras_the_core_works_and_the_rest_names_what_to_install(tmp_pa
         "fit pilot.jsonl --figures new": "report",
         "figures": "report",
         "report .": "report",
+        "card --demo --html new.html": "report",
         "train adapt new --tiny": "train",
         "train priors fit a --features b --out c": "train",
     }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -13,6 +13,7 @@ from msjax.errors import InputError
 
 if TYPE_CHECKING:
     from msjax.decision.card import Decision
+    from msjax.decision.guarantee import GuaranteedPolicy
 
 
 _SURE = 0.1
@@ -68,6 +69,8 @@ class Card:
 
         self._check_guarantee()
         paths = self._paths()
+        if self.html:
+            from msjax.report.card import write  # what is not installed is said first
         card = decide(
             read(*paths),
             baseline=self.baseline,
@@ -79,16 +82,16 @@ class Card:
         )
         print(card, end="")
         result = card.to_dict()
-        if self.no_worse is not None:
-            result["guarantees"] = self._guarantees(card.decisions)
+        guaranteed = self._guarantees(card.decisions)
+        if guaranteed:
+            result["guarantees"] = {name: one.to_dict() for name, one in guaranteed.items()}
         if self.json:
             from msjax.cli.output import write_json
 
             write_json(self.json, result)
         if self.html:
-            from msjax.report.card import write
-
-            print(f"page: {write(card, self.html)}")
+            sentences = {name: str(one) for name, one in guaranteed.items()}
+            print(f"page: {write(card, self.html, sentences)}")
         enough = {"better": ("better",), "no-worse": ("better", "no worse")}
         wanted = enough.get(self.fail_unless or "")
         return int(wanted is not None and any(x.verdict not in wanted for x in card.decisions))
@@ -102,22 +105,22 @@ class Card:
             if value is not None and not 0 < value < 1:
                 raise InputError(f"{option} is {value}; give a number in (0, 1)")
 
-    def _guarantees(self, decisions: "Sequence[Decision]") -> dict[str, Any]:
-        """What is guaranteed for each benchmark, printed too."""
+    def _guarantees(self, decisions: "Sequence[Decision]") -> "dict[str, GuaranteedPolicy]":
+        """What is guaranteed for each benchmark, printed too; empty if that was not asked for."""
+        if self.no_worse is None:
+            return {}
         from msjax.decision.guarantee import guaranteed_policy
 
-        assert self.no_worse is not None
         found = {}
         for one in decisions:
-            guaranteed = guaranteed_policy(
+            found[one.name] = guaranteed_policy(
                 one.outcomes,
                 one.judgement.baseline,
                 eps=self.no_worse,
                 delta=_SURE if self.sure is None else self.sure,
                 cluster=one.pilot.cluster.tolist(),
             )
-            print(f"guarantee, {one.name}: {guaranteed}")
-            found[one.name] = guaranteed.to_dict()
+            print(f"guarantee, {one.name}: {found[one.name]}")
         return found
 
     def _paths(self) -> tuple[Path, ...]:

@@ -257,6 +257,11 @@ class Card:
 
         return as_text(self)
 
+    def _repr_html_(self) -> str:
+        from msjax.decision.words import as_html
+
+        return as_html(self)
+
 
 def decide(
     runs: Runs,

@@ -6,6 +6,9 @@ Reference: docs/decisions.md.
 import math
 import shlex
 import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,12 @@ from msjax.decision.verdict import FEWEST
 from msjax.intervals import Interval
 
 __all__ = [
+    "ChangedQuestion",
     "as_dict",
+    "as_html",
     "as_text",
+    "changed_questions",
+    "changes_by_round",
     "commands",
     "headline",
     "shown_rows",
@@ -27,10 +34,13 @@ __all__ = [
     "statements",
     "table_of",
     "title",
+    "whole_table",
 ]
 
 USUAL = 50
 """Questions of a usual pilot."""
+INTERVALS = "90 % intervals: for the policy to use whichever it is, for the others all at once"
+"""What the intervals of a table of policies are."""
 _WIDTH, _LABEL = 98, 18
 _RUN = "msjax run"
 _MILLION = 1e6
@@ -375,15 +385,13 @@ def table_of(decision: Decision) -> list[list[str]]:
     header = ["", "policy", "right", "accuracy", "against first", "tokens", "saved", "tokens/right"]
     lines = []
     for row in shown_rows(decision):
-        mark = "*" if row.policy == decision.use else " "
-        right = f"{_number(row.accuracy.estimate * row.questions)} of {row.questions}"
         buys = row.tokens_per_right
         lines.append(
             [
-                mark,
+                "*" if row.policy == decision.use else " ",
                 row.policy.name,
-                right,
-                f"{row.accuracy.estimate:.2f} [{row.accuracy.low:.2f}, {row.accuracy.high:.2f}]",
+                _of(_right(row), row),
+                _accuracy(row),
                 "-" if row.gain is None or row.policy.name == FIRST else _signed(row.gain),
                 "-" if row.uncached is None else f"{row.uncached.estimate:,.0f}",
                 "-" if row.saving is None else f"{row.saving.estimate:,.0f}",
@@ -391,6 +399,47 @@ def table_of(decision: Decision) -> list[list[str]]:
             ]
         )
     return [header, *lines]
+
+
+def whole_table(decision: Decision, rows: Sequence[PolicyRow]) -> list[list[str]]:
+    """Policies with all that is compared, each cell with its interval; the header first.
+
+    Counts of right answers are those of the first answer and of the policy, on the same questions.
+    Tokens that are the same for every question have no interval.
+    """
+    present = decision.baseline
+    header = ["policy", "right", "accuracy", "against first"]
+    header += [f"against {present.name}"] if present.name != FIRST else []
+    header += ["tokens", "saved", "tokens/right"]
+    lines = []
+    for row in rows:
+        buys = row.tokens_per_right
+        same = row.policy.name == FIRST
+        now = _of(_right(row), row)
+        line = [row.policy.name, now if same else f"{_number(row.first_right)} -> {now}"]
+        line += [_accuracy(row), "-" if row.gain is None or same else _signed(row.gain)]
+        if present.name != FIRST:
+            own = row.against is None or row.policy == present
+            line.append("-" if own or row.against is None else _signed(row.against))
+        line += [
+            "-" if row.uncached is None else _interval_or_number(row.uncached),
+            "-" if row.saving is None else _interval_or_number(row.saving),
+            "-" if buys is None else f"{buys:,.0f}",
+        ]
+        lines.append(line)
+    return [header, *lines]
+
+
+def _accuracy(row: PolicyRow) -> str:
+    return f"{row.accuracy.estimate:.2f} [{row.accuracy.low:.2f}, {row.accuracy.high:.2f}]"
+
+
+def _right(row: PolicyRow) -> str:
+    return _number(row.accuracy.estimate * row.questions)
+
+
+def _of(number: str, row: PolicyRow) -> str:
+    return f"{number} of {row.questions}"
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
@@ -413,34 +462,30 @@ def as_text(card: Card) -> str:
         for what, command in commands(decision):
             lines.append(f"  {what + ':':<{_LABEL - 4}}{command}")
         lines += ["", *(f"  {line}" for line in _aligned(table_of(decision)))]
-        lines += [
-            "  * the policy to use; 90 % intervals: for the policy to use whichever it is, for"
-        ]
-        lines += ["    the others all at once", ""]
+        lines += [*_wrapped("  * ", f"the policy to use; {INTERVALS}"), ""]
         for label, sentence in statements(decision):
             lines += _wrapped(f"  {label:<{_LABEL}}", sentence)
         blocks.append("\n".join(lines))
     if together := side_by_side(card):
-        blocks.append("\n".join(["several benchmarks or models", "", *together]))
+        wrapped = [line for sentence in together for line in _wrapped("  - ", sentence)]
+        blocks.append("\n".join(["several benchmarks or models", "", *wrapped]))
     return "\n\n".join(blocks) + "\n"
 
 
 def side_by_side(card: Card) -> list[str]:
-    """What several benchmarks say of each other, and models of the same questions, in lines."""
-    lines = []
-    for pooled in card.pooled:
-        lines += _wrapped(
-            f"  {pooled.name:<{_LABEL}}  ",
-            f"{_counted(pooled.rounds, 'round')}, last answer, against the first answer: "
-            f"{_signed(pooled.alone)} by itself, {_signed(pooled.pooled)} pooled with the others",
-        )
-    for pair in card.models:
-        lines += _wrapped(
-            f"  {pair.benchmark:<{_LABEL}}  ",
-            f"{pair.models[0]} less {pair.models[1]} on {pair.questions} questions: first answers "
-            f"{_signed(pair.first)}{_real(pair.first)}, policies to use {_signed(pair.used)}"
-            f"{_real(pair.used)}",
-        )
+    """What several benchmarks say of each other, and models of the same questions."""
+    lines = [
+        f"{pooled.name}: {_counted(pooled.rounds, 'round')}, last answer, against the first "
+        f"answer: {_signed(pooled.alone)} by itself, {_signed(pooled.pooled)} pooled with the "
+        "others"
+        for pooled in card.pooled
+    ]
+    lines += [
+        f"{pair.benchmark}: {pair.models[0]} less {pair.models[1]} on {pair.questions} questions: "
+        f"first answers {_signed(pair.first)}{_real(pair.first)}, policies to use "
+        f"{_signed(pair.used)}{_real(pair.used)}"
+        for pair in card.models
+    ]
     return lines
 
 
@@ -469,6 +514,41 @@ def _wrapped(start: str, sentence: str) -> list[str]:
         break_on_hyphens=False,
         break_long_words=False,
     )
+
+
+def as_html(card: Card) -> str:
+    """The card for a notebook: headlines, commands, tables and sentences."""
+    parts = [f"<p>note: {escape(warning)}</p>" for warning in card.warnings]
+    for decision in card.decisions:
+        header, *rows = whole_table(decision, shown_rows(decision))
+        parts.append(f"<p>{escape(title(decision))}<br><b>{escape(headline(decision))}</b></p>")
+        parts += [
+            f"<p>{escape(what)}: <code>{escape(command)}</code></p>"
+            for what, command in commands(decision)
+        ]
+        lines = [_html_row("th", header, bold=False)]
+        lines += [_html_row("td", line, bold=line[0] == decision.use.name) for line in rows]
+        parts.append(
+            f"<div style='overflow-x:auto'><table>{''.join(lines)}</table></div>"
+            f"<p><small>{escape(INTERVALS)}</small></p>"
+        )
+        said = "".join(
+            f"<dt><b>{escape(label)}</b></dt><dd>{escape(sentence)}</dd>"
+            for label, sentence in statements(decision)
+        )
+        parts.append(f"<dl>{said}</dl>")
+    parts += [f"<p>{escape(line)}</p>" for line in side_by_side(card)]
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _html_row(tag: str, cells: Sequence[str], bold: bool) -> str:
+    style = f"white-space:nowrap;text-align:right{';font-weight:bold' * bold}"
+    first = style.replace("right", "left")
+    filled = (
+        f"<{tag} style='{style if i else first}'>{escape(cell)}</{tag}>"
+        for i, cell in enumerate(cells)
+    )
+    return f"<tr>{''.join(filled)}</tr>"
 
 
 # JSON
@@ -500,6 +580,7 @@ def _decision_dict(decision: Decision) -> dict[str, Any]:
         bounds = gating_bounds(rounds.right[rounds.recorded > rounds.rounds])
     return {
         "name": pilot.name,
+        "title": title(decision),
         "benchmark": pilot.benchmark,
         "model": pilot.model,
         "questions": len(decision.outcomes.right),
@@ -517,7 +598,8 @@ def _decision_dict(decision: Decision) -> dict[str, Any]:
         "difference": decision.difference,
         "policies": [_row_dict(decision, row) for row in decision.policies],
         "shown": [row.policy.name for row in shown_rows(decision)],
-        "rounds_changed": _changes(decision),
+        "rounds_changed": changes_by_round(decision),
+        "questions_changed": [vars(one) for one in changed_questions(decision)],
         "bounds": bounds and bounds._asdict(),
         "more": decision.more
         and {"questions": decision.more.questions, "chance": decision.more.chance},
@@ -554,7 +636,7 @@ def _row_dict(decision: Decision, row: PolicyRow) -> dict[str, Any]:
     }
 
 
-def _changes(decision: Decision) -> list[dict[str, int]]:
+def changes_by_round(decision: Decision) -> list[dict[str, int]]:
     """What every round repaired, broke and left as it was, over the runs that reached it."""
     runs = decision.pilot.rounds
     if runs is None:
@@ -570,6 +652,55 @@ def _changes(decision: Decision) -> list[dict[str, int]]:
         {"round": k + 1, **{name: int(cell[:, k].sum()) for name, cell in cells.items()}}
         for k in range(runs.rounds)
     ]
+
+
+@dataclass(frozen=True)
+class ChangedQuestion:
+    """A question that revising repaired, broke, or both.
+
+    Attributes:
+        question_id: its name.
+        question, gold: its text and its right answer; empty where not recorded.
+        answers: first, after round 1, ...; None where there was none, empty where not recorded.
+        right: whether each answer is right.
+        repaired, broken: rounds that did so, from 1.
+    """
+
+    question_id: str
+    question: str
+    gold: str
+    answers: tuple[str | None, ...]
+    right: tuple[bool, ...]
+    repaired: tuple[int, ...]
+    broken: tuple[int, ...]
+
+
+def changed_questions(decision: Decision) -> list[ChangedQuestion]:
+    """Questions whose answer became right or wrong in some round that is judged."""
+    runs, seen = decision.pilot.rounds, decision.pilot.seen
+    if runs is None:
+        return []
+    records = (
+        {}
+        if seen is None or seen.records is None
+        else {run.question_id: run for run in seen.records}
+    )
+    found = []
+    for i, name in enumerate(runs.question_ids):
+        right = tuple(runs.right[i, : runs.recorded[i]].tolist())
+        steps = list(enumerate(zip(right, right[1:], strict=False), start=1))
+        repaired = tuple(k for k, (before, after) in steps if after and not before)
+        broken = tuple(k for k, (before, after) in steps if before and not after)
+        if not (repaired or broken):
+            continue
+        record = records.get(name)
+        texts = (
+            ("", "", ())
+            if record is None
+            else (record.question, record.gold, record.answers[: len(right)])
+        )
+        found.append(ChangedQuestion(name, *texts, right, repaired, broken))
+    return found
 
 
 def _plain_types(value: Any) -> Any:
@@ -598,11 +729,7 @@ def _called(policy: Policy) -> str:
 
 
 def _share(row: PolicyRow) -> str:
-    right = f"{_number(row.accuracy.estimate * row.questions)} of {row.questions}"
-    return (
-        f"{_called(row.policy)} is right on {right} "
-        f"({row.accuracy.estimate:.2f} [{row.accuracy.low:.2f}, {row.accuracy.high:.2f}])"
-    )
+    return f"{_called(row.policy)} is right on {_of(_right(row), row)} ({_accuracy(row)})"
 
 
 def _signed(found: Interval, digits: int = 2) -> str:
@@ -614,8 +741,14 @@ def _signed(found: Interval, digits: int = 2) -> str:
 
 
 def _plain_interval(found: Interval) -> str:
-    if math.isnan(found.low):
-        return f"{found.estimate:,.0f} (the same for every question)"
+    text = _interval_or_number(found)
+    return f"{text} (the same for every question)" if math.isnan(found.low) else text
+
+
+def _interval_or_number(found: Interval) -> str:
+    """The number alone where it is known by construction or the same for every question."""
+    if math.isnan(found.low) or found.low == found.high:
+        return f"{found.estimate:,.0f}"
     return f"{found.estimate:,.0f} [{found.low:,.0f}, {found.high:,.0f}]"
 
 

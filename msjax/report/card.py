@@ -1,42 +1,91 @@
-"""The decision card as a self-contained page: what to do, commands, policies, reasons."""
+"""The decision card as a self-contained page: what to do, commands, policies, pictures, reasons.
 
-from html import escape
+Every word and number is that of `msjax.decision.words`, as on the terminal and in JSON.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from msjax._io import write_text
 from msjax.decision.card import Card, Decision
-from msjax.decision.words import commands, headline, statements, table_of, title
-from msjax.report import page
+from msjax.decision.words import (
+    INTERVALS,
+    ChangedQuestion,
+    changed_questions,
+    commands,
+    headline,
+    shown_rows,
+    side_by_side,
+    statements,
+    title,
+    whole_table,
+)
+from msjax.report import page, pictures
 
 __all__ = ["write"]
 
+_MOST = 50
+"""Changed questions of one kind that a page holds."""
 
-def write(card: Card, path: Path) -> Path:
+
+def write(card: Card, path: Path, guarantees: Mapping[str, str] | None = None) -> Path:
     """Write one page with every decision of the card and return its path.
 
     Args:
         card: as `msjax.decision.card.decide` returns it.
         path: file to write; its folder is made if need be.
+        guarantees: sentences by the name of the decision, where guarantees were asked for.
     """
-    body = ["<h1>What to do</h1>"]
-    body += [f"<p class=warning>{escape(warning)}</p>" for warning in card.warnings]
-    for decision in card.decisions:
-        body += _decision(decision)
-    write_text(path, page.frame("msjax card", body))
+    decisions = [_values(one, (guarantees or {}).get(one.name)) for one in card.decisions]
+    text = page.render(
+        "card.html.j2",
+        title="msjax card",
+        warnings=card.warnings,
+        decisions=decisions,
+        together=side_by_side(card),
+        forest=pictures.forest(card),
+        pooled=bool(card.pooled),
+        models=bool(card.models),
+        intervals=INTERVALS,
+    )
+    write_text(path, text)
     return path
 
 
-def _decision(decision: Decision) -> list[str]:
-    header, *rows = table_of(decision)
-    said = "".join(
-        f"<tr><th class=text>{escape(label)}</th><td class=text>{escape(sentence)}</td></tr>"
-        for label, sentence in statements(decision)
-    )
-    told = (f"<p>{escape(what)}: <code>{escape(x)}</code></p>" for what, x in commands(decision))
-    return [
-        f"<h2>{escape(title(decision))}</h2>",
-        f"<p style='font-size:1.4em'><b>{escape(headline(decision))}</b></p>",
-        *told,
-        page.table(header, rows, text=(0, 1)),
-        f"<table><tbody>{said}</tbody></table>",
-    ]
+def _values(decision: Decision, guarantee: str | None) -> dict[str, Any]:
+    shown = shown_rows(decision)
+    others = [row for row in decision.policies if row not in shown]
+    return {
+        "title": title(decision),
+        "headline": headline(decision),
+        "verdict": decision.verdict,
+        "commands": commands(decision),
+        "table": whole_table(decision, shown),
+        "use": decision.use.name,
+        "present": decision.baseline.name,
+        "others": whole_table(decision, others) if others else None,
+        "frontier": pictures.frontier(decision, shown),
+        "tokens_known": all(row.uncached is not None for row in shown),
+        "changes": pictures.changes(decision),
+        "questions": sorted({min(counts := [row.questions for row in shown]), max(counts)}),
+        "statements": statements(decision),
+        "guarantee": guarantee,
+        "changed": _changed(changed_questions(decision)),
+    }
+
+
+def _changed(found: list[ChangedQuestion]) -> list[dict[str, Any]]:
+    """Changed questions by how they ended, of each kind the first ones."""
+    kinds = {
+        "Repaired: wrong at first, right at last": (False, True),
+        "Broken: right at first, wrong at last": (True, False),
+        "There and back: right at first and at last": (True, True),
+        "There and back: wrong at first and at last": (False, False),
+    }
+    groups = []
+    for name, ends in kinds.items():
+        own = [one for one in found if (one.right[0], one.right[-1]) == ends]
+        if own:
+            groups.append({"name": name, "count": len(own), "questions": own[:_MOST]})
+    return groups

@@ -2,35 +2,39 @@
 
 import base64
 from collections.abc import Sequence
-from html import escape
+from typing import Any
 
-__all__ = ["frame", "image", "table"]
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em;
-       color: #1a1a1a; }
-table { border-collapse: collapse; margin: .8em 0; font-size: 13px; }
-th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child, .text { text-align: left; }
-img { max-width: 100%; }
-.warning { background: #fff3e0; border-left: 4px solid #d55e00; padding: .4em .8em;
-           margin: .4em 0; }
-.note { color: #555; }
-"""
+__all__ = ["frame", "image", "render", "table"]
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("msjax.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, **values: Any) -> str:
+    """A whole page; texts in `values` are escaped, those of type Markup are taken as HTML.
+
+    Args:
+        template: name of a file in `msjax/report/templates`.
+        values: what its names stand for; a name without a value is an error.
+    """
+    return _TEMPLATES.get_template(template).render(**values)
 
 
 def frame(title: str, body: Sequence[str]) -> str:
     """A whole page of the parts in `body`, which are HTML; the title is plain text."""
-    return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    return render("base.html.j2", title=title, body=Markup("\n".join(body)))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[int] = ()) -> str:
-    """A table of escaped cells; `text` names the columns that hold sentences."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[int] = ()) -> Markup:
+    """A table of escaped cells that scrolls in its own box; `text` names columns of sentences."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
         kinds = (" class=text" if i in text else "" for i in range(len(cells)))
@@ -40,7 +44,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[i
         return f"<tr>{''.join(filled)}</tr>"
 
     body = "\n".join(line("td", row) for row in rows)
-    return f"<table><thead>{line('th', header)}</thead><tbody>\n{body}\n</tbody></table>"
+    return Markup(
+        f"<div class=scroll><table><thead>{line('th', header)}</thead><tbody>\n{body}\n"
+        "</tbody></table></div>"
+    )
 
 
 def image(png: bytes, caption: str) -> str:
