@@ -189,7 +189,18 @@ def run_nuts(
 
 
 def sample_prior(model: Model, key: PRNGKeyArray, draws: int) -> Draws:
-    """Independent draws from the prior, [draw]."""
+    """Independent draws from the prior, [draw].
+
+    Where factors know their priors nothing is compiled.
+    """
+    factors = model.factors(np.zeros((1, 2), dtype=np.int8))
+    if factors is not None:
+        random = host_generator(key)
+        return {
+            name: np.asarray(prior.ppf(random.random(draws)), dtype=float)
+            for factor in factors
+            for name, prior in zip(factor.parameters, factor.priors, strict=True)
+        }
 
     def one(key: PRNGKeyArray) -> Parameters:
         return numpyro.handlers.seed(model.prior, key)()

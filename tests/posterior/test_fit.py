@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import numpyro
 import pytest
 import scipy.special
 import scipy.stats
@@ -91,7 +92,9 @@ def test_factors_multiply_up_to_the_likelihood(model, simulate):
 def test_evidence_is_the_likelihood_averaged_over_the_prior(model, simulate):
     """By plain Monte Carlo, which few questions allow."""
     runs = simulate(np.random.default_rng(4), 0.5, 0.4, 0.3, 6, 3)
-    prior = msjax.posterior.sample.sample_prior(model, KEY, 40_000)
+    keys = jax.random.split(KEY, 40_000)
+    sites = jax.vmap(lambda key: numpyro.handlers.seed(model.prior, key)())(keys)
+    prior = {name: np.asarray(x, dtype=float) for name, x in sites.items()}
     table = tabulate(model, runs)
     likelihood = np.exp(log_likelihoods(model, table, prior) @ table.multiplicity)
     error = Z * likelihood.std() / np.sqrt(len(likelihood))

@@ -96,7 +96,7 @@ class _ChainFamily(ChainMixture):
     def additive(self, statistics: Float[np.ndarray, "row statistic"]) -> Bool[np.ndarray, " row"]:
         return additive_rows(self.stayers, statistics)
 
-    def factors(self, correct: Int8[np.ndarray, "question answer"]) -> tuple[Factor, ...]:
+    def factors(self, correct: Int8[np.ndarray, "question answer"]) -> tuple[Factor, ...] | None:
         def terms(values: Draws, move: str, size: int) -> np.ndarray:
             found = np.broadcast_arrays(*_exits(np, values, move, size // 3))
             return np.concatenate(found, axis=-1)

@@ -27,7 +27,7 @@ import numpyro
 import numpyro.distributions as dist
 import scipy.special
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Int8, PRNGKeyArray
 from numpyro.infer import MCMC, NUTS
 
 from msjax.data.runs import Runs
@@ -61,6 +61,9 @@ class PartiallyPooled(Pooled):
         "rates from one law"
     )
     priors = "typical rates ~ Uniform(0, 1); sd of log-odds between benchmarks ~ HalfNormal(1)"
+
+    def factors(self, correct: Int8[np.ndarray, "question answer"]) -> None:
+        """None: rates of one benchmark depend on those of the others."""
 
     def prior(self) -> Parameters:
         """What one benchmark has before any data, of it or of the others."""
