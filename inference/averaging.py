@@ -5,13 +5,17 @@ are not. Every printed 90 % interval is held against the truth: what the first r
 breaks, the accuracy after the last recorded round, the range given for twice as many rounds, the
 limit, and the bounds as sets. Beside the average stands the model with most weight, alone.
 
-    python -m inference.averaging --json inference/averaging.json
+    python -m inference.averaging --json inference/results/averaging.json
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +25,6 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 import tyro
-from tqdm import tqdm
 
 from msjax.cli.output import write_json
 from msjax.cli.tables import markdown
@@ -51,10 +54,10 @@ class Questions(NamedTuple):
 class Averaging:
     """Coverage of the 90 % intervals of `msjax fit`.
 
-    python -m inference.averaging --json inference/averaging.json
+    python -m inference.averaging --json inference/results/averaging.json
     """
 
-    pilots: int = 150
+    pilots: int = 50
     """simulated pilots per distribution"""
     questions: int = 50
     """questions of each"""
@@ -182,44 +185,49 @@ def picked(post: Posterior) -> dict[str, Interval]:
     }
 
 
+def judge(name: str, options: Averaging) -> dict[str, Any]:
+    """Shares of intervals that hold the truth, among those printed, under one distribution."""
+    draw = DISTRIBUTIONS[name]
+    random = np.random.default_rng([options.seed, list(DISTRIBUTIONS).index(name)])
+    true = truth(draw(random, _MANY), options.rounds)
+    hits: dict[str, list[bool]] = {}
+    widths: dict[str, list[float]] = {}
+    weights: dict[str, list[float]] = {}
+    start = time.process_time()
+    for i in range(options.pilots):
+        states = pilot(random, draw(random, options.questions), options.rounds)
+        post = fit(Runs.from_arrays(states), seed=jax.random.key(i))
+        for model, weight in post.models.items():
+            weights.setdefault(model, []).append(weight)
+        for kind, intervals in (("average", averaged(post)), ("picked", picked(post))):
+            for quantity, interval in intervals.items():
+                if interval.identified:
+                    inside = interval.low <= true[quantity] <= interval.high
+                    hits.setdefault(f"{kind} {quantity}", []).append(bool(inside))
+                    widths.setdefault(f"{kind} {quantity}", []).append(interval.high - interval.low)
+    return {
+        "truth": true,
+        "seconds_per_fit": (time.process_time() - start) / options.pilots,
+        "mean_weight": {model: float(np.mean(x)) for model, x in weights.items()},
+        "coverage": {
+            key: {
+                "printed": len(x) / options.pilots,
+                "share": float(np.mean(x)),
+                "low": _wilson(x)[0],
+                "high": _wilson(x)[1],
+                "width": float(np.mean(widths[key])),
+            }
+            for key, x in hits.items()
+        },
+    }
+
+
 def study(options: Averaging) -> dict[str, Any]:
-    """Shares of intervals that hold the truth, among those that were printed."""
-    results = {}
-    for number, (name, draw) in enumerate(DISTRIBUTIONS.items()):
-        random = np.random.default_rng([options.seed, number])
-        true = truth(draw(random, _MANY), options.rounds)
-        hits: dict[str, list[bool]] = {}
-        widths: dict[str, list[float]] = {}
-        weights: dict[str, list[float]] = {}
-        start = time.process_time()
-        for i in tqdm(range(options.pilots), desc=name, disable=None):
-            states = pilot(random, draw(random, options.questions), options.rounds)
-            post = fit(Runs.from_arrays(states), seed=jax.random.key(i))
-            for model, weight in post.models.items():
-                weights.setdefault(model, []).append(weight)
-            for kind, intervals in (("average", averaged(post)), ("picked", picked(post))):
-                for quantity, interval in intervals.items():
-                    if interval.identified:
-                        inside = interval.low <= true[quantity] <= interval.high
-                        hits.setdefault(f"{kind} {quantity}", []).append(bool(inside))
-                        width = interval.high - interval.low
-                        widths.setdefault(f"{kind} {quantity}", []).append(width)
-        results[name] = {
-            "truth": true,
-            "seconds_per_fit": (time.process_time() - start) / options.pilots,
-            "mean_weight": {model: float(np.mean(x)) for model, x in weights.items()},
-            "coverage": {
-                key: {
-                    "printed": len(x) / options.pilots,
-                    "share": float(np.mean(x)),
-                    "low": float(_wilson(x)[0]),
-                    "high": float(_wilson(x)[1]),
-                    "width": float(np.mean(widths[key])),
-                }
-                for key, x in hits.items()
-            },
-        }
-    return results
+    """Every distribution, one process each, as many at a time as there are cores."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
+        found = pool.map(partial(judge, options=options), DISTRIBUTIONS)
+        return dict(zip(DISTRIBUTIONS, found, strict=True))
 
 
 def _wilson(hits: list[bool]) -> tuple[float, float]:
