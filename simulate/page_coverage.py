@@ -3,7 +3,7 @@
 Pilots are simulated and judged as `msjax card` judges them. For the policy that each recommends it
 is counted how often every printed interval holds what that policy does on fresh questions, and how
 often the word on it is false. Numbers that are exact by construction (the gain of the first answer
-over itself) have no interval; they are counted as `exact`.
+over itself), or the same for every question, have no interval; they are counted as `exact`.
 
     python -m simulate.page_coverage --json simulate/results/page_coverage.json
 """
@@ -182,7 +182,7 @@ class Counts:
         }
         for name, values in truth.items():
             found = getattr(judged, name)
-            if found.exact[chosen]:
+            if found.exact[chosen] or np.isnan(found.low[chosen]):
                 self.exact[name] += bool(abs(found.estimate[chosen] - values[chosen]) < 1e-9)
                 continue
             self.printed[name] += 1
