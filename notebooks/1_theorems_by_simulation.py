@@ -28,10 +28,10 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
+import msjax
 from msjax.report.figures import style
 from msjax.simulation.paths import simulate_counts
 from msjax.theory.chain import (
-    TwoStateChain,
     accuracy_curve,
     optimal_rounds,
     regime,
@@ -59,9 +59,9 @@ ROUNDS = 12
 
 # %%
 chains = {
-    "helps": TwoStateChain(0.6, 0.3, 0.1),
-    "neutral": TwoStateChain(0.6, 0.3, 0.2),
-    "hurts": TwoStateChain(0.6, 0.1, 0.2),
+    "helps": msjax.TwoStateChain(0.6, 0.3, 0.1),
+    "neutral": msjax.TwoStateChain(0.6, 0.3, 0.2),
+    "hurts": msjax.TwoStateChain(0.6, 0.1, 0.2),
 }
 for name, chain in chains.items():
     print(
@@ -97,7 +97,7 @@ plt.show()
 # worse.
 
 # %%
-good_start = TwoStateChain(0.9, 0.4, 0.2)
+good_start = msjax.TwoStateChain(0.9, 0.4, 0.2)
 print(np.round(np.asarray(accuracy_curve(good_start, 6)), 3))
 
 # %% [markdown]
@@ -124,7 +124,7 @@ for cost in (0.001, 0.01, 0.05):
 
 # %%
 mixed = Population(
-    TwoStateChain(np.array([0.5, 0.1]), np.array([0.9, 0.0]), np.array([0.05, 0.0])),
+    msjax.TwoStateChain(np.array([0.5, 0.1]), np.array([0.9, 0.0]), np.array([0.05, 0.0])),
     np.array([0.5, 0.5]),
 )
 one = pooled_chain(mixed)

@@ -24,16 +24,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from msjax.data.runs import Runs
-from msjax.data.store import read_runs
+import msjax
 from msjax.evaluate.summary import proportion
-from msjax.posterior import fit
 from msjax.posterior.words import observed_accuracy
 from msjax.report.figures import style
 
 # %matplotlib inline
 plt.rcParams.update(style.SETTINGS)
-PILOT = Path(str(files("msjax") / "recorded" / "pilot.jsonl"))
+pilot = msjax.read(Path(str(files("msjax") / "recorded" / "pilot.jsonl")))
 
 # %% [markdown]
 # ## What was recorded
@@ -41,13 +39,13 @@ PILOT = Path(str(files("msjax") / "recorded" / "pilot.jsonl"))
 # One line per question: every answer, whether it was right, what it cost.
 
 # %%
-run = read_runs(PILOT)[-1]
+run = pilot.records[-1]
 print(run.question, "=", run.gold)
 for answer, right, usage in zip(run.answers, run.correct, run.tokens, strict=True):
     print(f"  {answer!s:>8}  {'right' if right else 'wrong'}  {usage.uncached} tokens")
 
 # %%
-count = next(c for c in Runs.from_files([PILOT]).groups if c.benchmark == "arithmetic-hard")
+count = next(runs for runs in pilot.groups if runs.benchmark == "arithmetic-hard")
 print("accuracy per round:", np.round(observed_accuracy(count), 3), "of", len(count.correct))
 
 # %% [markdown]
@@ -60,7 +58,7 @@ print("accuracy per round:", np.round(observed_accuracy(count), 3), "of", len(co
 # probability given the runs.
 
 # %%
-found = {name: fit(count, model=name) for name in ("pooled", "auto")}
+found = {name: msjax.fit(count, model=name) for name in ("pooled", "auto")}
 for name, post in found.items():
     print(f"{name}:")
     print("  accuracy after 3 revisions:", post.accuracy[3])
@@ -108,6 +106,15 @@ for axis, (name, post) in zip(axes[0], found.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# The bars at the right are 90 % intervals: 40 questions say that asking again hardly changes
+# ## What to do
+#
+# The page of decisions compares every policy that these runs can judge, on the same questions, and
+# assumes no chain at all.
+
+# %%
+print(msjax.decide(count))
+
+# %% [markdown]
+# The bars in the picture are 90 % intervals: 40 questions say that asking again hardly changes
 # anything here, and they leave room for more than the middle values suggest. `msjax fit` does all
 # of this in one command; `msjax plan` says how many more questions would settle it.

@@ -19,17 +19,13 @@
 
 # %%
 import os
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from msjax.data.store import read_runs
+import msjax
 from msjax.evaluate.paired import compare
 from msjax.llm.flax import weights as smollm2
-from msjax.llm.flax.engine import FlaxEngine
 from msjax.llm.live import cut_by, rule_from_pilot
-from msjax.llm.record import RunPlan, record_run
-from msjax.rules.fixed import fixed_rounds
 
 SMALL = "MSJAX_SMALL" in os.environ
 BENCHMARK = "arithmetic-medium"
@@ -43,12 +39,9 @@ QUESTIONS = 4 if SMALL else 24
 # and stops when another revision is not worth its tokens.
 
 # %%
-pilot = [
-    run
-    for run in read_runs(Path(str(files("msjax") / "recorded" / "pilot.jsonl")))
-    if run.benchmark == BENCHMARK
-]
-learnt = rule_from_pilot("belief", pilot, rounds=3, value=1.0, price=1e-4)
+recorded = msjax.read(Path(str(files("msjax") / "recorded" / "pilot.jsonl")))
+(pilot,) = (runs for runs in recorded.groups if runs.benchmark == BENCHMARK)
+learnt = rule_from_pilot("belief", pilot.records, rounds=3, value=1.0, price=1e-4)
 print(learnt.says)
 
 # %% [markdown]
@@ -57,20 +50,11 @@ print(learnt.says)
 # To see what the rule is worth, fresh questions are first run for all rounds.
 
 # %%
-engine = FlaxEngine.load(
+engine = msjax.FlaxEngine.load(
     smollm2.ensure(smollm2.default_folder()), batch_size=24, max_new_tokens=16, temperature=0.7
 )
-scratch = Path(tempfile.mkdtemp())
-
-
-def ask(name, rule):
-    plan = RunPlan(
-        model=engine.name, start=100, count=QUESTIONS, rounds=3, seed=0, settings={"rule": name}
-    )
-    return record_run(scratch / f"{name}.jsonl", plan, {BENCHMARK: rule}, lambda: engine)
-
-
-full = ask("fixed", fixed_rounds(3))
+task = msjax.find_task(BENCHMARK)
+full = msjax.run(task, engine, rounds=3, questions=QUESTIONS, start=100).records
 print(f"{QUESTIONS} questions, {sum(u.uncached for run in full for u in run.tokens):,} tokens")
 
 # %% [markdown]
@@ -96,7 +80,7 @@ for one in compare(shadow, full, 3):
 # so the answers are those of the recording, up to where the rule stopped.
 
 # %%
-live = ask("rule", learnt.rule)
+live = msjax.run(task, engine, rule=learnt.rule, rounds=3, questions=QUESTIONS, start=100).records
 for one, other in zip(live, shadow, strict=True):
     assert one.answers == other.answers
 print("revisions asked for:", [run.revisions for run in live])

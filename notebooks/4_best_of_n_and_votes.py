@@ -24,11 +24,13 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
+import msjax
 from msjax.report.figures import style
 from msjax.theory.best_of_n import TruncatedNormal, sample_scores, samples_to_reach
 from msjax.theory.voting import error_probability, expected_votes, margin_needed, votes_law
 
 # %matplotlib inline
+print("msjax", msjax.__version__)
 plt.rcParams.update(style.SETTINGS)
 DRAWS = 2_000 if "MSJAX_SMALL" in os.environ else 100_000
 
