@@ -343,6 +343,13 @@ class Posterior:
                 "observed do not follow from those observed, so no limit and no prediction of "
                 "later rounds can be trusted"
             )
+        groups = self.runs.cluster or self.runs.question_ids
+        if len(set(groups)) < self.runs.questions:
+            found.append(
+                f"NOT INDEPENDENT: {self.runs.questions} runs come from {len(set(groups))} "
+                f"{'clusters' if self.runs.cluster else 'questions'} but are taken as independent, "
+                "so intervals are too narrow"
+            )
         if self.convention:
             found.append(f"UP TO A SWAP: {self.convention}")
         if self._misfits:

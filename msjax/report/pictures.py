@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from msjax.decision.card import Card, Decision, PolicyRow
 from msjax.decision.words import changes_by_round
-from msjax.evaluate.paired import Interval
+from msjax.intervals import Interval
 
 __all__ = ["changes", "forest", "frontier"]
 

@@ -251,6 +251,14 @@ def test_warnings_name_what_is_wrong(five):
     assert any(w.startswith("NOT CHECKED") for w in five["one answer"].warnings)
 
 
+def test_runs_that_are_not_independent_are_announced(five):
+    rows, names = [[1, 1], [0, 1], [0, 0], [1, 0]], ["a", "a", "b", "b"]
+    for what in ("question_ids", "cluster"):
+        found = fit(Runs.from_arrays(rows, **{what: names}), model="pooled")
+        assert found.warnings[0].startswith("NOT INDEPENDENT: 4 runs come from 2 ")
+    assert not any("INDEPENDENT" in w for w in five["ordinary"].warnings)
+
+
 def test_prefixes_of_one_trace_are_no_revisions(make_run):
     runs = [make_run([0, 1, 1], f"q{i}", protocol="prefix") for i in range(3)]
     found = fit(Runs.from_records(runs), model="pooled")
