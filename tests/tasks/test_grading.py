@@ -184,5 +184,5 @@ def test_bad_tables_are_named(tmp_path, text, options, message) -> None:
 
 
 def test_a_target_outside_the_options_is_named() -> None:
-    with pytest.raises(InputError, match="sample 1: answer is 'K', which is no answer"):
+    with pytest.raises(InputError, match="row 1: answer is 'K', which is no answer"):
         Task(samples([{"question": "?", "answer": "K"}]), scorer="choice")
