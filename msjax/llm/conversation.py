@@ -1,20 +1,17 @@
 """The loop: ask, grade, let the rule decide, ask to revise or once more, until it says stop."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from msjax.data.messages import Completion
-from msjax.data.runs import answer_ids
 from msjax.data.trajectory import Trajectory
-from msjax.data.usage import Usage, uncached_tokens
+from msjax.llm.answers import Answers
 from msjax.llm.engine import Conversation, Turn
 from msjax.llm.scores import Scorer, token_logprob
-from msjax.rules.protocol import Observation, StoppingRule
+from msjax.rules.protocol import StoppingRule
 from msjax.tasks.registry import Question, Task
 
 
@@ -60,38 +57,24 @@ def refine(
     """
     name = f"{question.benchmark}/{question.id}{'/parallel' if parallel else ''}"
     key = question_key(seed, name)
-    completions: list[Completion] = []
-    answers: list[str | None] = []
+    so_far = Answers(rule, rounds + 1)
     correct: list[bool] = []
-    scores: list[float] = []
-    usages: list[Usage] = []
-    state, messages = rule.init(), benchmark.conversation(question)
-    for round_ in range(rounds + 1):
-        turn_key = jax.random.fold_in(key, round_)
+    messages = benchmark.conversation(question)
+    while True:
         completion = yield Turn(
             messages,
-            turn_key,
+            jax.random.fold_in(key, len(correct)),
             parallel or benchmark.afresh or rounds == 0,
             partial(score, question),
         )
         assert completion is not None
-        answer = benchmark.read(completion, () if parallel else answers)
-        completions.append(completion)
-        answers.append(benchmark.spelled_as(answer, answers, question))
+        answer = benchmark.read(completion, () if parallel else so_far.answers)
         correct.append(question.verify(answer))  # of what was read, whatever came before
-        value = completion.score.value
-        scores.append(value if np.isfinite(value) else np.nan)
-        usages.append(completion.usage.model_copy(update={"verifier": completion.score.tokens}))
-        seen = Observation(
-            jnp.int32(answer_ids(answers)[-1]),
-            jnp.float32(scores[-1]),
-            jnp.float32(uncached_tokens(usages[-1:])),
-        )
-        state, decision = rule.update(state, seen)
-        if decision.stop or round_ == rounds:
+        so_far.add(completion, benchmark.spelled_as(answer, so_far.answers, question))
+        if so_far.over:
             break
         if not parallel:
-            messages = benchmark.revision(question, answers[-1])
+            messages = benchmark.revision(question, so_far.answers[-1])
     finish(
         Trajectory(
             model=model,
@@ -100,23 +83,16 @@ def refine(
             protocol="parallel" if parallel else "sequential",
             question=question.text,
             gold=question.gold,
-            answers=tuple(answers),
+            answers=tuple(so_far.answers),
             correct=tuple(correct),
-            scores=tuple(None if np.isnan(s) else s for s in scores),
-            tokens=tuple(usages),
-            completions=tuple(one.text for one in completions),
-            finish=tuple(one.finish for one in completions),
-            stop_reason="rule" if decision.stop else "budget",
+            scores=tuple(None if np.isnan(s) else s for s in so_far.scores),
+            tokens=tuple(so_far.usages),
+            completions=tuple(one.text for one in so_far.completions),
+            finish=tuple(one.finish for one in so_far.completions),
+            stop_reason="rule" if so_far.stopped else "budget",
             censored=False,
             key=f"{seed}/{name}",
             settings=settings,
-            returned=returned_round(answers, int(decision.answer_id)),
+            returned=so_far.returned,
         )
     )
-
-
-def returned_round(answers: Sequence[str | None], answer_id: int) -> int:
-    """The latest round that gave answer number `answer_id`; the last one if none did."""
-    ids = answer_ids(answers)
-    last = len(ids) - 1
-    return last - ids[::-1].index(answer_id) if answer_id in ids else last

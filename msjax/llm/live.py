@@ -13,7 +13,7 @@ from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
 from msjax.decision.card import decide
 from msjax.errors import InputError
-from msjax.llm.conversation import returned_round
+from msjax.llm.answers import returned_round
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.posterior.posterior import AUTO
 from msjax.posterior.store import SavedPosterior
