@@ -4,6 +4,7 @@
     msjax.fit(runs).summary()               # how often revising repairs and breaks answers
     msjax.decide(runs).rule                 # which rule to use, with what it gains and costs
     msjax.run(task, engine, rule=rule)      # ask a model, revise, stop, record
+    await msjax.revise(ask, "17 * 23?")     # the same for one question, through your own function
 
 The names below are loaded when they are first used, so that `import msjax` stays quick.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from msjax.llm.engine import Engine as Engine
     from msjax.llm.flax.engine import FlaxEngine as FlaxEngine
     from msjax.llm.openai_engine import OpenAIEngine as OpenAIEngine
+    from msjax.llm.revise import revise as revise
     from msjax.llm.run import run as run
     from msjax.posterior.posterior import Posterior as Posterior
     from msjax.posterior.posterior import fit as fit
@@ -53,6 +55,7 @@ _HOME = {
     "fit": "msjax.posterior.posterior",
     "find_task": "msjax.tasks.registry",
     "read": "msjax.data.importers.reading",
+    "revise": "msjax.llm.revise",
     "run": "msjax.llm.run",
     "samples": "msjax.tasks.samples",
     "simulate": "msjax.simulation.paths",

@@ -1,7 +1,9 @@
 """The answers of one question so far, and what a rule says of them."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,7 +12,7 @@ from msjax.data.runs import answer_ids
 from msjax.data.usage import Usage, uncached_tokens
 from msjax.rules.protocol import Observation, StoppingRule
 
-__all__ = ["Answers", "returned_round"]
+__all__ = ["Answers", "jitted", "returned_round"]
 
 
 class Answers:
@@ -92,3 +94,9 @@ def returned_round(answers: Sequence[str | None], answer_id: int) -> int:
     ids = answer_ids(answers)
     last = len(ids) - 1
     return last - ids[::-1].index(answer_id) if answer_id in ids else last
+
+
+@lru_cache(maxsize=256)
+def jitted(rule: StoppingRule) -> StoppingRule:
+    """The rule with a compiled `update`; asked for again it compiles nothing."""
+    return rule._replace(update=jax.jit(rule.update))

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,15 @@ from msjax.rules.protocol import Observation, StoppingRule, run_rule_on_each
 from msjax.rules.registry import find_rule, find_rule_for
 from msjax.rules.spec import VERDICTS, Curve, RuleSpec, Training
 
-__all__ = ["CARD", "LiveRule", "cut_by", "rule_from_pilot", "rule_from_posterior", "shadow_file"]
+__all__ = [
+    "CARD",
+    "LiveRule",
+    "cut_by",
+    "rule_from_pilot",
+    "rule_from_posterior",
+    "rule_without_pilot",
+    "shadow_file",
+]
 
 CARD = "card"
 """Name of the rule that `msjax card` recommends."""
@@ -55,6 +65,7 @@ def rule_from_pilot(
     price: float,
     key: PRNGKeyArray | None = None,
     model: str = AUTO,
+    judged: bool = False,
 ) -> LiveRule:
     """A rule, at its default setting or the one named, that learnt from labelled runs.
 
@@ -69,6 +80,7 @@ def rule_from_pilot(
         key: of the benchmark, the `seed` of `msjax.posterior.fit`; that of `msjax fit` for
             its first benchmark if None.
         model: whose accuracy curve markovscale follows, as `msjax fit --model` has it.
+        judged: whether a judge will be asked.
 
     Raises:
         InputError: an unknown rule, one that needs what the pilot does not have or what nobody
@@ -87,16 +99,55 @@ def rule_from_pilot(
             f"{what}, {what} is {rounds + 1 - first}; record a pilot that always {how} "
             f"{rounds + 1 - first} times"
         )
-    if spec.side_info is not None:
-        raise InputError(f"rule {name!r}: {spec.says}; it can only be replayed")
-    if spec.needs & VERDICTS:
-        raise InputError(
-            f"rule {name!r}: {spec.says}, and live runs ask no judge; it can only be replayed"
-        )
+    _require_live(spec, name, judged)
     if key is None:
         key = jax.random.fold_in(jax.random.key(0), 0)
     everyone = np.ones(runs.questions, dtype=bool)
     return _live(spec, Training(runs, everyone, value, price, PosteriorForRules(key, model)))
+
+
+@lru_cache(maxsize=256)
+def rule_without_pilot(name: str, budget: int, kind: str, *, judged: bool = False) -> LiveRule:
+    """A rule that learns nothing from labelled runs, at its default setting or the one named.
+
+    Args:
+        name: as for `msjax.rules.find_rule`.
+        budget: the most answers.
+        kind: "rounds" or "samples".
+        judged: whether a judge will be asked.
+
+    Raises:
+        InputError: an unknown rule, one that learns from labelled runs, or that needs what nobody
+            knows of a question beforehand, or a judge that is not there.
+    """
+    if name == CARD:
+        raise InputError(f"rule {name!r} needs a pilot: the runs from which the card is made")
+    spec = find_rule_for(name, budget, kind, "what is asked")
+    _require_live(spec, name, judged)
+    return _live(spec, _NoRuns(name))
+
+
+class _NoRuns(Training):
+    """Stands for labelled runs where there are none: no field has a value."""
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def __getattr__(self, wanted: str) -> Any:
+        raise InputError(
+            f"rule {self._name!r} learns from labelled runs; give a pilot, or a rule that learns "
+            "nothing, such as until_repeated"
+        )
+
+
+def _require_live(spec: RuleSpec, name: str, judged: bool) -> None:
+    if spec.side_info is not None:
+        raise InputError(f"rule {name!r}: {spec.says}; it can only be replayed")
+    if spec.needs & VERDICTS and not judged:
+        raise InputError(
+            f"rule {name!r}: {spec.says}, and no judge is asked here; it can be replayed, or name "
+            "a judge where one can be named"
+        )
 
 
 def rule_from_posterior(

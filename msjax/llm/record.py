@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from tqdm import tqdm
 
 from msjax.data.json_lines import LineFile
@@ -19,6 +18,7 @@ from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
 from msjax.errors import InputError
 from msjax.evaluate.summary import ending_notes
+from msjax.llm.answers import jitted
 from msjax.llm.conversation import refine
 from msjax.llm.drift import RateMonitor
 from msjax.llm.engine import Conversation, Engine
@@ -120,8 +120,8 @@ def record_run(
                 _check_known(path, run, learnt)
             with tqdm(total=total, initial=total - left, unit="question", desc=path.name) as bar:
                 finish = _Progress(writer, bar, monitors)
-                all_rounds = _jitted(fixed_rounds(plan.rounds))
-                stepped = {name: _jitted(rule) for name, rule in rules.items()}
+                all_rounds = jitted(fixed_rounds(plan.rounds))
+                stepped = {name: jitted(rule) for name, rule in rules.items()}
 
                 def conversations() -> Iterator[Conversation]:
                     for name, questions in todo.items():
@@ -182,10 +182,6 @@ def _check_known(path: Path, run: Trajectory, settings: Mapping[str, Any]) -> No
     """Raises InputError where a line was recorded with other settings than these, if with any."""
     known = {name: value for name, value in settings.items() if name in run.settings}
     check_settings(path, {name: run.settings[name] for name in known}, known)
-
-
-def _jitted(rule: StoppingRule) -> StoppingRule:
-    return rule._replace(update=jax.jit(rule.update))
 
 
 class _Progress:

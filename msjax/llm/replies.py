@@ -264,7 +264,11 @@ def _details(usage: Mapping[str, Any], name: str, *fields: str) -> int | None:
 def _cached(usage: Mapping[str, Any]) -> int | None:
     found = _details(usage, "cached_tokens", "prompt_tokens", "input_tokens")
     if found is None:
-        found = _first_count(usage, "prompt_cache_hit_tokens", "num_cached_tokens")
+        found = _first_count(
+            usage, "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_tokens"
+        )
+    if found is None:
+        found = _count(_get(usage.get("input_token_details"), "cache_read", None))
     return found
 
 
