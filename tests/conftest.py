@@ -1,20 +1,31 @@
 """Every test: shapes and types checked, no silent rank promotion, quick compiling; servers."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+BUILD = Path(__file__).parents[1] / "build"
+
 # Tests compile more than they compute, so XLA optimises little, and the processes of one suite
 # share what they compiled. JAX reads these when it is imported; what the shell sets wins.
 for variable, value in {
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
     "--xla_cpu_parallel_codegen_split_count=1",
-    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / "build/compiled-for-tests"),
+    "JAX_COMPILATION_CACHE_DIR": str(BUILD / "compiled-for-tests"),
     "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
 }.items():
     os.environ.setdefault(variable, value)
+
+# Where Python is told to keep no bytecode, every process would compile all that it imports, which
+# takes longer than running it: it is kept out of sight instead.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(BUILD / "bytecode-for-tests")
+    os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": sys.pycache_prefix}
+
+gc.disable()  # until everything is imported, which leaves nothing to be collected
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -36,6 +47,14 @@ install_import_hook(
     ],
     "typechecks.on_first_call",
 )
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, so the garbage collector need not look at it again."""
+    gc.freeze()
+    gc.enable()
+
+
 MEMORY = 1.1e9
 """Bytes a process may hold at the end of a file of tests without dropping compiled programs."""
 SHELL_FLAGS = os.environ.get("XLA_FLAGS")

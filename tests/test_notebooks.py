@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jupytext
 import pytest
 
 from msjax.llm.flax import weights as smollm2
@@ -42,6 +41,8 @@ def test_a_notebook_runs(source, tmp_path) -> None:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_the_executed_copy_is_of_this_source(source) -> None:
+    import jupytext
+
     ours, executed = jupytext.read(source), jupytext.read(source.with_suffix(".ipynb"))
     assert [(c.cell_type, c.source) for c in ours.cells] == [
         (c.cell_type, c.source) for c in executed.cells

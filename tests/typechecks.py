@@ -4,8 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import beartype
-
 
 def on_first_call(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, whose annotations are compiled to checks by its first call."""
@@ -15,6 +13,8 @@ def on_first_call(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal checked
         if checked is None:
+            import beartype
+
             checked = beartype.beartype(function)
         return checked(*args, **kwargs)
 

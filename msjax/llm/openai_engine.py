@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from pydantic import BaseModel
@@ -21,7 +21,10 @@ from msjax.errors import InputError, ServerError
 from msjax.llm.concurrency import beside, wait
 from msjax.llm.engine import Conversation, Sampling, next_turn, scored
 from msjax.llm.replies import error_words, is_too_long, read_reply, refused_parameters
-from msjax.llm.server import FIRST_ANSWER, Server, openai
+from msjax.llm.server import FIRST_ANSWER, Server
+
+if TYPE_CHECKING:
+    import openai
 
 __all__ = ["OpenAIEngine", "ParallelSamples", "RequestCounts"]
 
@@ -236,6 +239,8 @@ class OpenAIEngine:
         messages: Sequence[Message],
         seed: int,
     ) -> Completion:
+        import openai
+
         async with slots:
             self.requests.sent += 1
             while True:
@@ -335,6 +340,8 @@ class OpenAIEngine:
         return said
 
     async def _check_model(self) -> None:
+        import openai
+
         try:
             async with self._server.client() as client:
                 once = client.with_options(max_retries=0, timeout=FIRST_ANSWER)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
 
 from msjax.data.messages import Completion, Score
 from msjax.errors import ServerError
-from msjax.llm.server import Server, openai
+from msjax.llm.server import Server
 from msjax.tasks.benchmark import Question
 
 __all__ = ["RewardModel"]
@@ -47,6 +47,8 @@ class RewardModel:
 
     def __call__(self, question: Question, completion: Completion) -> Score:
         """The score, and the tokens that the reward model read (None if it reports none)."""
+        import openai
+
         messages = [
             {"role": "user", "content": question.text},
             {"role": "assistant", "content": completion.text},

@@ -6,16 +6,15 @@ docs/reliability.md says what happens when such a server fails, refuses or answe
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from msjax.errors import InputError, ServerError, require_extra
 from msjax.llm.replies import error_status, error_words, is_too_long
 
-require_extra("serve", "openai")
-
-import openai  # noqa: E402
+if TYPE_CHECKING:
+    import openai
 
 __all__ = ["FIRST_ANSWER", "SHOWN", "Server"]
 
@@ -75,6 +74,9 @@ class Server:
     """
 
     def __init__(self, base_url: str, *, api_key: str, timeout: float, max_retries: int):
+        require_extra("serve", "openai")
+        import openai
+
         if not base_url.startswith(("http://", "https://")):
             raise InputError(f"base_url is {base_url!r}; it must begin with http:// or https://")
         api_key = api_key.strip() or "none"
@@ -96,12 +98,16 @@ class Server:
 
     def client(self) -> openai.AsyncOpenAI:
         """A client for many requests at a time."""
+        import openai
+
         hooks = {"response": [_judge_later]}
         http = openai.DefaultAsyncHttpxClient(event_hooks=hooks)
         return openai.AsyncOpenAI(**self._settings, http_client=http)
 
     def waiting_client(self) -> openai.OpenAI:
         """A client for one request after the other."""
+        import openai
+
         http = openai.DefaultHttpxClient(event_hooks={"response": [_judge]})
         return openai.OpenAI(**self._settings, http_client=http)
 
@@ -132,6 +138,8 @@ class Server:
             model: whom the request was for.
             relief: what would make requests lighter.
         """
+        import openai
+
         if isinstance(error, openai.APITimeoutError):
             return ServerError(
                 f"{self.base_url} did not answer in time ({FIRST_ANSWER:g} seconds to connect or "

@@ -6,7 +6,6 @@ import numpyro
 import pytest
 import scipy.special
 import scipy.stats
-import xarray
 
 import msjax.posterior.sample
 from msjax.data.runs import Runs
@@ -427,6 +426,8 @@ def test_a_file_gives_back_what_was_saved(five, averaged, tmp_path):
         np.testing.assert_allclose(loaded.accuracy[:, b], found[b].draws.bounds.neutral)
     assert np.isfinite(loaded.accuracy).all()
     np.testing.assert_array_equal(loaded.tokens_per_round[0], [100, 110, 120, 130] + [np.nan] * 3)
+    import xarray
+
     with xarray.open_datatree(path, engine="h5netcdf") as tree:
         assert np.atleast_1d(tree.attrs["sources"]).tolist() == ["runs.jsonl"]
         assert len(np.atleast_1d(tree.attrs["sha256"])[0]) == 64
@@ -458,6 +459,8 @@ def test_json_says_what_the_posterior_says(averaged):
 
 
 def test_files_that_are_no_posterior(five, tmp_path):
+    import xarray
+
     path = tmp_path / "posterior.nc"
     with pytest.raises(InputError, match="no such file"):
         load(path)

@@ -2,14 +2,14 @@
 
 import math
 import re
+from contextlib import contextmanager
 from html import unescape
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from msjax.errors import InputError
-from msjax.report.figures import claims_report
+from msjax.report.figures import claims_report, style
 from msjax.verify.bench import ClaimResult
 
 
@@ -108,14 +108,19 @@ def test_failures_are_named_with_their_setting(tmp_path):
 
 @pytest.fixture
 def axes(monkeypatch):
-    """The two panels of the last plot drawn, which is kept open."""
-    kept = []
-    monkeypatch.setattr(plt, "close", kept.append)
+    """The two panels of a plot drawn."""
+    kept, panels = [], style.panels
+
+    @contextmanager
+    def kept_panels(*arguments, **settings):
+        with panels(*arguments, **settings) as (figure, axes):
+            kept.append(axes)
+            yield figure, axes
+
+    monkeypatch.setattr(style, "panels", kept_panels)
     claims_report.draw(RESULTS)
-    [figure] = kept
-    monkeypatch.undo()
-    yield figure.axes
-    plt.close(figure)
+    [axes] = kept
+    return axes
 
 
 def test_every_residual_is_drawn_on_its_row_and_infinite_ones_at_the_edge(axes):

@@ -1,10 +1,8 @@
 """Figures of a fit and of its calibration: they show the numbers of a report and say its nulls."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.stats
-from matplotlib.colors import to_rgb
 
 from msjax.errors import InputError
 from msjax.report.figures import posterior, style
@@ -77,7 +75,9 @@ def report():
 
 
 def texts(figure):
-    return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
+    from matplotlib.text import Text
+
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
 def errorbars(axis):
@@ -152,6 +152,8 @@ def test_curves_say_what_is_not_identified(report, tmp_path):
 
 
 def test_predictive_panels_show_every_check(report, tmp_path):
+    from matplotlib.colors import to_rgb
+
     figure = posterior.predictive_panels(report, "gsm8k")
     figure.savefig(tmp_path / "predictive.png")
     checks = report["benchmarks"]["gsm8k"]["ppc"]

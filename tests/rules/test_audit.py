@@ -129,21 +129,23 @@ def test_claims_at_a_coin_toss() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "margin"),
+    ("rule_of", "margin"),
     [
-        (consol(13), 3),
-        (vote_margin(13, 5), 5),
-        (vote_margin(13, 2, retain=4), None),
-        (asc(13), None),
-        (esc(13), None),
-        (until_repeated(13, 3), None),
-        (self_consistency(13), None),
-        (optpo(13, 0.6, 0.3, 3.0), int(voting.margin_needed(3.0, 0.6, 0.3))),
-        (optpo(13, 0.6, 0.3, 30.0), int(voting.margin_needed(30.0, 0.6, 0.3))),
+        (consol, 3),
+        (partial(vote_margin, margin=5), 5),
+        (partial(vote_margin, margin=2, retain=4), None),
+        (asc, None),
+        (esc, None),
+        (partial(until_repeated, times=3), None),
+        (self_consistency, None),
+        (partial(optpo, p_right=0.6, p_wrong=0.3, threshold=3.0), 3.0),
+        (partial(optpo, p_right=0.6, p_wrong=0.3, threshold=30.0), 30.0),
     ],
 )
-def test_what_margin_a_rule_amounts_to(rule, margin) -> None:
-    assert stop_law(rule, (0.5, 0.3, 0.2), 12).equivalent_margin == margin
+def test_what_margin_a_rule_amounts_to(rule_of, margin) -> None:
+    if isinstance(margin, float):
+        margin = int(voting.margin_needed(margin, 0.6, 0.3))
+    assert stop_law(rule_of(13), (0.5, 0.3, 0.2), 12).equivalent_margin == margin
 
 
 def test_the_rule_run_on_thirty_thousand_questions() -> None:

@@ -106,10 +106,10 @@ def test_rules_run_batched_and_report_their_belief() -> None:
         ({"price": -1.0}, "price is -1.0"),
         ({"price": float("nan")}, "price is nan"),
         ({"price": 1e-4, "value": 0.0}, "value is 0.0"),
-        ({"price": 1e-4, "tokens_per_round": jnp.array([1.0, jnp.nan])}, "tokens_per_round"),
-        ({"price": 1e-4, "tokens_per_round": jnp.ones(3)}, "accuracy has 3 rounds"),
-        ({"price": 1e-4, "tokens_per_round": jnp.ones(0)}, "no round of revision was recorded"),
-        ({"price": 1e-4, "accuracy": jnp.array([[0.5, jnp.nan, 0.5]])}, "a probability lies in"),
+        ({"price": 1e-4, "tokens_per_round": np.array([1.0, np.nan])}, "tokens_per_round"),
+        ({"price": 1e-4, "tokens_per_round": np.ones(3)}, "accuracy has 3 rounds"),
+        ({"price": 1e-4, "tokens_per_round": np.ones(0)}, "no round of revision was recorded"),
+        ({"price": 1e-4, "accuracy": np.array([[0.5, np.nan, 0.5]])}, "a probability lies in"),
     ],
 )
 def test_bad_prices_are_named(arguments, message) -> None:

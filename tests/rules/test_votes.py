@@ -228,20 +228,20 @@ def mean_above_half(s: int, f: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("rule", "by_hand"),
+    ("rule_of", "by_hand"),
     [
-        (esc(BUDGET), esc_by_hand),
-        (esc(BUDGET, 3), functools.partial(esc_by_hand, window=3)),
-        (until_repeated(BUDGET, 3), repeated_by_hand),
+        (esc, esc_by_hand),
+        (functools.partial(esc, window=3), functools.partial(esc_by_hand, window=3)),
+        (functools.partial(until_repeated, times=3), repeated_by_hand),
         (
-            certificate(BUDGET, predictive=False),
+            functools.partial(certificate, predictive=False),
             functools.partial(certificate_by_hand, predictive=False),
         ),
-        (certificate(BUDGET), functools.partial(certificate_by_hand, predictive=True)),
+        (certificate, functools.partial(certificate_by_hand, predictive=True)),
     ],
 )
-def test_rules_of_the_order_of_answers(rule, by_hand) -> None:
-    at, answer = stops(rule, STREAMS)
+def test_rules_of_the_order_of_answers(rule_of, by_hand) -> None:
+    at, answer = stops(rule_of(BUDGET), STREAMS)
     wanted = np.array([by_hand(stream) for stream in STREAMS.tolist()]).T
     np.testing.assert_array_equal(at, wanted[0])
     np.testing.assert_array_equal(answer, wanted[1])

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from msjax.data.messages import Message, asked
 from msjax.errors import InputError
+
+if TYPE_CHECKING:
+    import transformers
 
 __all__ = ["DATE", "Chat", "Transcript", "load_tokenizer"]
 
@@ -20,12 +22,14 @@ DATE = date(2024, 7, 26)
 which Llama 3's falls back."""
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of a Hugging Face folder; code that lies in it is not run.
 
     Raises:
         InputError: it has none that can be used.
     """
+    from transformers import AutoTokenizer
+
     try:
         return AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
@@ -70,7 +74,10 @@ class Chat:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, name: str, end_tokens: tuple[int, ...]
+        self,
+        tokenizer: transformers.PreTrainedTokenizerBase,
+        name: str,
+        end_tokens: tuple[int, ...],
     ) -> None:
         if not tokenizer.chat_template:
             raise InputError(f"the tokenizer of {name} has no chat_template; use a chat model")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flax import nnx
 from jax.sharding import Mesh
-from transformers import PreTrainedTokenizerBase
 
 from msjax.errors import InputError
 from msjax.llm.engine import Conversation, Sampling
@@ -17,6 +17,9 @@ from msjax.llm.flax.decoder import Decoder
 from msjax.llm.flax.kv_cache import KVCache
 from msjax.llm.flax.scheduler import Batch
 from msjax.llm.flax.sharding import shard_cache
+
+if TYPE_CHECKING:
+    import transformers
 
 __all__ = ["FlaxEngine"]
 
@@ -43,7 +46,7 @@ class FlaxEngine:
     def __init__(
         self,
         decoder: Decoder,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: transformers.PreTrainedTokenizerBase,
         *,
         name: str,
         batch_size: int = 32,

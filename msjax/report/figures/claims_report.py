@@ -1,5 +1,7 @@
 """The report of `msjax verify`: every claim with its numbers, and a plot of all residuals."""
 
+from __future__ import annotations
+
 import io
 import math
 import platform
@@ -9,11 +11,10 @@ from html import escape
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy import stats
 
 from msjax._io import write_bytes, write_text
@@ -23,6 +24,10 @@ from msjax.report.figures import style
 from msjax.report.figures.sources import Sources
 from msjax.verify.bench import ClaimResult
 from msjax.verify.evidence import FALSE_ALARM
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["check_path", "draw", "make", "write"]
 

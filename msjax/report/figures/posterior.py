@@ -4,18 +4,22 @@ They read what `msjax fit --json` wrote (`report`), whose intervals are 90 % cre
 of a simulation-based calibration. What is not identified is null there and said in words here.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.stats
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from msjax.errors import InputError
 from msjax.report.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "calibration_panels",

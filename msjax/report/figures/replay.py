@@ -1,17 +1,19 @@
 """Accuracy against tokens of every rule on recorded pools, with the rules that nothing beats."""
 
+from __future__ import annotations
+
 import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-
 from msjax.report.figures.sources import MODEL_RUNS, Sources
 from msjax.report.figures.style import OBSERVED, look, panels, save
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from msjax.evaluate.crossfit import Evaluation
 
 __all__ = ["draw", "make"]
@@ -20,7 +22,7 @@ _WIDE = 5
 """Ratio of tokens from which their axis is logarithmic."""
 
 
-def draw(result: "Evaluation", folder: Path) -> Path:
+def draw(result: Evaluation, folder: Path) -> Path:
     """One panel: a point per rule with the 90 % interval of its accuracy; returns the PNG."""
     pool = {
         "questions": result.pool.questions,

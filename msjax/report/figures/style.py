@@ -1,18 +1,16 @@
 """One look for every figure, and how a figure is saved."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from msjax._io import replacing, write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OBSERVED, MODEL, RULE = "#000000", "#0072b2", "#d55e00"  # Okabe-Ito: safe for colour blindness
 COLOURS = (MODEL, RULE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", OBSERVED, "#999999")
@@ -21,7 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 
 SETTINGS: Any = {
     "axes.grid": True,
-    "axes.prop_cycle": plt.cycler(color=COLOURS),
+    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.constrained_layout.use": True,
@@ -41,23 +39,20 @@ def panels(
     ratios: Sequence[float] | None = None,
     share_y: bool = True,
 ) -> Iterator[tuple[Figure, Sequence[Any]]]:
-    """A row of `count` panels in the common style; the figure is closed afterwards.
+    """A row of `count` panels in the common style.
 
     Panels are `width` by `height` inches on average, their widths in the given ratios.
     """
-    with plt.rc_context(rc=SETTINGS):
-        figure, axes = plt.subplots(
-            1,
-            count,
-            figsize=(0.6 + width * count, height),
-            squeeze=False,
-            sharey=share_y,
-            width_ratios=ratios,
+    # Imported late, and without pyplot, which would choose how a notebook shows its own figures.
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(rc=SETTINGS):
+        figure = Figure(figsize=(0.6 + width * count, height))
+        yield (
+            figure,
+            figure.subplots(1, count, squeeze=False, sharey=share_y, width_ratios=ratios)[0],
         )
-        try:
-            yield figure, axes[0]
-        finally:
-            plt.close(figure)
 
 
 def look(number: int) -> dict[str, Any]:
@@ -75,9 +70,11 @@ def save(
 
     The source is said in small print below the panels. Files depend on nothing but the figure.
     """
+    import matplotlib
+
     stem.parent.mkdir(parents=True, exist_ok=True)
     png = stem.with_suffix(".png")
-    with plt.rc_context(rc=SETTINGS):
+    with matplotlib.rc_context(rc=SETTINGS):
         if source is not None:
             figure.supxlabel(f"Source: {source}", x=0.01, ha="left", fontsize=6, color="#555555")
         write_figure(figure, png)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 __all__ = ["Checkpoints"]
@@ -23,6 +22,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, every: int):
+        import orbax.checkpoint as ocp
+
         options = ocp.CheckpointManagerOptions(
             save_interval_steps=every, max_to_keep=2, enable_async_checkpointing=False
         )
@@ -34,10 +35,14 @@ class Checkpoints:
 
     def save(self, steps: int, state: PyTree, *, force: bool = False) -> None:
         """Writes the state after so many steps if it is due, or with ``force`` in any case."""
+        import orbax.checkpoint as ocp
+
         self._manager.save(steps, args=ocp.args.StandardSave(_arrays(state)), force=force)
 
     def restore(self, like: PyTree) -> PyTree:
         """The newest state, in the structure of ``like``."""
+        import orbax.checkpoint as ocp
+
         leaves, structure = jax.tree.flatten(like)
         wanted = ocp.args.StandardRestore(_arrays(like))
         found: Any = self._manager.restore(self._manager.latest_step(), args=wanted)

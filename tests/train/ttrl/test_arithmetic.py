@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
 
 from msjax.errors import InputError
 from msjax.llm.flax import Decoder, DecoderConfig
@@ -26,6 +25,8 @@ def folder(tmp_path_factory):
 
 
 def test_the_tokenizer_reads_sums_in_any_words(folder) -> None:
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is 35 + 13?"}], tokenize=False
