@@ -26,7 +26,7 @@ from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import interval, markdown
 from msjax.data.runs import Runs
 from msjax.errors import InputError
-from msjax.evaluate.paired import paired_mean_difference
+from msjax.evaluate.means import UNBOUNDED, mean_interval
 from msjax.evaluate.replay import outcome, replay
 from msjax.evaluate.simulated import Population, simulate_pool
 from msjax.evaluate.streams import streams
@@ -280,9 +280,7 @@ def summarise(
     for predicted, free in _PAIRS[kind]:
         if predicted in found[0]:
             each = [one[predicted].net.mean() - one[free].net.mean() for one in found]
-            gains[f"{predicted} - {free}"] = paired_mean_difference(
-                np.array(each), np.zeros(len(each))
-            )
+            gains[f"{predicted} - {free}"] = mean_interval(np.array(each), UNBOUNDED)
     return Study(name, len(found), len(next(iter(found[0].values())).net), epochs, worth, gains)
 
 
@@ -389,7 +387,9 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
         order = sorted(next(iter(means.values())))
         each = {rule: np.array([values[i] for i in order]) for rule, values in means.items()}
         gains = {
-            f"{predicted} - {free}": paired_mean_difference(each[predicted][:, 0], each[free][:, 0])
+            f"{predicted} - {free}": mean_interval(
+                each[predicted][:, 0] - each[free][:, 0], UNBOUNDED
+            )
             for predicted, free in _PAIRS[kind]
             if predicted in each
         }

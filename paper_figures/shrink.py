@@ -64,7 +64,7 @@ def _fit(found: dict[str, Any]) -> dict[str, Any]:
         }
         for name, one in found["benchmarks"].items()
     }
-    return {**{key: found[key] for key in ("seed", "value", "price")}, "benchmarks": benchmarks}
+    return {**{key: found[key] for key in ("seed", "worth", "price")}, "benchmarks": benchmarks}
 
 
 def _replay(found: dict[str, Any]) -> dict[str, Any]:

@@ -123,12 +123,11 @@ def replay_pools(options: RuleTable) -> dict[str, Any]:
         )
         found[pool.name] = as_dict(result)
         print(f"\n{pool.name}: {pool.questions} questions x {pool.samples}, {pool.unit}\n")
-        oracle = result.yardsticks[0]
-        print(_replay_table([*result.rules, *result.yardsticks], oracle.net_value.estimate))
+        print(_replay_table([*result.rules, *result.yardsticks], result.yardsticks[0]))
     return found
 
 
-def _replay_table(rules: Sequence[Any], best: float) -> str:
+def _replay_table(rules: Sequence[Any], oracle: Any) -> str:
     header = ["rule", "accuracy", "tokens", "saving", "regret", "optimism"]
     rows = [
         [
@@ -136,7 +135,7 @@ def _replay_table(rules: Sequence[Any], best: float) -> str:
             interval(rule.accuracy, 3),
             f"{rule.uncached:,.0f}",
             interval(rule.saving, 2),
-            f"{best - rule.net_value.estimate:.3f}",
+            f"{oracle.net_value.estimate - rule.net_value.estimate:.3f}",
             f"{rule.optimism:+.4f}",
         ]
         for rule in rules

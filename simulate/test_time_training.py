@@ -23,7 +23,7 @@ import tyro
 from msjax.cli.adapt import Adapt
 from msjax.cli.output import write_json
 from msjax.cli.tables import interval, markdown
-from msjax.evaluate.paired import paired_accuracy_gain, paired_mean_difference
+from msjax.evaluate.means import DIFFERENCES, UNBOUNDED, mean_interval
 from msjax.intervals import Interval
 
 RULES: tuple[Literal["fixed", "optpo"], ...] = ("fixed", "optpo")
@@ -101,17 +101,16 @@ def differences(runs: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, In
     found: dict[str, dict[str, Interval]] = {}
 
     def compare(label: str, first: tuple[str, str], second: tuple[str, str]) -> None:
-        for kind, name, over_questions in (
-            ("right", "pass@1", paired_mean_difference),
-            ("vote_right", "vote", paired_accuracy_gain),
-        ):
-            one, other = right[*first, kind], right[*second, kind]
-            found[f"{name}, {label}"] = {"questions": over_questions(one, other)}
+        for kind, name in (("right", "pass@1"), ("vote_right", "vote")):
+            one, other = (right[*which, kind].astype(float) for which in (first, second))
+            found[f"{name}, {label}"] = {"questions": mean_interval(one - other, DIFFERENCES)}
             if len(runs) > 1:
                 first_mean, second_mean = (
                     x.reshape(len(runs), -1).mean(axis=1) for x in (one, other)
                 )
-                found[f"{name}, {label}"]["seeds"] = paired_mean_difference(first_mean, second_mean)
+                found[f"{name}, {label}"]["seeds"] = mean_interval(
+                    first_mean - second_mean, UNBOUNDED
+                )
 
     compare("fixed, after - before", ("fixed", "after"), ("fixed", "before"))
     compare("OptPO, after - before", ("optpo", "after"), ("optpo", "before"))
@@ -121,9 +120,8 @@ def differences(runs: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, In
         optpo, fixed = (
             np.array([run[rule]["label_accuracy"] for run in runs]) for rule in ("optpo", "fixed")
         )
-        none = np.zeros(len(runs))
-        found["share of rollouts saved"] = {"seeds": paired_mean_difference(saved, none)}
-        found["label accuracy, OptPO - fixed"] = {"seeds": paired_mean_difference(optpo, fixed)}
+        found["share of rollouts saved"] = {"seeds": mean_interval(saved, UNBOUNDED)}
+        found["label accuracy, OptPO - fixed"] = {"seeds": mean_interval(optpo - fixed, UNBOUNDED)}
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from msjax.cli.output import OutputFile
+from msjax.cli.prices import Prices
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _SURE = 0.1
 
 
 @dataclass(frozen=True)
-class Card:
+class Card(Prices):
     """Say what recorded runs decide: what to do, how sure that is, and what to record next.
 
     Policies (when to stop, which answer to return) are compared on the same questions: the first
@@ -41,12 +42,6 @@ class Card:
     """What you do at present: first, all (all rounds or samples recorded), or a policy's name."""
     margin: float = 0.02
     """Loss of accuracy up to which a policy is no worse."""
-    worth: float | None = None
-    """Worth of a right answer, in any unit of money."""
-    price: float | None = None
-    """Price of one uncached token in the unit of --worth; with both, net value decides."""
-    dollars_per_million_tokens: float | None = None
-    """The price as it is on price lists, in place of --price; --worth is then in dollars."""
     no_worse: float | None = None
     """Also name the cheapest policy whose accuracy is not below the baseline's by more than this,
     with the probability --sure of being wrong."""
@@ -67,6 +62,7 @@ class Card:
         from msjax.data.importers.reading import read
         from msjax.decision.card import decide
 
+        worth, price = self.worth_and_price()
         self._check_guarantee()
         paths = self._paths()
         if self.html:
@@ -75,8 +71,8 @@ class Card:
             read(*paths),
             baseline=self.baseline,
             margin=self.margin,
-            worth=self.worth,
-            price=self._price(),
+            worth=None if price is None else worth,
+            price=price,
             cluster=self.cluster,
             files=[str(path) for path in paths],
         )
@@ -131,15 +127,3 @@ class Card:
         if not self.runs:
             raise InputError("RUNS is empty; name files of recorded runs, or try --demo")
         return self.runs
-
-    def _price(self) -> float | None:
-        if self.dollars_per_million_tokens is None:
-            return self.price
-        if self.price is not None:
-            raise InputError("--price and --dollars-per-million-tokens: give one of them")
-        if self.worth is None:
-            raise InputError(
-                "--worth is missing; say how many dollars a right answer is worth, since "
-                "--dollars-per-million-tokens is given"
-            )
-        return self.dollars_per_million_tokens / 1e6

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
+from msjax.cli.prices import Prices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Prices):
     """Fit recorded sequential runs: what revising fixes and breaks, its limit and bounds.
 
     With --model auto, several models of each benchmark are averaged, each by its probability given
@@ -45,42 +46,37 @@ class Fit:
     """Draw the bounds of all benchmarks, curves and predictive checks of each, in this folder."""
     seed: Seed = 0
     """Seed of all random draws."""
-    worth: float = 1.0
-    """What a right answer is worth, in any unit."""
-    price: float | None = None
-    """Price of one uncached token in the unit of --worth; says how many rounds pay best. Without it
-    prices are printed below which rounds pay."""
 
     def run(self) -> int:
         """Fit, print, write; 0 when done, 1 when the sampler did not converge."""
         prepare_sampling()
         from msjax.cli.output import write_json
         from msjax.data.importers.reading import read
-        from msjax.errors import require_extra, require_value_and_cost
+        from msjax.errors import require_extra
         from msjax.posterior.fits import NotConvergedError
         from msjax.posterior.store import save
         from msjax.posterior.words import as_dict, number
 
         if self.figures:
             require_extra("report", "matplotlib")
-        require_value_and_cost(self.worth, price=self.price or 0.0)
+        worth, price = self.worth_and_price()
         groups = read(*self.runs).groups
         try:
             found = self._posteriors(groups)
         except NotConvergedError as error:
             print(f"msjax fit: {error}", file=sys.stderr)
             return 1
-        self._print(found)
+        self._print(found, worth, price)
         benchmarks = {post.runs.name: as_dict(post) for post in found}
         for post in found:
             best = None
-            if self.price is not None:
-                best = number(post.best_rounds(self.worth, self.price).draws)
+            if price is not None:
+                best = number(post.best_rounds(worth, price).draws)
             benchmarks[post.runs.name]["quantities"]["optimal_rounds"] = best
         report = {
             "seed": self.seed,
-            "worth": self.worth,
-            "price": self.price,
+            "worth": worth,
+            "price": price,
             "benchmarks": benchmarks,
         }
         if self.json:
@@ -125,14 +121,14 @@ class Fit:
 
         return Noisy(VerifierCounts(*self.verifier))
 
-    def _print(self, found: "Sequence[Posterior]") -> None:
+    def _print(self, found: "Sequence[Posterior]", worth: float, price: float | None) -> None:
         from msjax.posterior.words import break_even_table, details, price_table
 
         print(f"seed {self.seed}")
         for post in found:
             print(f"\n{post.summary()}")
-            if self.price is not None:
-                print(price_table(post, self.worth, self.price))
+            if price is not None:
+                print(price_table(post, worth, price))
             elif post.runs.rounds:
                 print(break_even_table(post))
             print(details(post))

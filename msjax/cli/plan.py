@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from msjax.cli.output import OutputFile, Seed, prepare_sampling
+from msjax.cli.prices import Prices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ _DECISIONS = {"first_round": "the first round helps", "limit": "many rounds help
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Prices):
     """Say how many more questions and rounds to record, from a pilot that was recorded already.
 
     Each design is judged by simulating what it would show: how wide the 90 % interval will be, how
@@ -54,10 +55,6 @@ class Plan:
     """Numbers of new questions to try; 1 says what one more labelled question is worth."""
     rounds: tuple[int, ...] = (3, 6)
     """Numbers of rounds to try."""
-    value: float = 1.0
-    """Worth of a correct answer, in any unit."""
-    price: float = 1e-4
-    """Price of one token in the unit of --value."""
     seed: Seed = 0
     """Seed of all random draws."""
     json: OutputFile | None = None
@@ -79,15 +76,15 @@ class Plan:
             require(
                 "--error", self.error, lambda x: (x > 0) & (x < 0.5), "give a chance in (0, .5)"
             )
+        worth, price = self.worth_and_price()
         try:
-            plans = self._plans()
+            plans = self._plans(worth, price or 0.0)
         except NotConvergedError as error:
             print(f"msjax plan: {error}", file=sys.stderr)
             return 1
-        print(
-            f"model {self.model}, seed {self.seed}; a right answer is worth {self.value:g}, "
-            f"a token costs {self.price:g}"
-        )
+        free = "tokens are free, as no price is given"
+        priced = free if price is None else f"an uncached token costs {price:g}"
+        print(f"model {self.model}, seed {self.seed}; a right answer is worth {worth:g}, {priced}")
         report = {}
         for name, plan in plans.items():
             chosen = plan.smallest(self._enough)
@@ -95,7 +92,8 @@ class Plan:
             report[name] = {**vars(plan), "smallest": chosen, "sentence": sentence}
             _print_plan(name, plan, sentence)
         if self.json:
-            options = {x: getattr(self, x) for x in ("model", "seed", "value", "price", "decision")}
+            options = {x: getattr(self, x) for x in ("model", "seed", "decision")}
+            options |= {"worth": worth, "price": price}
             wanted = {"error": self.error} if self.error else {"width": self._width}
             write_json(self.json, {**options, "wanted": wanted, "benchmarks": report})
         return 0
@@ -104,7 +102,7 @@ class Plan:
     def _width(self) -> float:
         return _WIDTH if self.width is None else self.width
 
-    def _plans(self) -> "dict[str, planner.Plan]":
+    def _plans(self, worth: float, price: float) -> "dict[str, planner.Plan]":
         import jax
         from tqdm import tqdm
 
@@ -128,8 +126,8 @@ class Plan:
                     questions=self.questions,
                     rounds=self.rounds,
                     target=self.target,
-                    value=self.value,
-                    price=self.price,
+                    value=worth,
+                    price=price,
                 )
         return found
 

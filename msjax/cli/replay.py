@@ -1,5 +1,6 @@
 """`msjax replay`: stopping rules over recorded answers, judged where they were not tuned."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,9 @@ import tyro
 
 from msjax._io import write_csv, write_text
 from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
+from msjax.cli.prices import Prices
 from msjax.errors import require_extra
+from msjax.intervals import NOT_IDENTIFIED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,12 +22,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Prices):
     """Replay stopping rules over recorded answers: accuracy, tokens, saving, and what was tuned.
 
-    Settings of rules are chosen on other questions than those reported (five folds); how much
-    better the same choice would have looked on the reported ones is printed as optimism. Parallel
-    pools are averaged over random orders.
+    Settings of rules are chosen on other questions than those reported (five folds), by accuracy
+    and then tokens, or by net value if --worth and a price are given; how much better the same
+    choice would have looked on the reported ones is printed as optimism. Parallel pools are
+    averaged over random orders.
 
     Example: msjax replay runs.jsonl --rules fixed markovscale belief --json replay.json
     """
@@ -48,10 +52,6 @@ class Replay:
     """Features of the questions, for --predictor."""
     orders: int = 100
     """Random orders of each parallel pool."""
-    value: float = 1.0
-    """Worth of a correct answer, in any unit."""
-    price: float = 1e-4
-    """Price of one token in the unit of --value."""
     choose: bool = True
     """Choose settings on the other folds; otherwise rules keep their published settings."""
     json: OutputFile | None = None
@@ -67,6 +67,7 @@ class Replay:
 
     def run(self) -> int:
         """Replay, print, write; 0 when done."""
+        worth, price = self.worth_and_price()
         if self.figures:
             require_extra("report", "matplotlib")
         prepare_sampling()
@@ -102,8 +103,8 @@ class Replay:
                         rules,
                         jax.random.fold_in(key, i),
                         orders=self.orders,
-                        value=self.value,
-                        price=self.price,
+                        value=worth,
+                        price=price,
                         choose=self.choose,
                         posterior=PosteriorForRules(jax.random.fold_in(key, i), self.model),
                         progress=show,
@@ -115,8 +116,8 @@ class Replay:
         if self.json:
             report = {
                 "seed": self.seed,
-                "value": self.value,
-                "price": self.price,
+                "worth": worth,
+                "price": price,
                 "model": self.model,
                 "pools": {result.pool.name: as_dict(result) for result in results},
             }
@@ -197,11 +198,11 @@ def _cells(rule: "RuleResult") -> list[str]:
     return [
         rule.name + (" *" if rule.efficient else ""),
         interval(rule.accuracy, 3),
-        f"{rule.uncached:,.0f}",
+        "not reported" if math.isnan(rule.uncached) else f"{rule.uncached:,.0f}",
         f"{rule.n_used:.2f}",
         interval(rule.saving, 2),
         interval(rule.gain, 3),
-        interval(rule.net_value, 3),
+        "" if rule.net_value is None else interval(rule.net_value, 3),
         f"{rule.optimism:+.4f}",
         settings[0] if len(settings) == 1 else f"{len(settings)} settings",
     ]
@@ -227,10 +228,16 @@ def _write_csv(path: Path, results: "Sequence[Evaluation]") -> None:
     rows = [["pool", "rule", *ends, "uncached", "n_used", "hit_budget", "optimism"]]
     for result in results:
         for rule in (*result.rules, *result.yardsticks):
-            found = [getattr(rule, name) for name in intervals]
+            found = [getattr(rule, name) or NOT_IDENTIFIED for name in intervals]
             numbers = [x for i in found for x in (i.estimate, i.low, i.high)]
             numbers += [rule.uncached, rule.n_used, rule.hit_budget, rule.optimism]
-            rows.append([result.pool.name, rule.name, *(f"{x:.6g}" for x in numbers)])
+            rows.append(
+                [
+                    result.pool.name,
+                    rule.name,
+                    *("" if math.isnan(x) else f"{x:.6g}" for x in numbers),
+                ]
+            )
     write_csv(path, rows)
 
 
@@ -246,9 +253,9 @@ def latex(results: "Sequence[Evaluation]") -> str:
         for rule in (*result.rules, *result.yardsticks):
             name = rule.name.replace("_", r"\_")
             pool = result.pool.name.replace("_", r"\_").replace("%", r"\%")
-            low, high = rule.saving.low, rule.saving.high
+            tokens = "not reported" if math.isnan(rule.uncached) else f"{rule.uncached:,.0f}"
             lines.append(
-                f"{pool} & {name} & {rule.accuracy.estimate:.3f} & {rule.uncached:,.0f} & "
-                f"{rule.saving.estimate:.2f} [{low:.2f}, {high:.2f}] \\\\"
+                f"{pool} & {name} & {rule.accuracy.estimate:.3f} & {tokens} & "
+                f"{rule.saving:.2f} \\\\"
             )
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -17,6 +17,9 @@ from msjax.errors import InputError
 
 _REPORTED = ("msjax", "jax", "flax", "numpyro", "transformers", "reasoning-gym", "numpy")
 
+PRICE = 1e-4
+"""Of a token, in right answers: ten thousand tokens are worth one right answer."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
@@ -61,6 +64,8 @@ class Reproduce:
             start=questions,
             rule="markovscale",
             posterior=self.out / "posterior.nc",
+            worth=1.0,
+            price=PRICE,
             json=self.out / "rule.json",
         )
         fit = Fit(
@@ -68,6 +73,7 @@ class Reproduce:
             model="pooled" if self.small else "auto",
             out=fresh.posterior,
             json=self.out / "fit.json",
+            worth=fresh.worth,
             price=fresh.price,
             seed=self.seed,
         )

@@ -11,6 +11,7 @@ import tyro
 
 from msjax._io import write_text
 from msjax.cli.output import OutputFile, Seed
+from msjax.cli.prices import Prices
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Run(Prices):
     """Ask questions, let the model revise its answers, record every trajectory.
 
     Lines are written as questions finish; the same command resumes an interrupted run. If --rule is
@@ -90,12 +91,6 @@ class Run:
 
     pilot_model: str = "auto"
     """Model of the --pilot whose curve markovscale follows, as --model of `msjax fit`."""
-
-    value: float = 1.0
-    """Worth of one correct answer, for rules."""
-
-    price: float = 1e-4
-    """Price of one uncached token in the same unit as --value."""
 
     model: str | None = None
     """Folder of a Hugging Face checkpoint (default: what `msjax weights` obtained), or, with
@@ -170,7 +165,9 @@ class Run:
         if learnt:
             says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
             if self.posterior is None:
-                says += f"; pilot {self.pilot}, value {self.value:g}, price {self.price:g}"
+                worth, price = self.worth_and_price()
+                priced = "no price" if price is None else f"worth {worth:g}, price {price:g}"
+                says += f"; pilot {self.pilot}, {priced}"
             rules = {name: rule.rule for name, rule in learnt.items()}
             recorded = self._record(self.out, f"{self.rule}: {says}", rules, monitors)
         else:
@@ -191,7 +188,7 @@ class Run:
 
     def _check(self) -> None:
         """Raises InputError for options that the engine and rules would refuse much later."""
-        from msjax.errors import require, require_value_and_cost
+        from msjax.errors import require
         from msjax.llm.engine import Sampling
         from msjax.llm.live import CARD
 
@@ -202,7 +199,7 @@ class Run:
             require(name, getattr(self, name), lambda x: x >= 1, "give at least 1")
         require("timeout", self.timeout, lambda x: x > 0, "give a number of seconds > 0")
         Sampling(self.temperature, self.top_p)
-        require_value_and_cost(self.value, price=self.price)
+        self.worth_and_price()
         _ = self._scorer
 
     def _find(self, rule: str | None) -> "RuleSpec":
@@ -338,7 +335,8 @@ class Run:
 
         from msjax.llm.live import LiveRule, rule_from_pilot, rule_from_posterior
 
-        known: dict[str, Any] = {"rounds": self._budget, "value": self.value, "price": self.price}
+        worth, price = self.worth_and_price()
+        known: dict[str, Any] = {"rounds": self._budget, "value": worth, "price": price or 0.0}
         if self.posterior is not None and (self.pilot is None or self._follows_curve(name)):
             saved = self._saved_posterior()
             return {b: rule_from_posterior(name, saved, b, **known) for b in self._asked}

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from msjax.decision.band import joint_errors, normal_points, student
+from msjax.decision.band import joint_errors, normal_points
 from msjax.decision.verdict import FEWEST, LEVEL, Judgement
+from msjax.evaluate.means import student
 
 __all__ = ["SIZES", "USUAL_CHANGE", "WANTED", "More", "questions_needed"]
 

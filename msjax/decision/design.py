@@ -139,7 +139,7 @@ def plan(
     rounds: Sequence[int],
     target: Target = "limit",
     value: float = 1.0,
-    price: float = 1e-4,
+    price: float = 0.0,
 ) -> Plan:
     """What every design of so many new questions with so many rounds can be expected to show.
 

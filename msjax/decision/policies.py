@@ -8,7 +8,6 @@ names, many times, and what was returned is averaged over the divisions.
 Reference: docs/decisions.md, docs/stopping.md.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -20,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from msjax.data.runs import Runs
 from msjax.decision.answer_law import belief_policy, learn
 from msjax.errors import InputError
+from msjax.evaluate.folds import FOLDS, divisions
 
 if TYPE_CHECKING:
     from msjax.rules.protocol import StoppingRule
@@ -28,10 +28,8 @@ __all__ = [
     "AS_RECORDED",
     "FIRST",
     "FOLDINGS",
-    "FOLDS",
     "Policy",
     "PolicyOutcomes",
-    "folds",
     "policies_of",
 ]
 
@@ -39,7 +37,8 @@ FIRST = "first"
 """Name of the policy that keeps the first answer."""
 AS_RECORDED = "as recorded"
 """Name of the policy that ended the runs, where a rule did."""
-FOLDS, FOLDINGS = 5, 10
+FOLDINGS = 10
+"""Divisions into folds that what is learnt is averaged over."""
 _ORDERS = 32
 _SIZES = (3, 5, 8, 16, 32, 64)
 _REPEATS = (2, 3)
@@ -167,17 +166,6 @@ def policies_of(
         },
         np.stack([one.asked for one in found], axis=1),
     )
-
-
-def folds(names: Sequence[str], folding: int) -> Int[np.ndarray, " question"]:
-    """Fold 0, ..., `FOLDS` - 1 of every question by a hash of its name."""
-    known = sorted(set(names), key=lambda name: _hash(name, folding))
-    fold = {name: i % FOLDS for i, name in enumerate(known)}
-    return np.array([fold[name] for name in names])
-
-
-def _hash(name: str, folding: int) -> bytes:
-    return hashlib.blake2b(f"{folding} {name}".encode(), digest_size=16).digest()
 
 
 # Rounds of revision
@@ -342,16 +330,13 @@ def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_C
     right, asked = np.zeros(len(complete)), np.zeros(len(complete))
     spent = {name: np.cumsum(x, axis=1, dtype=float) for name, x in whole.tokens.items()}
     tokens = {name: np.zeros(len(complete)) for name in spent}
-    for folding in range(FOLDINGS):
-        fold = folds(names, folding)
-        for number in range(FOLDS):
-            mine = np.flatnonzero(fold == number)
-            law = learn(whole, fold != number)
-            last, returned = belief_policy(law, whole.answers[mine], token_price)
-            right[mine] += _label_of(label[mine], returned)
-            asked[mine] += last + 1
-            for name, values in spent.items():
-                tokens[name][mine] += values[mine, last]
+    for others, judged in divisions(names, FOLDINGS):
+        law = learn(whole, others)
+        last, returned = belief_policy(law, whole.answers[judged], token_price)
+        right[judged] += _label_of(label[judged], returned)
+        asked[judged] += last + 1
+        for name, values in spent.items():
+            tokens[name][judged] += values[judged, last]
 
     def everywhere(total: Float[np.ndarray, " complete"]) -> Float[np.ndarray, " question"]:
         found = np.full(runs.questions, np.nan)

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
-from msjax.decision.band import DIFFERENCES, means, student
 from msjax.decision.verdict import FEWEST, LEVEL
+from msjax.evaluate.means import DIFFERENCES, means, student
 from msjax.intervals import Interval
 
 if TYPE_CHECKING:

@@ -14,18 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special
 
-from msjax.decision.band import (
-    DIFFERENCES,
-    SHARES,
-    UNBOUNDED,
-    Means,
-    joint_errors,
-    means,
-    multiplier,
-    normal_points,
-    smoothed,
-    student,
-)
+from msjax.decision.band import joint_errors, multiplier, normal_points
+from msjax.evaluate.means import DIFFERENCES, SHARES, UNBOUNDED, Means, means, smoothed, student
 
 __all__ = ["FEWEST", "LEVEL", "Intervals", "Judgement", "Outcomes", "Verdict", "judge", "word"]
 

@@ -1,8 +1,9 @@
 """Rules compared on recorded answers without choosing anything on what is reported.
 
 Settings are chosen, and what a rule estimates is estimated, on the other folds of the questions;
-intervals come from resampling questions, the same ones for all rules. How much better the same
-choice would have looked on the reported questions themselves is printed beside it.
+intervals are those of means over questions, and of a ratio of means for the share of tokens saved.
+How much better the same choice would have looked on the reported questions themselves is printed
+beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,15 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from msjax.data.runs import Runs
 from msjax.errors import InputError, require_value_and_cost
+from msjax.evaluate.folds import FOLDS, divisions
+from msjax.evaluate.means import (
+    DIFFERENCES,
+    SHARES,
+    UNBOUNDED,
+    Smoothing,
+    mean_interval,
+    ratio_interval,
+)
 from msjax.evaluate.replay import Outcome, Replayed, outcome, replay
 from msjax.evaluate.streams import Streams, streams
 from msjax.intervals import Interval
@@ -23,9 +33,6 @@ from msjax.rules.stops import programme
 
 __all__ = ["Evaluation", "RuleResult", "Stratum", "evaluate"]
 
-FOLDS = 5
-RESAMPLES = 2000
-LEVEL = 0.9
 STRATA = ("easy", "middle", "hard")
 
 
@@ -53,12 +60,9 @@ class RuleResult:
         hit_budget: share of questions in which the rule wanted more than was recorded.
         gain: accuracy less that of the baseline.
         saving: share of the baseline's uncached tokens that is saved.
-        net_value: value * accuracy - price * uncached.
-        optimism: by how much net value would have been overstated, had the setting been chosen on
-            the questions reported.
-        accuracy_optimism: by how much accuracy would have been, had the setting with the best
-            accuracy (ties: fewest tokens) been chosen on the questions reported, compared with
-            choosing it so on the other folds.
+        net_value: value * accuracy - price * uncached; None without a price.
+        optimism: by how much net value, or accuracy without a price, would have been overstated,
+            had the setting been chosen on the questions reported.
         overconfidence: mean of the rule's own P(its answer is right) less accuracy; None if it
             holds no belief.
         efficient: whether no other rule is as accurate with fewer tokens (yardsticks apart).
@@ -75,9 +79,8 @@ class RuleResult:
     hit_budget: float
     gain: Interval
     saving: Interval
-    net_value: Interval
+    net_value: Interval | None
     optimism: float
-    accuracy_optimism: float
     overconfidence: Interval | None
     efficient: bool
     strata: tuple[Stratum, ...]
@@ -103,7 +106,6 @@ class _Judged:
     settings: tuple[str, ...]
     outcome: Outcome
     optimism: float
-    accuracy_optimism: float
 
 
 def evaluate(
@@ -113,18 +115,20 @@ def evaluate(
     *,
     orders: int = 100,
     value: float = 1.0,
-    price: float = 1e-4,
+    price: float | None = None,
     choose: bool = True,
     posterior: ChainPosterior | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Replay rules over a pool and compare them.
 
-    With `choose`, the setting of every rule is the one of highest mean net value on the other four
-    of five folds; without, it is the rule's default. What a rule estimates (rates, costs) comes
-    from the other folds in either case. Every rule is compared with asking for everything that was
-    recorded: the majority of all samples, or the last of all rounds. `posterior` is where rules
-    take curves and rates from; if None the pooled model, whose posterior is known exactly.
+    With `choose`, the setting of every rule is the one of highest mean net value, value * accuracy
+    - price * tokens, on the other four of five folds; without, it is the rule's default. Without a
+    price accuracy decides, then tokens, and rules that weigh tokens take them for free. What a rule
+    estimates (rates, costs) comes from the other folds in any case. Every rule is compared with
+    asking for everything that was recorded: the majority of all samples, or the last of all rounds.
+    Questions of one cluster stay in one fold. `posterior` is where rules take curves and rates
+    from; if None the pooled model, whose posterior is known exactly.
 
     Raises:
         InputError: fewer than 5 questions, rounds of which there are none, value not positive, or
@@ -139,33 +143,32 @@ def evaluate(
         raise InputError(
             f"pool {pool.name}: no round of revision was recorded; record runs with some"
         )
-    require_value_and_cost(value, price=price)
-    stream_key, fold_key, resample_key = jax.random.split(key, 3)
-    posterior_key = jax.random.fold_in(key, 3)
+    require_value_and_cost(value, price=price or 0.0)
+    stream_key, posterior_key = jax.random.split(key)
     met = streams(pool, stream_key, orders)
-    fold = np.asarray(jax.random.permutation(fold_key, np.arange(pool.questions) % FOLDS))
-    judged = []
+    if price and np.isnan(pool.uncached[pool.real]).any():
+        raise InputError(
+            f"price is {price:g}, and tokens of {pool.name} were not all reported; leave the price "
+            "out, so that accuracy decides"
+        )
+    split = list(divisions(pool.cluster or pool.question_ids))
     if posterior is None:
         from msjax.posterior.for_rules import PosteriorForRules
 
         posterior = PosteriorForRules(posterior_key)
     everyone = np.ones(pool.questions, dtype=bool)
     trainings = [
-        Training(pool, chosen, value, price, posterior)
-        for chosen in (everyone, *(fold != number for number in range(FOLDS)))
+        Training(pool, chosen, value, price or 0.0, posterior)
+        for chosen in (everyone, *(others for others, _ in split))
     ]
+    judged = []
     for rule in rules:
         progress(rule.name)
-        judged.append(_judge(rule, trainings, met, fold, choose))
-    random = np.random.default_rng(np.asarray(jax.random.bits(resample_key, (4,))))
-    weight = random.multinomial(
-        pool.questions, np.full(pool.questions, 1 / pool.questions), RESAMPLES
-    )
+        judged.append(_judge(rule, trainings, met, split, price, choose))
     everything = _everything(pool)
-    results = [_summarise(one, everything, pool, weight, value, price) for one in judged]
+    results = [_summarise(one, everything, pool, value, price) for one in judged]
     yardsticks = [
-        _summarise(one, everything, pool, weight, value, price)
-        for one in _yardsticks(trainings[0], met)
+        _summarise(one, everything, pool, value, price) for one in _yardsticks(trainings[0], met)
     ]
     front = [
         any(
@@ -177,7 +180,8 @@ def evaluate(
         for a in results
     ]
     judged_rules = tuple(
-        replace(result, efficient=not beaten) for result, beaten in zip(results, front, strict=True)
+        replace(result, efficient=not beaten and not np.isnan(result.uncached))
+        for result, beaten in zip(results, front, strict=True)
     )
     baseline = "majority of all samples" if pool.parallel else "last of all rounds"
     return Evaluation(pool, len(met.answers), baseline, judged_rules, tuple(yardsticks))
@@ -187,50 +191,35 @@ def _judge(
     rule: RuleSpec,
     trainings: Sequence[Training],
     met: Streams,
-    fold: Int[np.ndarray, " question"],
+    split: Sequence[tuple[Bool[np.ndarray, " question"], Int[np.ndarray, " _"]]],
+    price: float | None,
     choose: bool,
 ) -> _Judged:
-    everyone, *others = (training.chosen for training in trainings)
-    pool, value, price = trainings[0].runs, trainings[0].value, trainings[0].price
+    pool, value = trainings[0].runs, trainings[0].value
     whole, *left_out = _outcomes(rule, pool, met, [rule.parameters(one) for one in trainings])
 
-    def best(found: Outcome, chosen: Bool[np.ndarray, " question"], by_accuracy: bool) -> int:
+    def best(found: Outcome, chosen: Bool[np.ndarray, " question"]) -> int:
+        if not choose:
+            return rule.default
         accuracy = found.accuracy[:, chosen].mean(axis=1)
         tokens = found.uncached[:, chosen].mean(axis=1)
-        if by_accuracy:
+        if price is None:
             return int(np.lexsort((tokens, -accuracy))[0])
-        return int(np.argmax(value * accuracy - price * tokens)) if choose else rule.default
+        return int(np.argmax(value * accuracy - price * tokens))
 
-    picked = {True: np.empty(pool.questions, int), False: np.empty(pool.questions, int)}
-    held: list[tuple[np.ndarray, Outcome]] = []
+    def net(found: Outcome) -> Float[np.ndarray, "setting question"]:
+        return found.accuracy if price is None else value * found.accuracy - price * found.uncached
+
+    out = jax.tree.map(lambda x: np.empty((1, x.shape[1])), whole)
     settings = []
-    for other, found in zip(others, left_out, strict=True):
-        mine = ~other
-        held.append((mine, found))
-        chosen = best(found, other, False)
-        picked[False][mine], picked[True][mine] = chosen, best(found, other, True)
-        settings.append(rule.settings[chosen])
-
-    def gathered(setting: Int[np.ndarray, " question"]) -> Outcome:
-        empty = jax.tree.map(lambda x: np.empty((1, x.shape[1])), whole)
-        for mine, found in held:
-            for target, source in zip(jax.tree.leaves(empty), jax.tree.leaves(found), strict=True):
-                target[0, mine] = source[setting[mine], np.flatnonzero(mine)]
-        return empty
-
-    out = gathered(picked[False])
-    accurate = gathered(picked[True])
-    net = value * whole.accuracy - price * whole.uncached
-    inside = best(whole, everyone, False)
-    outside = (value * out.accuracy - price * out.uncached).mean()
-    return _Judged(
-        rule.name,
-        rule.says,
-        tuple(settings),
-        out,
-        float(net[inside].mean() - outside),
-        float(whole.accuracy[best(whole, everyone, True)].mean() - accurate.accuracy.mean()),
-    )
+    for (others, judged), found in zip(split, left_out, strict=True):
+        setting = best(found, others)
+        settings.append(rule.settings[setting])
+        for target, source in zip(jax.tree.leaves(out), jax.tree.leaves(found), strict=True):
+            target[0, judged] = source[setting, judged]
+    inside = best(whole, trainings[0].chosen)
+    optimism = float(net(whole)[inside].mean() - net(out)[0].mean())
+    return _Judged(rule.name, rule.says, tuple(settings), out, optimism)
 
 
 def _outcomes(rule: RuleSpec, pool: Runs, met: Streams, parameters: Sequence[Any]) -> list[Outcome]:
@@ -290,11 +279,11 @@ def _yardsticks(everyone: Training, met: Streams) -> list[_Judged]:
     hit_budget, belief = np.zeros_like(ever), np.full(ever.shape, np.nan)
     found = outcome(pool, met, Replayed(n_used[None], ever[None], hit_budget[None], belief[None]))
     says = "stops at the first right answer, which takes the labels"
-    yardsticks = [_Judged("oracle", says, ("labels",), found, 0.0, 0.0)]
+    yardsticks = [_Judged("oracle", says, ("labels",), found, 0.0)]
     if not pool.parallel and pool.answered and pool.samples > 1:
         best = programme(pool)
         known = outcome(pool, met, replay(best.make, met, best.parameters(everyone)))
-        yardsticks.append(_Judged(best.name, best.says, best.settings, known, 0.0, 0.0))
+        yardsticks.append(_Judged(best.name, best.says, best.settings, known, 0.0))
     return yardsticks
 
 
@@ -302,20 +291,20 @@ def _summarise(
     one: _Judged,
     everything: Outcome,
     pool: Runs,
-    weight: Int[np.ndarray, "resample question"],
     value: float,
-    price: float,
+    price: float | None,
 ) -> RuleResult:
     found = one.outcome
     accuracy, uncached = found.accuracy[0], found.uncached[0]
     base, spent = everything.accuracy[0], everything.uncached[0]
-    n = pool.questions
+    cluster = None
+    if pool.cluster is not None:
+        cluster = np.unique(pool.cluster, return_inverse=True)[1]
 
-    def interval(values: Float[np.ndarray, " question"]) -> Interval:
-        return _interval(float(values.mean()), weight @ values / n)
+    def interval(values: Float[np.ndarray, " question"], smoothing: Smoothing) -> Interval:
+        return mean_interval(values, smoothing, cluster=cluster)
 
     believed = found.belief[0]
-    saved = 1 - (weight @ uncached) / np.maximum(weight @ spent, 1e-300)
     strata = []
     order = np.argsort(pool.difficulty, kind="stable")
     for name, mine in zip(STRATA, np.array_split(order, len(STRATA)), strict=True):
@@ -326,22 +315,20 @@ def _summarise(
         name=one.name,
         says=one.says,
         settings=one.settings,
-        accuracy=interval(accuracy),
+        accuracy=interval(accuracy, SHARES),
         tokens={name: float(x.mean()) for name, x in found.tokens.items()},
         uncached=float(uncached.mean()),
         n_used=float(found.n_used.mean()),
         hit_budget=float(found.hit_budget.mean()),
-        gain=interval(accuracy - base),
-        saving=_interval(float(1 - uncached.sum() / max(spent.sum(), 1e-300)), saved),
-        net_value=interval(value * accuracy - price * uncached),
+        gain=interval(accuracy - base, DIFFERENCES),
+        saving=ratio_interval(spent - uncached, spent, cluster=cluster),
+        net_value=None
+        if price is None
+        else interval(value * accuracy - price * uncached, UNBOUNDED),
         optimism=one.optimism,
-        accuracy_optimism=one.accuracy_optimism,
-        overconfidence=None if np.isnan(believed).any() else interval(believed - accuracy),
+        overconfidence=None
+        if np.isnan(believed).any()
+        else interval(believed - accuracy, DIFFERENCES),
         efficient=False,
         strata=tuple(strata),
     )
-
-
-def _interval(estimate: float, resampled: Float[np.ndarray, " resample"]) -> Interval:
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(estimate, float(low), float(high))

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
 from msjax.errors import InputError
+from msjax.evaluate.means import DIFFERENCES, UNBOUNDED, mean_interval
 from msjax.intervals import Interval
 
 
@@ -40,39 +40,6 @@ class Comparison:
     fixed_tokens: float
     accuracy_gain: Interval
     tokens_saved: Interval
-
-
-def paired_accuracy_gain(first: np.ndarray, second: np.ndarray, level: float = 0.9) -> Interval:
-    """Difference of two paired proportions, mean(first) - mean(second).
-
-    The interval is the Agresti-Min adjusted Wald interval (half an observation is added to each
-    cell of the 2 x 2 table of pairs), which keeps a positive width when no pair disagrees.
-
-    Args:
-        first, second: right or wrong per question, same order, shape [n].
-        level: confidence.
-
-    Reference: Agresti & Min (2005), Statistics in Medicine 24, 729-740.
-    """
-    n = len(first) + 2
-    gained = np.sum(first & ~second) + 0.5
-    lost = np.sum(~first & second) + 0.5
-    centre = (gained - lost) / n
-    spread = np.sqrt((gained + lost) / n - centre**2) / np.sqrt(n)
-    half = special.ndtri((1 + level) / 2) * spread
-    estimate = float(np.mean(first) - np.mean(second))
-    return Interval(estimate, max(-1.0, float(centre - half)), min(1.0, float(centre + half)))
-
-
-def paired_mean_difference(first: np.ndarray, second: np.ndarray, level: float = 0.9) -> Interval:
-    """Paired t interval of mean(first - second); infinite ends for a single pair."""
-    difference = np.asarray(first, float) - np.asarray(second, float)
-    estimate = float(difference.mean())
-    if len(difference) < 2:
-        return Interval(estimate, -np.inf, np.inf)
-    error = difference.std(ddof=1) / np.sqrt(len(difference))
-    half = float(special.stdtrit(len(difference) - 1, (1 + level) / 2) * error)
-    return Interval(estimate, estimate - half, estimate + half)
 
 
 def tokens_until(run: Trajectory, k: int) -> float:
@@ -150,8 +117,8 @@ def against_fixed(
         fixed_accuracy=float(fixed_right.mean()),
         tokens=float(tokens.mean()),
         fixed_tokens=float(fixed_tokens.mean()),
-        accuracy_gain=paired_accuracy_gain(right, fixed_right),
-        tokens_saved=paired_mean_difference(fixed_tokens, tokens),
+        accuracy_gain=mean_interval(right.astype(float) - fixed_right, DIFFERENCES),
+        tokens_saved=mean_interval(fixed_tokens - tokens, UNBOUNDED),
     )
 
 

@@ -230,7 +230,7 @@ def judge_rules(
     questions: int = 20_000,
     rounds: int = 6,
     value: float = 1.0,
-    price: float = 1e-4,
+    price: float = 0.0,
 ) -> list[RuleWorth]:
     """Worth of rules, each at its default setting, that learn from `pilots` pilots in turn.
 

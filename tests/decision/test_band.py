@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from msjax.decision.band import (
-    DIFFERENCES,
-    SHARES,
-    UNBOUNDED,
-    joint_errors,
-    means,
-    multiplier,
-    normal_points,
-    student,
-)
+from msjax.decision.band import joint_errors, multiplier, normal_points
+from msjax.evaluate.means import DIFFERENCES, SHARES, UNBOUNDED, means, student
 
 
 def test_means_by_hand():

@@ -7,8 +7,9 @@ from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage, uncached_tokens
 from msjax.decision.answer_law import belief_policy, learn
-from msjax.decision.policies import FOLDS, folds, policies_of
+from msjax.decision.policies import policies_of
 from msjax.errors import InputError
+from msjax.evaluate.folds import FOLDS, folds
 from msjax.llm.live import cut_by, rule_from_pilot
 
 

@@ -7,11 +7,10 @@ from scipy.stats import binom
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
 from msjax.errors import InputError
+from msjax.evaluate.means import DIFFERENCES, UNBOUNDED, mean_interval
 from msjax.evaluate.paired import (
     against_fixed,
     compare,
-    paired_accuracy_gain,
-    paired_mean_difference,
 )
 from msjax.evaluate.summary import accuracy_per_round, proportion, summarise
 from msjax.llm.live import cut_by
@@ -66,7 +65,7 @@ def test_every_k_and_every_benchmark_is_compared() -> None:
 
 def test_agreement_keeps_an_interval_of_positive_width() -> None:
     same = np.array([True, False, True, True])
-    found = paired_accuracy_gain(same, same)
+    found = mean_interval(same.astype(float) - same, DIFFERENCES)
     assert found.estimate == 0
     assert found.low < 0 < found.high
 
@@ -80,14 +79,14 @@ def test_the_paired_interval_covers(rates) -> None:
     for _ in range(repeats):
         pair = random.random(n)
         first, second = pair < gain, (pair > gain) & (pair < gain + loss)
-        found = paired_accuracy_gain(first, second)
+        found = mean_interval(first.astype(float) - second, DIFFERENCES)
         covered += found.low <= gain - loss <= found.high
     # At least nominal up to Monte Carlo error; the adjustment makes it a little conservative.
     assert covered >= binom.ppf(FALSE_ALARM, repeats, 0.88)
 
 
 def test_one_pair_says_nothing_about_a_mean() -> None:
-    found = paired_mean_difference(np.array([3]), np.array([1]))
+    found = mean_interval(np.array([2.0]), UNBOUNDED)
     assert (found.estimate, found.low, found.high) == (2, -np.inf, np.inf)
 
 

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.evaluate.crossfit import evaluate
+from msjax.evaluate.means import ratio_interval
 from msjax.evaluate.replay import outcome, replay
 from msjax.evaluate.streams import streams
 from msjax.posterior.for_rules import PosteriorForRules
@@ -17,6 +19,7 @@ from msjax.rules.protocol import Observation
 from msjax.rules.registry import find_rule, find_rules, rule_names
 from msjax.rules.spec import Training, at_most
 from msjax.rules.votes import vote_margin
+from msjax.verify.evidence import FALSE_ALARM
 
 QUESTIONS, SAMPLES = 30, 6
 POSTERIOR = PosteriorForRules(jax.random.key(0))
@@ -162,6 +165,54 @@ def test_choosing_where_one_reports_looks_better_than_it_is():
     optimism, accuracy = np.array(found).T
     assert optimism.mean() > 0.05
     assert abs(accuracy.mean() - 0.5) < 6 * 0.5 / np.sqrt(8 * 20)
+
+
+def test_without_a_price_accuracy_decides_and_then_tokens():
+    correct = np.zeros((20, SAMPLES), bool)
+    correct[:, 2:] = True
+    pool = make_pool(parallel=False, questions=20, correct=correct, answers=None)
+    (rule,) = evaluate(pool, [find_rule("fixed", pool)], jax.random.key(0)).rules
+    assert set(rule.settings) == {"rounds=2"} and rule.accuracy.estimate == 1
+    assert rule.net_value is None
+    dear = evaluate(pool, [find_rule("fixed", pool)], jax.random.key(0), price=1.0).rules[0]
+    assert set(dear.settings) == {"rounds=0"} and dear.net_value.estimate < 0
+
+
+def test_rounds_are_judged_alike_in_any_order():
+    pool = make_pool(parallel=False)
+    offered = [find_rule(name, pool) for name in ("fixed", "until_repeated", "markovscale")]
+    first = evaluate(pool, offered, jax.random.key(0), price=1e-4).rules
+    turned = pool.take(np.random.default_rng(0).permutation(QUESTIONS))
+    again = evaluate(turned, offered, jax.random.key(0), price=1e-4).rules
+    for one, other in zip(first, again, strict=True):
+        assert (one.settings, one.name) == (other.settings, other.name)
+        for name in ("accuracy", "gain", "saving", "net_value"):
+            ends = [vars(getattr(x, name)).values() for x in (one, other)]
+            assert list(ends[0]) == pytest.approx(list(ends[1]))
+
+
+def test_what_rests_on_tokens_that_nobody_reported_is_not_identified():
+    tokens = {"completion": np.full((QUESTIONS, SAMPLES), 80.0)}
+    tokens["completion"][3, 1] = np.nan
+    pool = make_pool(parallel=False, tokens=tokens)
+    offered = [find_rule("fixed", pool)]
+    (rule,) = evaluate(pool, offered, jax.random.key(0), choose=False).rules
+    assert not rule.saving.identified and np.isnan(rule.uncached) and not rule.efficient
+    assert rule.gain.identified
+    with pytest.raises(InputError, match="price is 0.1, and tokens of made were not all reported"):
+        evaluate(pool, offered, jax.random.key(0), price=0.1)
+
+
+def test_the_interval_of_a_share_of_tokens_covers():
+    random, n, repeats = np.random.default_rng(0), 60, 1000
+    covered = 0
+    for _ in range(repeats):
+        base = random.gamma(3.0, 100.0, n)
+        saved = base * random.beta(2.0, 3.0, n)
+        found = ratio_interval(saved, base)
+        covered += found.low <= 0.4 <= found.high
+    low, high = binom.ppf([FALSE_ALARM / 2, 1 - FALSE_ALARM / 2], repeats, 0.9)
+    assert low - 0.02 * repeats <= covered <= high + 0.02 * repeats
 
 
 def test_estimates_come_from_other_questions():

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key
 from tqdm import tqdm
 
-from msjax.evaluate.paired import paired_accuracy_gain, paired_mean_difference
+from msjax.evaluate.means import DIFFERENCES, mean_interval
 from msjax.intervals import Interval
 from msjax.tasks.benchmark import Question
 from msjax.train.ttrl.pseudo_labels import ChatTask, rollout_keys
@@ -55,11 +55,12 @@ class Gain:
 
 
 def gain(before: HeldOut, after: HeldOut) -> Gain:
-    """Paired differences; see `msjax.evaluate.paired` for the intervals."""
-    return Gain(
-        paired_mean_difference(np.array(after.right), np.array(before.right)),
-        paired_accuracy_gain(np.array(after.vote_right), np.array(before.vote_right)),
+    """Paired differences; see `msjax.evaluate.means` for the intervals."""
+    right, vote = (
+        np.array(getattr(after, name), float) - np.array(getattr(before, name), float)
+        for name in ("right", "vote_right")
     )
+    return Gain(mean_interval(right, DIFFERENCES), mean_interval(vote, DIFFERENCES))
 
 
 def held_out_accuracy(
