@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import interval, markdown
+from msjax.data.importers.reading import read
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.evaluate.means import UNBOUNDED, mean_interval
@@ -347,7 +348,7 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
     if options.features is None:
         raise InputError("--features is None; give features of the recorded questions")
     table = read_features(options.features)
-    whole = mixed(Runs.from_files([runs]).groups)
+    whole = mixed(read(runs).groups)
     renamed = FeatureTable(
         table.source, tuple(f"mixed/{name}" for name in table.names), table.vectors
     )

@@ -4,13 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
-from msjax.data.store import read_runs
 from msjax.data.trajectory import Protocol, Trajectory
 from msjax.data.usage import believed
 from msjax.errors import InputError
@@ -275,14 +273,6 @@ class Runs:
             ),
             records=runs,
         )
-
-    @classmethod
-    def from_files(cls, paths: Iterable[Path]) -> "Runs":
-        """Runs from JSON Lines files of trajectories.
-
-        Raises InputError as `msjax.data.store.read_runs` and `from_records` do.
-        """
-        return cls.from_records(run for path in paths for run in read_runs(path))
 
     # Benchmarks, models and protocols
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from msjax.data.importers.reading import read
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 
@@ -27,10 +28,10 @@ def test_benchmarks_are_kept_apart_and_files_pooled(make_run, tmp_path):
     paths = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
     for path, part in zip(paths, (runs[:2], runs[2:]), strict=True):
         path.write_text("".join(run.model_dump_json() + "\n" for run in part))
-    counts = Runs.from_files(paths).groups
+    counts = read(*paths).groups
     assert [(count.name, count.questions) for count in counts] == [("x", 2), ("y", 1)]
     with pytest.raises(InputError, match="'a' of 'x': occurs twice"):
-        Runs.from_files([paths[0], paths[0]])
+        read(paths[0], paths[0])
 
 
 def test_where_the_label_stops_runs_nothing_after_success_counts(make_run):
@@ -98,14 +99,14 @@ def test_no_runs():
         ("", "empty"),
         ('{"model": "x"', "is no file of recorded runs"),
         ("not json\n", "is no file of recorded runs"),
-        ('{"model": "x"}\nnot json\n', "line 1"),
+        ('{"model": "x", "correct": []}\nnot json\n', "line 1"),
     ],
 )
 def test_bad_files(tmp_path, text, message):
     path = tmp_path / "runs.jsonl"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        Runs.from_files([path])
+        read(path)
 
 
 def test_nan_for_correct_is_refused(make_run, tmp_path):
@@ -113,7 +114,7 @@ def test_nan_for_correct_is_refused(make_run, tmp_path):
     path = tmp_path / "runs.jsonl"
     path.write_text(json.dumps(fields | {"correct": [float("nan"), True]}) + "\n")
     with pytest.raises(InputError, match="correct"):
-        Runs.from_files([path])
+        read(path)
 
 
 LABELS = [[False, True], [True], [True, False, False]]

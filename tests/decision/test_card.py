@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msjax.data.importers.reading import read
 from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
 from msjax.decision.card import decide
@@ -39,7 +40,7 @@ def records(patterns: list[str], **changes) -> Runs:
 
 
 def pilot(*names: str, **options):
-    return decide(Runs.from_files(PILOTS / f"{name}.jsonl" for name in names), **options)
+    return decide(read(*(PILOTS / f"{name}.jsonl" for name in names)), **options)
 
 
 def row(card, name):
@@ -74,8 +75,8 @@ def test_known_exactly_is_said_so():
 def test_ragged_runs_are_judged_where_they_were_recorded():
     full, ragged = pilot("full60"), pilot("ragged60")
     assert row(ragged, "first").questions == 60 and row(ragged, "3 rounds").questions == 18
-    right = Runs.from_files([PILOTS / "full60.jsonl"])
-    cut = Runs.from_files([PILOTS / "ragged60.jsonl"])
+    right = read(PILOTS / "full60.jsonl")
+    cut = read(PILOTS / "ragged60.jsonl")
     revised = cut.recorded == 4
     change = right.right[revised, 3].mean() - right.right[revised, 0].mean()
     assert row(ragged, "3 rounds").gain.estimate == pytest.approx(change)
@@ -228,7 +229,7 @@ def test_no_interval_of_width_0_where_nothing_differs():
 
 
 def test_nothing_depends_on_the_order_of_lines():
-    found = Runs.from_files([PILOTS / "full60.jsonl"]).records
+    found = read(PILOTS / "full60.jsonl").records
     one = decide(Runs.from_records(found)).to_dict()
     other = decide(Runs.from_records(found[::-1])).to_dict()
     assert json.dumps(one) == json.dumps(other)

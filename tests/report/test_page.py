@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import msjax
+from msjax.data.importers.reading import read
 from msjax.data.runs import Runs
 from msjax.data.store import read_runs
 from msjax.decision.card import decide
@@ -20,7 +21,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 @cache
 def card_of(path: Path):
-    return decide(Runs.from_files([path]))
+    return decide(read(path))
 
 
 def page_of(card, folder: Path) -> str:
