@@ -71,6 +71,11 @@ def require_probability(name: str, value: Any) -> None:
     require(name, value, lambda x: (x >= 0) & (x <= 1), "a probability must lie in [0, 1]")
 
 
+def require_uncertain(name: str, value: Any) -> None:
+    """Raise `InputError` unless `value`, a probability, lies in (0, 1): neither 0 nor 1."""
+    require(name, value, lambda x: (x > 0) & (x < 1), "give a probability in (0, 1)")
+
+
 def require_value_and_cost(value: Any, **cost: Any) -> None:
     """Raise `InputError` unless `value`, that of a correct answer, is above 0 and finite, and a
     cost (`cost=`, `costs=`, `price=`) not below 0 and finite.

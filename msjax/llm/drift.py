@@ -8,7 +8,7 @@ from scipy.stats import beta
 
 from msjax.data.trajectory import Trajectory
 from msjax.decision.monitor import RateTest
-from msjax.errors import InputError
+from msjax.errors import InputError, require_uncertain
 from msjax.intervals import Interval
 
 __all__ = ["RESTART", "Drift", "RateMonitor"]
@@ -70,8 +70,7 @@ class RateMonitor:
     ) -> None:
         if not pilot:
             raise InputError("pilot holds no runs; record one with `msjax run`")
-        if not 0 < false_alarm < 1:
-            raise InputError(f"false_alarm is {false_alarm}; give a probability in (0, 1)")
+        require_uncertain("false_alarm", false_alarm)
         self.alarms: list[Drift] = []
         self._level = false_alarm / len(RATES)
         self._pilot = sum((_first_trials(run) for run in pilot), np.zeros((3, 2), dtype=int))

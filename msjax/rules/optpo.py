@@ -7,9 +7,9 @@ A vote falls on the right answer with probability `p_right` and on each wrong on
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from msjax.errors import require
+from msjax.errors import require, require_uncertain
 from msjax.rules.protocol import StoppingRule
-from msjax.rules.votes import Standing, Votes, counting_rule, require_chance, vote_margin
+from msjax.rules.votes import Standing, Votes, counting_rule, vote_margin
 from msjax.theory.voting import margin_needed
 
 __all__ = ["optpo", "optpo_posterior"]
@@ -66,9 +66,9 @@ def optpo_posterior(
 
     Reference: OptPO (arXiv 2512.02882); docs/theory.md E2, `msjax.theory.voting.leader_posterior`.
     """
-    require_chance("p_right", p_right)
-    require_chance("p_wrong", p_wrong)
-    require_chance("confidence", confidence)
+    require_uncertain("p_right", p_right)
+    require_uncertain("p_wrong", p_wrong)
+    require_uncertain("confidence", confidence)
     require("classes", classes, lambda x: x >= 2, "give the number of possible answers, >= 2")
     require(
         "p_right + (classes - 1) p_wrong",

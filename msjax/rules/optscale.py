@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_uncertain
 from msjax.rules.protocol import Decision, Observation, StoppingRule
 from msjax.theory.best_of_n import TruncatedNormal, samples_to_reach
 from msjax.theory.score_fits import (
@@ -151,7 +151,7 @@ def _law(
     if score_model == "beta" and prior is not None:
         raise InputError("prior given with score_model = 'beta'; a prior is for 'truncated_normal'")
     require("s_min", s_min, lambda s: (s >= 0) & (s <= 1), "a score must lie in [0, 1]")
-    require("confidence", confidence, lambda p: (p > 0) & (p < 1), "give a probability in (0, 1)")
+    require_uncertain("confidence", confidence)
     # The likelihood says nothing of one score.
     enough = 2 if prior is None else 0
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Real
 from scipy import special
 
-from msjax.errors import require
+from msjax.errors import require, require_uncertain
 from msjax.rules.protocol import Decision, Observation, StoppingRule
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "no_belief",
     "no_votes",
     "require_budget",
-    "require_chance",
     "standing",
     "vote_margin",
 ]
@@ -166,7 +165,7 @@ def asc(budget: int, threshold: Real[Array, ""] | float = 0.95) -> StoppingRule:
 
     Reference: Adaptive-Consistency (arXiv 2305.11860), its "beta" criterion.
     """
-    require_chance("threshold", threshold)
+    require_uncertain("threshold", threshold)
     confidence = _leader_ahead(budget)
 
     def judge(votes: Votes, now: Standing) -> tuple[Bool[Array, ""], Float[Array, ""]]:
@@ -203,7 +202,7 @@ def dsc(
         lambda x: (x == 0) | (x == 1) | (x == 2),
         "give EASY, MEDIUM, HARD",
     )
-    require_chance("threshold", threshold)
+    require_uncertain("threshold", threshold)
     confidence = _leader_ahead(budget)
 
     def judge(votes: Votes, now: Standing) -> tuple[Bool[Array, ""], Float[Array, ""]]:
@@ -237,8 +236,8 @@ def consol(
     Reference: ConSol (arXiv 2503.17587).
     """
     require("p1", p1, lambda x: (x > 0.5) & (x < 1), "give a share in (1/2, 1)")
-    require_chance("alpha", alpha)
-    require_chance("beta", beta)
+    require_uncertain("alpha", alpha)
+    require_uncertain("beta", beta)
     require("alpha + beta", alpha + beta, lambda x: x < 1, "the two errors sum to less than 1")
     # log(2 p1) and log(2 (1 - p1)) nearly cancel; their half-difference and half-sum do not.
     edge = 2 * p1 - 1
@@ -392,11 +391,6 @@ def require_budget(budget: int) -> None:
     require("budget", budget, lambda x: x >= 1, "give the most answers as a number >= 1")
 
 
-def require_chance(name: str, value: Real[Array, ""] | float) -> None:
-    """Raise `InputError` unless a number that is known lies in (0, 1)."""
-    require(name, value, lambda x: (x > 0) & (x < 1), "give a probability in (0, 1)")
-
-
 def _fresh() -> _Process:
     return _Process(jnp.int32(0), jnp.int32(0), jnp.bool_(False))
 
@@ -412,7 +406,7 @@ def _reaches(
 ) -> Callable[[_Process], Bool[Array, ""]]:
     """Whether a process is at 1 / delta or above."""
     require_budget(budget)
-    require_chance("delta", delta)
+    require_uncertain("delta", delta)
     bar = -jnp.log(jnp.asarray(delta, jnp.result_type(float)))
     evidence = _predictive_evidence(budget) if predictive else None
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, Real
 
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_uncertain
 from msjax.theory._integers import smallest_integer
 
 __all__ = [
@@ -319,7 +319,7 @@ def _samples(n: ArrayLike) -> Int[Array, "..."]:
 
 def _log_risk(confidence: ArrayLike, dtype: Any) -> Float[Array, "..."]:
     """log(1 - confidence), the confidence checked to lie in (0, 1)."""
-    require("confidence", confidence, lambda x: (x > 0) & (x < 1), "give a probability in (0, 1)")
+    require_uncertain("confidence", confidence)
     return _log_complement(jnp.asarray(confidence, dtype))
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
-from msjax.errors import InputError, require, require_probability
+from msjax.errors import InputError, require, require_probability, require_uncertain
 from msjax.theory._integers import smallest_integer
 
 __all__ = [
@@ -118,8 +118,8 @@ def log_bayes_factor_by_class(
     Reference: docs/theory.md E1; OptPO arXiv 2512.02882 (Lambda_t).
     """
     counts = _counts(votes)
-    _require_probability("p_right", p_right)
-    _require_probability("p_wrong", p_wrong)
+    require_uncertain("p_right", p_right)
+    require_uncertain("p_wrong", p_wrong)
     if jnp.shape(p_wrong) != counts.shape[-1:]:
         raise InputError(
             f"p_wrong has shape {jnp.shape(p_wrong)}; give one per class, {counts.shape[-1]}"
@@ -409,15 +409,11 @@ def _counts(votes: ArrayLike) -> Int[Array, "*batch classes"]:
     return jnp.asarray(votes)
 
 
-def _require_probability(name: str, value: ArrayLike) -> None:
-    # At 0 or 1 a single vote would rule an answer out for good, and two such votes every answer.
-    require(name, value, lambda x: (x > 0) & (x < 1), "give a probability in (0, 1)")
-
-
 def _log_ratio(p_right: ArrayLike, p_wrong: ArrayLike) -> Float[Array, "..."]:
     """Evidence of one vote, log(p_right / p_wrong)."""
-    _require_probability("p_right", p_right)
-    _require_probability("p_wrong", p_wrong)
+    # At 0 or 1 a single vote would rule an answer out for good, and two such votes every answer.
+    require_uncertain("p_right", p_right)
+    require_uncertain("p_wrong", p_wrong)
     dtype = jnp.result_type(float, p_right, p_wrong)
     right, wrong = jnp.broadcast_arrays(jnp.asarray(p_right, dtype), jnp.asarray(p_wrong, dtype))
     return jnp.log(right / wrong)

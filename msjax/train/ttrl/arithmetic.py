@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from tqdm import tqdm
 
 from msjax._io import write_text
-from msjax.errors import InputError
+from msjax.errors import InputError, require_uncertain
 from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
 from msjax.llm.flax.kv_cache import empty_cache
@@ -112,8 +112,7 @@ def train_tiny(*, seed: int, accuracy: float = 0.5) -> Decoder:
     Raises:
         InputError: an accuracy outside (0, 1), or one that 5,000 batches do not reach.
     """
-    if not 0 < accuracy < 1:
-        raise InputError(f"accuracy is {accuracy}; give a probability in (0, 1)")
+    require_uncertain("accuracy", accuracy)
     decoder = Decoder(DecoderConfig.from_dict(_CONFIG), rngs=nnx.Rngs(seed))
     graphdef, weights = nnx.split(decoder)
     optimiser = optax.chain(
