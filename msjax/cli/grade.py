@@ -18,7 +18,9 @@ class Grade:
     """Grade completions just as a run does, and say of each how it was read and compared.
 
     Every line of the file has gold and completion, and maybe finished (false if it was cut),
-    earlier (a list of answers that the model was shown before) and id.
+    earlier (a list of answers that the model was shown before), prompt (the text that the model was
+    given) or thinking (true if that text opened a thought), options or question (for choices that
+    are said by their text), and id.
 
     Example: msjax grade completions.jsonl --json grades.json
     """

@@ -60,6 +60,7 @@ class Completion:
         finish: why it ended, in the engine's words (stop, length, content_filter, ...); None if
             that is not said.
         reasoning: thoughts that came apart from the text; no answer is read from them.
+        thinking: whether the prompt ended inside a thought, so that the text begins with one.
     """
 
     text: str
@@ -70,6 +71,7 @@ class Completion:
     score: Score = Score(float("nan"))
     finish: str | None = None
     reasoning: str = ""
+    thinking: bool = False
 
 
 TOO_LONG = "longer_than_context"

@@ -68,7 +68,7 @@ def refine(
             partial(score, question),
         )
         assert completion is not None
-        answer = benchmark.read(completion, () if parallel else so_far.answers)
+        answer = benchmark.read(completion, () if parallel else so_far.answers, question)
         correct.append(question.verify(answer))  # of what was read, whatever came before
         so_far.add(completion, benchmark.spelled_as(answer, so_far.answers, question))
         if so_far.over:

@@ -22,6 +22,7 @@ from msjax.llm.concurrency import beside, wait
 from msjax.llm.engine import Conversation, Sampling, next_turn, scored
 from msjax.llm.replies import error_words, is_too_long, read_reply, refused_parameters
 from msjax.llm.server import FIRST_ANSWER, Server
+from msjax.tasks.thoughts import closes_thought
 
 if TYPE_CHECKING:
     import openai
@@ -50,6 +51,8 @@ class RequestCounts:
         refused: requests refused because the conversation is longer than the model's context.
         cancelled: requests given up while in flight; the tokens they had cost are unknown too.
         unbelieved: replies with an account that lacks a count or cannot be.
+        closing: replies that close a thought that they did not open.
+        open_ended: replies that were cut and may be such a thought from beginning to end.
     """
 
     sent: int = 0
@@ -57,6 +60,8 @@ class RequestCounts:
     refused: int = 0
     cancelled: int = 0
     unbelieved: int = 0
+    closing: int = 0
+    open_ended: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,9 @@ class OpenAIEngine:
         max_new_tokens: most tokens per completion, the end token included.
         temperature: of sampling; 0 takes the most probable token.
         top_p: nucleus of sampling; None keeps every token.
+        thinking: whether the server's chat template opens the thought with which a text begins, as
+            those of DeepSeek-R1 and QwQ do; without its closing tag such a text is no answer. Of no
+            matter where thoughts come in a field of their own.
 
     Attributes:
         requests: counts of the requests so far.
@@ -113,6 +121,7 @@ class OpenAIEngine:
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         top_p: float | None = None,
+        thinking: bool = False,
         timeout: float = 600.0,
         max_retries: int = 5,
     ):
@@ -123,6 +132,7 @@ class OpenAIEngine:
         self.concurrency = concurrency
         self.max_new_tokens = max_new_tokens
         self.sampling = Sampling(temperature, top_p)
+        self.thinking = thinking
         self.requests = RequestCounts()
         self._left_out: set[str] = set()
         self._answering: str | None = None
@@ -303,6 +313,9 @@ class OpenAIEngine:
         if reply.problem:
             self.requests.unbelieved += 1
             self._examples.setdefault("usage", reply.problem)
+        closing = closes_thought(reply.text)
+        self.requests.closing += closing
+        self.requests.open_ended += not (reply.finished or closing or reply.reasoning)
         return Completion(
             reply.text,
             reply.token_logprob,
@@ -311,6 +324,7 @@ class OpenAIEngine:
             reply.usage,
             finish=reply.finish,
             reasoning=reply.reasoning,
+            thinking=self.thinking and not reply.reasoning,
         )
 
     @property
@@ -331,6 +345,12 @@ class OpenAIEngine:
             said.append(
                 f"{counts.refused} of {counts.sent} requests were longer than the context, as the "
                 f"server says: {self._examples['refused']}; lower max_new_tokens if they are not"
+            )
+        if counts.closing and counts.open_ended and not self.thinking:
+            said.append(
+                f"{counts.closing} of {counts.sent} replies close a thought that they did not "
+                f"open, so the server's chat template does; {counts.open_ended} others were cut, "
+                "and what they say was read as an answer: set thinking (of commands: --thinking)"
             )
         if counts.retried:
             said.append(

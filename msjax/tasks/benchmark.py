@@ -137,11 +137,29 @@ class Task:
             turns.append({"role": "assistant", "content": content})
         return turns
 
-    def reading(self, completion: Completion, earlier: Sequence[str | None] = ()) -> Reading:
+    def reading(
+        self,
+        completion: Completion,
+        earlier: Sequence[str | None] = (),
+        question: Question | None = None,
+    ) -> Reading:
         """The answer of a completion and how it was found; see `read`."""
-        return self.scorer.read(completion.text, finished=completion.finished, earlier=earlier)
+        scorer = self.scorer
+        if question is not None:
+            scorer = scorer.of_question(question.text, question.metadata)
+        return scorer.read(
+            completion.text,
+            finished=completion.finished,
+            thinking=completion.thinking,
+            earlier=earlier,
+        )
 
-    def read(self, completion: Completion, earlier: Sequence[str | None] = ()) -> str | None:
+    def read(
+        self,
+        completion: Completion,
+        earlier: Sequence[str | None] = (),
+        question: Question | None = None,
+    ) -> str | None:
         """The answer of a completion, None if it has none; this is what is graded.
 
         A completion that was cut has none but an explicit one that is surely whole.
@@ -149,8 +167,9 @@ class Task:
         Args:
             completion: what the model wrote.
             earlier: answers it was shown before, which it may call correct without repeating them.
+            question: that it answers, where an answer may be the text of one of its options.
         """
-        return self.reading(completion, earlier).answer
+        return self.reading(completion, earlier, question).answer
 
     def spelled_as(
         self,
@@ -190,13 +209,12 @@ def _text(question: Question | str) -> str:
 
 def _questions(name: str, samples: Samples, scorer: Scorer) -> Iterator[Question]:
     for sample in samples:
+        known = scorer.of_question(sample.question, sample.metadata)
         try:
-            gold = scorer.target(sample.target)
+            gold = known.target(sample.target)
         except InputError as error:
             raise InputError(f"{sample.where}: {error}") from None
-        yield Question(
-            name, sample.id, sample.question, gold, _Grade(scorer, gold), sample.metadata
-        )
+        yield Question(name, sample.id, sample.question, gold, _Grade(known, gold), sample.metadata)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ means that there is no answer, and `Reading.how` says why.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from msjax.errors import InputError
 from msjax.tasks.characters import clean
 from msjax.tasks.math_form import FORMULA, MULTIPLIERS, WORD, canonical_math, quantity, undress
+from msjax.tasks.options import chosen
 from msjax.tasks.thoughts import spoken
 from msjax.tasks.values import UNSIGNED, value
 from msjax.tasks.verdicts import judged
@@ -79,6 +80,7 @@ def read_answer(
     reader: Reader,
     *,
     finished: bool = True,
+    thinking: bool = False,
     earlier: Sequence[str | None] = (),
     boxes: Boxes = "last",
 ) -> Reading:
@@ -88,6 +90,7 @@ def read_answer(
         text: the completion.
         reader: what kind of answer is looked for.
         finished: False if it was cut, so that only an explicit answer counts that is surely whole.
+        thinking: whether the prompt ended inside a thought, so that the text begins with one.
         earlier: answers that the model was shown before; "that is correct" keeps the last of them.
         boxes: which of several boxes counts.
 
@@ -97,7 +100,7 @@ def read_answer(
     if boxes not in ("last", "first", "all"):
         raise InputError(f"boxes is {boxes!r}; choose last, first or all")
     anything = bool(text.strip())
-    said = spoken(clean(text))
+    said = spoken(clean(text), thinking)
     if said is None:
         return Reading(None, UNCLOSED)
     finished = finished or said.closed
@@ -133,8 +136,8 @@ def read_answer(
 
 _NEXT_QUESTION = re.compile(
     r"^[ \t#*_>-]{0,12}(?:(?:next|new|follow-?up|another|sample)\s+)?(?:question|problem|exercise|q"
-    r"|user|human|instruction|input|example)\s*#?\d*[*_]*\s*[:.)][*_]*(?=\s*\S)"
-    r"|<\|(?:im_start|start_header_id|user)\|>|\[INST\]",
+    r"|user|human|instruction|input|task|example)\s*#?\d*[*_]*\s*[:.)][*_]*(?=\s*\S)"
+    r"|(?P<turn><\|(?:im_start|start_header_id|user)\|>|\[INST\])",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -148,7 +151,8 @@ def _before_run_on(text: str, reader: Reader) -> str:
         rest = judged(before).text
         if _boxed(rest, reader, "last") or _stated(rest, reader, True):
             return before
-        if reader.guessed(rest).answer is not None and re.search(r"\n\s*$", before):
+        begun = found["turn"] is not None or re.search(r"\n\s*$", before)
+        if begun and reader.guessed(rest).answer is not None:
             return before
     return text
 
@@ -158,11 +162,12 @@ def _before_run_on(text: str, reader: Reader) -> str:
 _BOX_PIECE = re.compile(
     r"(?P<box>\\?(?<![A-Za-z])(?:boxed|fbox|framebox)\s*\{)|\\.|[{}]", re.DOTALL
 )
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s+(-?\$?\d[\d,]*(?:\.\d+)?)")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*(-?\$?\d[\d,]*(?:\.\d+)?)")
 _PLACEHOLDER = re.compile(
     r"[.\s?_]*|\\?(?:ldots|dots|cdots)|\\text\{\s*\}|(?:\\text\{)?[\[(<]?\s*"
     r"(?:your |the |final |my )*"
-    r"(?:final )?answer(?: here)?\s*[\])>]?\}?|\\square|\\_+",
+    r"(?:final[ _])?(?:answer|number|result|value|integer)(?: here)?\s*[\])>]?\}?"
+    r"|\\square|(?:\\_)+",
     re.IGNORECASE,
 )
 _GLUE = re.compile(
@@ -239,7 +244,8 @@ _STATEMENT = re.compile(
     r"(?:\b(?:is|are|equals?|becomes|remains|(?:should|would|must|will)\s+(?:be|equal)"
     r"|comes\s+(?:out\s+)?to(?:\s+be)?)\b|'s\b|=|:|\u2192|->|\\(?:rightarrow|to)\b)"
     r"|^[ \t]*####(?!#)(?P<hash>)"
-    r"|^[ \t#*_>]*(?:the\s+)?(?:(?:final|correct|short)\s+)?(?:answer|result)"
+    r"|^[ \t#*_>]*(?:step\s+\d+\s*[:.)-]\s*)?(?:the\s+)?(?:(?:final|correct|short)\s+)?"
+    r"(?:answer|result)"
     r"[*_ \t.]*$(?P<heading>)"
     r"|\b(?:keep(?:ing)?|stand(?:ing)?\s+by|stick(?:ing)?\s+(?:with|to)|maintain|retain|choose|pick"
     r"|select|going\s+with|go\s+with)\s+(?:(?:my|the|it|at|option|answer|of|previous|original|earlier|choice)[\s:]+)*(?P<kept>)"
@@ -252,12 +258,13 @@ _BACKWARDS = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(
-    r"(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bNo)(?<!\bvs)(?<!\bMrs)(?<!i\.e)(?<!e\.g)(?<!approx)"
+    r"(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bNo)(?<!\bRs)(?<!\bvs)(?<!\bMrs)(?<!i\.e)(?<!e\.g)(?<!approx)"
     r"(?<!\b[A-Z])(?<!\\)(?<!\ba\.m)(?<!\bp\.m)[.!?](?=[\s*_\"')\]]|$)|\u3002",
 )
 _DISPLAY = re.compile(
     r"\s*(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$|\\begin\{(?:align|equation)\*?\}(.+?)\\end)", re.DOTALL
 )
+_ITEM = re.compile(r"(?:[-*\u2022]|\d{1,2}[.)])[ \t]+(?=\S)")  # of a list
 _EMPHASIS = " \t*_:\"'`>#=\u2192\u201c\u201d"
 
 
@@ -333,6 +340,8 @@ def _said(text: str, at: int, heading: bool) -> Iterator[_Said]:
         if bold := _BOLD.search(paragraph):
             ended = more or bold.end() < len(paragraph)
             yield _Said(bold[0], ended)
+        if item := _ITEM.match(text, at):
+            at = item.end()
     start = at
     limit = len(text) if end < 0 else end
     while start < limit:
@@ -369,7 +378,7 @@ _NUMERAL = re.compile(
     rf"(?<![A-Za-z0-9_.^\\])(?:"
     rf"(?P<time>\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\d:])(?:\s?[ap]\.?m\b\.?)?|\d{{1,2}}\s?[ap]\.?m\b\.?)"
     rf"|\d+:\d+(?![\d:])"
-    rf"|\d+\s+\d+/\d+(?![\d/])|\d+\s*{_RATIO}|{_RATIO}"
+    rf"|\d+\s+and\s+\d+/\d+(?=\s+[a-z]{{3}})|\d+\s+\d+/\d+(?![\d/])|\d+\s*{_RATIO}|{_RATIO}"
     rf"|(?:{UNSIGNED}\s*)?{_ROOT}|{UNSIGNED}\s*(?:\u03c0|\\pi\b|pi\b)(?:\s*/\s*\d+)?"
     rf"|{UNSIGNED}\s*(?:x|\*|\u00d7|\\times|\\cdot)\s*10\s?\^\s?(?:\{{-?\d+\}}|-?\d+)"
     rf"|\d+\s?\^\s?(?:\{{-?\d+\}}|-?\d+)"
@@ -406,6 +415,12 @@ def math_reader(text_too: bool = True) -> Reader:
 
 
 def _boxed_math(content: str) -> str | None:
+    content = re.sub(
+        r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*(\}?)",
+        r"\1",
+        content,
+        flags=re.IGNORECASE,
+    ).removeprefix("}")
     answer = canonical_math(content)
     if len(WORD.findall(answer)) >= 2 and quantity(answer) is None:
         numbers = _tokens(answer)
@@ -608,12 +623,16 @@ def _plain_numbers(text: str) -> Iterator[str]:
             yield from (canonical_math(one.text) for one in _numerals(token.text))
 
 
-def choice_reader(letters: str = "ABCDEFGHIJ") -> Reader:
-    """Reads the letter of an option, in upper case: "B", "(b)", "B) Paris", "Option B".
+def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None = None) -> Reader:
+    """Reads the letter of an option, in upper case: "B", "(b)", "B) Paris", "Option B", "Paris".
 
     Args:
         letters: of the options, in upper case.
+        options: their texts by letter, where these are known: who says one means its letter.
     """
+    options = options or {}
+    if options:
+        letters = "".join(options)
     one = f"[{letters}]"
     plain = re.compile(
         rf"[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*({one})[\W_]*", re.IGNORECASE
@@ -623,6 +642,9 @@ def choice_reader(letters: str = "ABCDEFGHIJ") -> Reader:
         r"(?=\s*[.:,;)\]}*\"-]|\s+(?:because|since|as|is|which|for|and not)\b|\s*$|\s+[A-Z\d\\$])"
     )
     inside = re.compile(rf"\(({one})\)|\*\*({one})[).:]?\*\*|\b(?:[Oo]ption|[Cc]hoice)\s+({one})\b")
+    closing = re.compile(
+        rf"\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore|[Ii]t's|is|be)[,:]?\s+(?:the\s+)?[*(]*({one})[*).!]*\s*$"
+    )
     several = re.compile(rf"\s*(?:,|&|and|or|/)\s*[\W_]*{one}(?![A-Za-z0-9])[\W_]*$")
 
     def stated(said: str) -> str | None:
@@ -634,11 +656,22 @@ def choice_reader(letters: str = "ABCDEFGHIJ") -> Reader:
                 return alone[1]
         if found := leading.match(bare):
             return None if several.match(bare, found.end()) else found[1]
-        options = {next(filter(None, found.groups())) for found in inside.finditer(bare)}
-        return options.pop() if len(options) == 1 else None
+        if by_text := chosen(bare, options):
+            return by_text
+        marked = {next(filter(None, found.groups())) for found in inside.finditer(bare)}
+        return marked.pop() if len(marked) == 1 else chosen_in(bare)
+
+    def chosen_in(said: str) -> str | None:
+        """The option named before any reason, or in bold."""
+        parts = [next(filter(None, bold.groups())) for bold in _BOLD.finditer(said)]
+        parts.append(re.split(r",?\s+(?:because|since|as|which|for|and not|not)\b|[;(]", said)[0])
+        found = {letter for part in parts if (letter := chosen(part, options))}
+        return found.pop() if len(found) == 1 else None
 
     def guessed(text: str) -> Reading:
-        lone = re.findall(rf"^[\s*(]*({one})[\s*).:]*$", text, re.MULTILINE)
+        if alone := plain.fullmatch(text.strip()):
+            return Reading(alone[1].upper(), "a letter alone")
+        lone = re.findall(rf"^[\s*(\[]*({one})[\s*)\].:]*$", text, re.MULTILINE)
         if lone:
             return Reading(lone[-1], "the last line with a letter alone")
         option = re.match(rf"\s*[*(]*({one})[*]*[).:]\s*\S", text)
@@ -647,6 +680,11 @@ def choice_reader(letters: str = "ABCDEFGHIJ") -> Reader:
         marked = [next(filter(None, found.groups())) for found in inside.finditer(text)]
         if marked:
             return Reading(marked[-1], "the last option named")
+        last = text.strip().rpartition("\n")[2]
+        if ended := closing.search(last):
+            return Reading(ended[1], "the letter it ends with")
+        if (letter := chosen(undress(last), options) or chosen_in(last)) is not None:
+            return Reading(letter, "the text of an option")
         return Reading(None, "no letter found")
 
     return Reader(stated, stated, guessed)

@@ -13,6 +13,7 @@ from msjax.errors import InputError
 from msjax.tasks.extract import Boxes
 from msjax.tasks.samples import json_rows
 from msjax.tasks.scorers import Scorer, find_scorer
+from msjax.tasks.thoughts import opens_thought
 
 __all__ = ["Grade", "grade", "grade_file"]
 
@@ -43,7 +44,10 @@ def grade(
 
     Args:
         lines: each with "gold" and "completion", and maybe "finished" (false if it was cut),
-            "earlier" (answers the model was shown before), and "id"; other fields are passed over.
+            "earlier" (answers the model was shown before), "prompt" (the text that the model was
+            given; one that ends in an opening tag has opened a thought), "thinking" (true says the
+            same), "options" or "choices" and "question" (for choices that are said by their text)
+            and "id"; other fields are passed over.
         scorer: see `msjax.tasks.scorers.find_scorer`.
         boxes: which of several boxes counts: last, first, or all, which must agree; None leaves
             that to the scorer.
@@ -97,17 +101,23 @@ def _grade(where: str, row: Mapping[str, Any], number: int, scorer: Scorer) -> G
         raise InputError(f"{where}: completion is {completion!r}; write it as text")
     if not isinstance(finished, bool):
         raise InputError(f"{where}: finished is {finished!r}; write true or false")
+    thinking = row.get("thinking")
+    if thinking is None:
+        thinking = isinstance(row.get("prompt"), str) and opens_thought(row["prompt"])
+    if not isinstance(thinking, bool):
+        raise InputError(f"{where}: thinking is {thinking!r}; write true or false")
     if not isinstance(earlier, (list, tuple)) or not all(
         one is None or isinstance(one, str) for one in earlier
     ):
         raise InputError(f"{where}: earlier is {earlier!r}; write a list of answers as text")
     if isinstance(identity, bool) or not isinstance(identity, (str, int)):
         raise InputError(f"{where}: id is {identity!r}; write text or an integer")
+    scorer = scorer.of_question(str(row.get("question") or row.get("prompt") or ""), row)
     try:
         gold = scorer.target(row["gold"])
     except InputError as error:
         raise InputError(f"{where}: gold: {error}") from None
-    reading = scorer.read(completion, finished=finished, earlier=earlier)
+    reading = scorer.read(completion, finished=finished, thinking=thinking, earlier=earlier)
     if reading.answer is None:
         return Grade(identity, None, False, reading.how)
     verdict = scorer.grade(gold, reading.answer)

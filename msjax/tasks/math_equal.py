@@ -39,9 +39,16 @@ _TRIES = 3
 _LONGEST = 500  # characters; no benchmark has longer answers
 
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?: ([AP])M)?")
-_SCALE = re.compile(r"(\d+):(\d+)")
-_BASE = re.compile(r"0*(\w+?)_\{?(\d+)\}?")
+_SCALE = re.compile(r"\d+(?::\d+)+")
+_BASES = {"two": "2", "three": "3", "four": "4", "eight": "8", "ten": "10", "sixteen": "16"}
+_BASE = re.compile(
+    r"\(?0*(\w+?)\)?\s?(?:_\s*\{?\s*(?:base\s*)?|\(?(?:in )?base )"
+    rf"({'|'.join(_BASES)}|\d+)\s*[)}}]?",
+    re.IGNORECASE,
+)
 _ASSIGNED = re.compile(r"((?:\\[a-z]+|[A-Za-z]+)(?:_\w+|_\{\w+\}|'|\([a-z]\))?)=(?!=)([^=<>]+)")
+_INEQUALITY = re.compile(r"[<>]|\\(?:leq|geq|lt|gt)(?![A-Za-z])")
+_OPTION = re.compile(r"\(?([A-J])[).:]\s*\S.*")
 _JOINED = re.compile(
     r"\s*(?:;|,?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|\\(?:text\{ ?)?(?:and|or)\})\s*"
 )
@@ -155,6 +162,8 @@ def _compared(gold: str, answer: str) -> Comparison:
     for form in (_times, _based, _assigned, _exact, _either_side, _lists, _united):
         if (found := form(gold, answer)) is not None:
             return found
+    if len(gold) == 1 and (option := _OPTION.fullmatch(answer)):
+        return Comparison(option[1] == gold, "the letter of an option")
     if _is_words(gold) or _is_words(answer) or len(gold) == len(answer) == 1:
         return Comparison(_folded(gold) == _folded(answer), "compared as words")
     return _asked(gold, answer)
@@ -191,7 +200,7 @@ def _near(right: Fraction, given: Fraction) -> bool:
 def _times(gold: str, answer: str) -> Comparison | None:
     right, given = _TIME.fullmatch(gold), _TIME.fullmatch(answer)
     if right and given:
-        if right[3] and not given[3] and int(given[1]) <= 12:
+        if right[3] and not given[3] and 1 <= int(given[1]) <= 12:
             return Comparison(False, "a time without AM or PM")
         ends = [
             {(int(time[1]) % 12 + 12 * (time[3] == "P") if time[3] else int(time[1]), time[2])}
@@ -200,15 +209,21 @@ def _times(gold: str, answer: str) -> Comparison | None:
         if not right[3] and given[3] and int(right[1]) <= 12:  # either half of the day
             ends[0] |= {((int(right[1]) + 12) % 24, right[2]), (int(right[1]) % 12, right[2])}
         return Comparison(ends[1] <= ends[0], "compared as times of day")
-    ratios = [_SCALE.fullmatch(text) for text in (gold, answer)]
-    if any(ratios) and not (right and right[3]) and not (given and given[3]):
-        values = [
-            Fraction(int(ratio[1]), int(ratio[2])) if ratio and int(ratio[2]) else value(text)
-            for ratio, text in zip(ratios, (gold, answer), strict=True)
-        ]
-        if None not in values:
-            return Comparison(values[0] == values[1], "compared as ratios")
+    scales = _SCALE.fullmatch(gold) or _SCALE.fullmatch(answer)
+    if scales and not (right and right[3]) and not (given and given[3]):
+        one, other = _scale(gold), _scale(answer)
+        if one is not None and other is not None:
+            return Comparison(one == other, "compared as ratios")
     return None
+
+
+def _scale(text: str) -> tuple[Fraction, ...] | None:
+    """The parts of a ratio as shares of the last one; a number is a ratio to 1."""
+    if _SCALE.fullmatch(text):
+        parts = [Fraction(part) for part in text.split(":")]
+        return tuple(part / parts[-1] for part in parts) if parts[-1] else None
+    number = value(text)
+    return None if number is None else (number, Fraction(1))
 
 
 def _based(gold: str, answer: str) -> Comparison | None:
@@ -216,8 +231,12 @@ def _based(gold: str, answer: str) -> Comparison | None:
     numbers = [found is not None and found[1][0].isdigit() for found in pair]
     if not any(numbers):
         return None
-    agree = all(numbers) and pair[0].groups() == pair[1].groups()  # type: ignore[union-attr]
-    return Comparison(agree, "digits and bases compared")
+    one, other = (None if found is None else _in_base(*found.groups()) for found in pair)
+    return Comparison(all(numbers) and one == other, "digits and bases compared")
+
+
+def _in_base(digits: str, base: str) -> tuple[str, str]:
+    return digits.lower(), _BASES.get(base.lower(), base)
 
 
 def _assigned(gold: str, answer: str) -> Comparison | None:
@@ -332,10 +351,12 @@ def _lists(gold: str, answer: str) -> Comparison | None:
         or {ends, other} == {"", "()"}
         or ({ends, other} == {"", "[]"} and len(right.items) > 2)
     ):
-        if r"\cup" in gold + answer or r"\in" in gold + answer or "<" in gold + answer:
+        if r"\cup" in gold + answer or r"\in" in gold + answer or _INEQUALITY.search(gold + answer):
             return None
         return Comparison(False, "another kind of list or interval")
     if len(right.items) != len(given.items):
+        if _INEQUALITY.search(gold):
+            return None  # an interval may be written as one
         return Comparison(False, f"{len(given.items)} parts for {len(right.items)}")
     if {ends, other} <= plain:
         rest = list(given.items)

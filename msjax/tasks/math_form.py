@@ -44,8 +44,29 @@ MULTIPLIERS = {
 
 _WRAPPED = re.compile(
     r"\\(?:text(?:normal|bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|bb(?=\{[A-Za-z]{2})|normal)|mbox|hbox"
-    r"|operatorname|emph|bold|underline|boldsymbol)\s*\{([^{}]*)\}"
+    r"|operatorname|emph|bold|underline|boldsymbol)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
+# What says how something looks: colours, and declarations of type faces and sizes.
+_LOOKS = re.compile(
+    r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:bf|rm|it|sf|tt|bfseries|itshape|tiny|small|normalsize|large"
+    r"|Large|LARGE|huge|Huge)(?![A-Za-z])"
+)
+_ROWS = re.compile(
+    r"\\begin\s*\{(aligned|align|gathered|gather|split|equation)(\*?)\}(.*?)\\end\s*\{\1\2\}",
+    re.DOTALL,
+)
+_OVER = re.compile(
+    r"\{\s*([^{}]+?)\\over(?![A-Za-z])([^{}]+?)\s*\}|([^{}]+?)\\over(?![A-Za-z])([^{}]+)"
+)
+_CHOOSE = re.compile(r"\{?\s*(\w+)\s*\\choose(?![A-Za-z])\s*(\w+)\s*\}?")
+_UNIT_RATIO = re.compile(
+    r"\\[dt]?frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]+)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]+)\}\s*\}"
+)
+_SIUNITX = re.compile(r"\\(?:num|SI|qty)\s*\{([^{}]*)\}(?:\{((?:\\[a-z]+)*)\})?")
+_DOTTED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
+# "$1.2M": behind a price these letters are part of the number.
+_PRICE = re.compile(r"(?:\\?\$|€|£|¥|₹)\s*(-?[\d.,]*\d)\s?(k|K|M|mn|B|bn)(?![A-Za-z])")
+_PRICED = {"k": "thousand", "m": "million", "b": "billion"}
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{")
 _SYMBOLS = {
     "√": r"\sqrt",
@@ -103,6 +124,7 @@ _ROOT = re.compile(r"(?<![A-Za-z])\\?sqrt\s*(?:\(([^()]*)\)|(\d+|[a-z])(?![\w{])
 _CURRENCY = re.compile(r"(?:(?:US|A|C)?\\?\$|€|£|¥|₹|\b(?:USD|EUR|GBP|Rs\.?)(?=\s*-?[\d.]))\s*")
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:\bpercent(?:age)?|\bper cent|\bpct)\b\.?(?:\s+points?)?)")
 _TIME = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_AND_RATIO = re.compile(r"(?<![\d.,])(\d+)\s+and\s+(\d+/\d+)(?=\s+[a-z]{3})", re.IGNORECASE)
 _HALVES = re.compile(rf"({UNSIGNED})\s+and\s+(?:a|one)[\s-]+half\b", re.IGNORECASE)
 _LONGEST = 2000  # characters; a longer text is written as it is
 _LITERAL = re.compile(
@@ -176,6 +198,9 @@ _ONE_UNIT = {
     "usd": "dollar",
     "buck": "dollar",
     "gallon": "gal",
+    "mph": "mi/h",
+    "kph": "km/h",
+    "kmh": "km/h",
 }
 
 
@@ -211,8 +236,17 @@ def canonical_math(answer: str) -> str:
 
 
 def _one_pass(answer: str) -> str:
-    text = undress(_unboxed(clean(answer)))
-    text = text.replace("{,}", ",")
+    text = _ROWS.sub(lambda found: _last_row(found[3]), undress(_unboxed(clean(answer))))
+    text = _LOOKS.sub("", text).replace("{,}", ",")
+    text = re.sub(r"(?<![A-Za-z])\{([-+])\}", r"\1", text)
+    text = _SIUNITX.sub(lambda found: f"{found[1]} {(found[2] or '').replace(chr(92), ' ')}", text)
+    text = _UNIT_RATIO.sub(r"\\text{\1/\2}", text)
+    text = _OVER.sub(
+        lambda found: _ratio(*(found.groups()[:2] if found[1] else found.groups()[2:])), text
+    )
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+    text = _PRICE.sub(lambda found: f"{found[1]} {_PRICED[found[2][0].lower()]}", text)
+    text = _DOTTED_GROUPS.sub(lambda found: found[0].replace(".", ""), text)
     text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3})", ",", text)
     text = re.sub(r"(?<=\d)(?:\\[,;:! ]|~)+(?=\d{3}(?!\d))", " ", text)
     text = _SYMBOL.sub(lambda found: _SYMBOLS[found[0]] + " ", text)
@@ -223,7 +257,8 @@ def _one_pass(answer: str) -> str:
     text = _ROOT.sub(lambda found: rf"\sqrt{{{found[1] or found[2]}}}", text)
     text = re.sub(r"(?<=\d)\s*x\s*(?=10\s*\^)", r" \\times ", text)
     text = _WRAPPED.sub(lambda found: f" {found[1]} ", text)
-    text = _CURRENCY.sub("", text)
+    text = re.sub(r"\s+\^", "^", _CURRENCY.sub("", text)).removeprefix(r"\approx ")
+    text = _AND_RATIO.sub(r"\1 \2", text)
     text = _HALVES.sub(lambda found: f"{found[1].replace(',', '')} 1/2", text)
     text = undress(" ".join(text.split()))
     if (time := _time(text)) is not None:
@@ -239,6 +274,16 @@ def _one_pass(answer: str) -> str:
     text = re.sub(r"(\\[A-Za-z]+) (?=[^A-Za-z])", r"\1", text)
     text = re.sub(r"([_^])\{(\w)\}", r"\1\2", text)
     return re.sub(r"\s*,\s*", ", ", " ".join(text.split())).strip()
+
+
+def _last_row(rows: str) -> str:
+    """What comes out of equations below each other."""
+    last = re.split(r"\\\\(?:\[[^\]]*\])?", rows.strip().removesuffix("\\\\"))[-1]
+    return last.replace("&", " ").strip().removeprefix("=").rpartition("=")[2].strip()
+
+
+def _ratio(above: str, below: str) -> str:
+    return rf"\frac{{{above.strip()}}}{{{below.strip()}}}"
 
 
 def undress(text: str) -> str:
@@ -293,6 +338,8 @@ def quantity(text: str) -> Quantity | None:
     rest, spaced = rest.strip(), rest[:1] in (" ", "-", "")
     if not rest:
         return Quantity(number, "", bool(percent))
+    if aside := re.fullmatch(r"\(([A-Za-z][A-Za-z ]{2,})\)", rest):
+        rest, spaced = aside[1], True
     rest = rest.removeprefix("-") if re.match(r"-[A-Za-z]", rest) else rest
     known = re.match(rf"(?:(?:{_SHORT})(?![A-Za-z])|\^\\circ)", rest, re.IGNORECASE)
     single = re.fullmatch(r"[A-Za-z]", rest)
@@ -328,6 +375,7 @@ def _unit(text: str) -> str:
     """A unit in plain words, each in the singular and, where it is known, as its short name."""
     text = re.sub(r"\b(?:square|sq\.?) (\w+)", r"\1^2", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(?:cubic|cu\.?) (\w+)", r"\1^3", text, flags=re.IGNORECASE)
+    text = re.sub(r"\s+([A-Za-z]+)\^\{?-1\}?", r"/\1", text)
     text = re.sub(r"(?<=[a-z])([23])\b", r"^\1", re.sub(r"\s+per\s+|\s*/\s*", "/", text))
     parts = re.split(
         r"([\s/^-]+(?=[a-z0-9])|(?=\^))", text.strip().rstrip("."), flags=re.IGNORECASE

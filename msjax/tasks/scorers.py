@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from msjax.tasks.extract import (
 )
 from msjax.tasks.math_equal import Comparison
 from msjax.tasks.math_form import canonical_math, quantity
+from msjax.tasks.options import chosen, options_of
 from msjax.tasks.values import rounds_to, value
 
 __all__ = [
@@ -65,6 +66,7 @@ class Scorer:
         boxes: which of several boxes counts: last, first, or all, which must agree.
         reads_cut: whether a completion that was cut is read like a finished one.
         checks_targets: whether a target must be an answer that is right.
+        knowing: the scorer for a question with these options, by letter, where it matters.
     """
 
     name: str
@@ -75,15 +77,32 @@ class Scorer:
     boxes: Boxes = "last"
     reads_cut: bool = False
     checks_targets: bool = True
+    knowing: Callable[[Mapping[str, str]], Scorer] | None = None
+
+    def of_question(self, text: str, record: Mapping[str, Any]) -> Scorer:
+        """The scorer for a question, whose options it reads by their text as well.
+
+        Args:
+            text: what is asked.
+            record: the other fields of the question's record; see `options.options_of`.
+        """
+        options = {} if self.knowing is None else options_of(text, record)
+        return self.knowing(options) if self.knowing is not None and options else self
 
     def read(
-        self, text: str, *, finished: bool = True, earlier: Sequence[str | None] = ()
+        self,
+        text: str,
+        *,
+        finished: bool = True,
+        thinking: bool = False,
+        earlier: Sequence[str | None] = (),
     ) -> Reading:
         """The answer of a completion and how it was found; see `extract.read_answer`."""
         return read_answer(
             text,
             self.reader,
             finished=finished or self.reads_cut,
+            thinking=thinking,
             earlier=earlier,
             boxes=self.boxes,
         )
@@ -187,11 +206,12 @@ def _number(text: str) -> str | None:
     return None if exact_value is None else canonical_math(str(exact_value))
 
 
-def choice(letters: str = "ABCDEFGHIJ") -> Scorer:
-    """The letter of an option.
+def choice(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None = None) -> Scorer:
+    """The letter of an option, said by its letter or, where options are known, by its text.
 
     Args:
         letters: of the options, in upper case.
+        options: their texts by letter; None: those of each question, see `options.options_of`.
 
     Raises:
         InputError: `letters` is not one or more different letters in upper case.
@@ -204,9 +224,20 @@ def choice(letters: str = "ABCDEFGHIJ") -> Scorer:
 
     def form(target: str) -> str:
         bare = re.sub(r"[\W_]", "", target).upper()
-        return bare if len(bare) == 1 and bare in letters else ""
+        if len(bare) == 1 and bare in (options or letters):
+            return bare
+        by_text = chosen(target, options or {})
+        # A number may be the text of an option as well as its place.
+        place = target.isdecimal() and int(target) <= len(options or {})
+        return "" if by_text is None or place else by_text
 
-    return Scorer("choice", choice_reader(letters), compare, form)
+    return Scorer(
+        "choice",
+        choice_reader(letters, options),
+        compare,
+        form,
+        knowing=None if options else lambda known: choice(letters, known),
+    )
 
 
 def exact(ignore_case: bool = False) -> Scorer:

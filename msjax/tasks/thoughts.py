@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-__all__ = ["Spoken", "spoken"]
+__all__ = ["Spoken", "closes_thought", "is_mark", "opens_thought", "spoken"]
 
 _NAMES = r"(?:seed:)?(?:think|thinking|thoughts?|reasoning|scratchpad|analysis)"
 _OPEN = re.compile(
@@ -16,9 +16,15 @@ _CLOSE = re.compile(
     r"|<\|(?:end_of_thought|end_thinking|/thinking|/think)\|>|<end_working_out>",
     re.IGNORECASE,
 )
+# What ends a prompt that leaves its thought open, a few words of it included.
+_LEFT_OPEN = re.compile(
+    rf"(?:{_OPEN.pattern}|<\|channel\|>\s*analysis[^<\n]*<\|message\|>)[^<>]{{0,80}}\Z",
+    re.IGNORECASE,
+)
 _CHANNEL = re.compile(
     r"<\|channel\|>\s*(\w+)[^<\n]*(?:<\|constrain\|>[^<\n]*)?<\|message\|>", re.IGNORECASE
 )
+_CHANNEL_MARK = re.compile(r"<\|(?:channel|constrain|message|start|end)\|>")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>", re.IGNORECASE)
 # The same channels after a tokenizer has dropped its special tokens.
 _BARE_ANALYSIS = re.compile(r"\s*analysis(?=[A-Z\d\\\"'$(*]|\s*\n)")
@@ -51,7 +57,24 @@ class Spoken(NamedTuple):
     closed: bool = False
 
 
-def spoken(text: str) -> Spoken | None:
+def is_mark(text: str) -> bool:
+    """Whether a token's text says where thoughts, channels or answers begin and end."""
+    marks = (_OPEN, _CLOSE, _CHANNEL_MARK, _ANSWER_OPEN, _ANSWER_CLOSE)
+    return any(mark.fullmatch(text) for mark in marks)
+
+
+def closes_thought(text: str) -> bool:
+    """Whether a completion closes a thought that it did not open, so that its prompt did."""
+    closed, opened = _CLOSE.search(text), _OPEN.search(text)
+    return closed is not None and (opened is None or opened.start() > closed.start())
+
+
+def opens_thought(prompt: str) -> bool:
+    """Whether a prompt, as the model was given it, ends inside a thought that it opened."""
+    return _LEFT_OPEN.search(prompt[-200:]) is not None
+
+
+def spoken(text: str, thinking: bool = False) -> Spoken | None:
     """What a completion says aloud, None if it is a thought that never closed.
 
     That is what follows the last closing tag of a thought (the opening one may have stood in the
@@ -60,8 +83,10 @@ def spoken(text: str) -> Spoken | None:
 
     Args:
         text: the whole completion, cleaned.
+        thinking: whether the prompt had opened a thought already.
     """
     channels = list(_CHANNEL.finditer(text))
+    final: re.Match[str] | None = None
     if channels:
         last = [found for found in channels if found[1].lower() == "final"]
         if not last:
@@ -76,7 +101,8 @@ def spoken(text: str) -> Spoken | None:
         text = text[final.end() :]
     *_, closed = (None, *_CLOSE.finditer(text))
     rest = text if closed is None else text[closed.end() :]
-    if _OPEN.search(rest):
+    within = thinking and closed is None and not channels and final is None
+    if within or _OPEN.search(rest):
         return None
     if ended := _END.search(rest):
         rest = rest[: ended.start()]

@@ -66,11 +66,17 @@ _AFFIRMED = re.compile(
     rf"(?:my|the|that|your|this)\s+(?:\w+\s+)?{_NOUN}\b(?!\s*(?:of|is|:))"
     rf"|\b(?:my|the)\s+(?:\w+\s+)?{_NOUN}\s+(?:(?:remains|stays|is)\s+(?:unchanged|the\s+same)"
     r"|(?:still\s+)?(?:stands|holds))\b"
-    r"|\bno\s+(?:changes?|revisions?|corrections?)\s+(?:(?:is|are)\s+)?(?:needed|necessary|required)\b",
+    r"|\bno\s+(?:changes?|revisions?|corrections?)\s+(?:(?:is|are)\s+)?(?:needed|necessary|required)\b"
+    r"|\b(?:found|find|see|there (?:is|are|were))\s+no\s+(?:errors?|mistakes?|problems?|issues?)\b"
+    rf"|\b(?:confident\s+in|certain\s+of|sure\s+of|agree\s+with)\s+(?:my|the|that|your|this)\s+(?:\w+\s+)?{_NOUN}\b"
+    r"(?!\s*(?:of|is|:))"
+    rf"|\b(?:the\s+)?same\s+{_NOUN}(?:\s+as\s+(?:before|earlier|previously))?(?=\s*(?:[.!;\n]|$))",
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
-    r"\b(?:if|whether|hope|check|verify|ensure|assum\w+|suppose|unless|make sure|see"
+    r"(?:\bnot|n't)\s+(?:\w+\s+)?(?:sure|certain|confident|convinced|think|believe|say|agree)\b[^.!?\n]*$"
+    r"|\b(?:unsure|doubt\w*|not|n't)\s+[^.!?\n]{0,20}$"
+    r"|\b(?:if|whether|hope|check|verify|ensure|assum\w+|suppose|unless|make sure|see"
     r"|believe that you)\b[^.!?\n]*$",
     re.IGNORECASE,
 )

@@ -101,6 +101,26 @@ def test_lm_eval_samples(tmp_path) -> None:
     found = import_records(as_lines(tmp_path / "several.jsonl", several))
     assert found.records[0].correct == (True, False)
     assert any("graded again" in note for note in found.notes)
+    opened = {"arguments": {"gen_args_0": {"arg_0": "1 + 1?<think>\n", "arg_1": {}}}}
+    texts = {"resps": [["It is 2.", "It is 3.</think>It is 2."]]}
+    found = import_records(as_lines(tmp_path / "thoughts.jsonl", [several[0] | opened | texts]))
+    assert found.records[0].answers == (None, "2")
+
+
+def test_completions_are_read_as_they_ended_and_by_the_options_of_their_question() -> None:
+    row = {"question": "1 + 1?", "gold": "2", "completion": r"So \boxed{2} or"}
+    cases = [{}, {"prompt": "1 + 1?<think>\n"}, {"finish_reason": "MAX_TOKENS"}]
+    runs = msjax.read([row | {"id": i} | case for i, case in enumerate(cases)])
+    assert runs.correct.tolist() == [[1], [0], [1]]
+    cut = row | {"completion": "It is 2", "finish_reason": "abort"}
+    assert msjax.read([cut]).correct.tolist() == [[0]]
+    choice = {
+        "question": "France?",
+        "options": ["Lyon", "Paris"],
+        "gold": "B",
+        "completion": "Paris",
+    }
+    assert msjax.read([choice], scorer="choice").correct.tolist() == [[1]]
 
 
 def test_what_is_written_reads_back(tmp_path, capsys) -> None:

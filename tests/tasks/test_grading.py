@@ -86,6 +86,16 @@ def grade_of(path):
     return grade_file(path)
 
 
+def test_a_line_may_say_that_its_prompt_opened_a_thought() -> None:
+    cut = {"gold": "12", "completion": r"Perhaps \boxed{12}? No,", "finished": False}
+    opened = {"prompt": "<|im_start|>assistant\n<think>\n"}
+    found = grade([cut, cut | opened, cut | {"thinking": True}, cut | opened | {"thinking": False}])
+    assert [one.correct for one in found] == [True, False, False, True]
+    assert found[1].why == "a thought that never closed has no answer"
+    with pytest.raises(InputError, match="line 1: thinking is 1; write true or false"):
+        grade([cut | {"thinking": 1}])
+
+
 def test_empty_and_absent_files_are_refused(tmp_path) -> None:
     path = tmp_path / "empty.jsonl"
     with pytest.raises(InputError, match="no such file"):

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from msjax.errors import InputError
 from msjax.tasks import scorers
 from msjax.tasks.characters import clean
 from msjax.tasks.math_form import canonical_math
-from msjax.tasks.thoughts import spoken
+from msjax.tasks.thoughts import opens_thought, spoken
 
 MATH = scorers.math()
 
@@ -55,6 +56,8 @@ def reads(completion, expected, **options):
         ("analysisWe need 3+4=7. \\boxed{3}assistantfinalThe answer is 7.", "7"),
         ("<think>x</think>\n\nFinal answer: 4<|im_end|>\n<|im_start|>user\nNext 9", "4"),
         ("<think>ok</think>", None),
+        ("<thought>\\boxed{3}</thought>\\boxed{4}", "4"),
+        ("<|channel|>analysis<|message|>4<|end|><|channel|>commentary<|message|>5<|end|>", None),
     ],
 )
 def test_thoughts_are_no_answers(completion, expected) -> None:
@@ -77,6 +80,42 @@ def test_a_thought_that_never_closes_has_no_answer(completion, finished) -> None
     found = MATH.read(completion, finished=finished, earlier=("12",))
     assert found == (None, "a thought that never closed has no answer")
     assert spoken(completion) is None
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("Perhaps \\boxed{16}? No, since", None),
+        ("The answer is 16.\nWait.", None),
+        ("Perhaps \\boxed{16}? No.</think>\nSo \\boxed{11}.", "11"),
+        ("<think>Perhaps \\boxed{16}?</think>\nSo \\boxed{11}.", "11"),
+        ("16?<|end|><|start|>assistant<|channel|>final<|message|>So \\boxed{11}.", "11"),
+        ("16?<|end|><|start|>assistant<|channel|>final<|message|>", None),
+    ],
+)
+def test_a_thought_that_the_prompt_opened_ends_with_its_closing_tag_alone(
+    completion, expected, finished
+) -> None:
+    assert reads(completion, expected, thinking=True, finished=finished)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("<|im_start|>assistant\n<think>\n", True),
+        ("<\uff5cAssistant\uff5c><think>", True),
+        ("[/INST][THINK]", True),
+        ("<|start|>assistant<|channel|>analysis<|message|>", True),
+        ("<think>\nOkay, so I need to", True),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
+        ("Write <think> first.<|im_end|>\n<|im_start|>assistant\n", False),
+        ("<|start|>assistant<|channel|>final<|message|>", False),
+        ("", False),
+    ],
+)
+def test_prompts_that_end_inside_a_thought(prompt, opened) -> None:
+    assert opens_thought(prompt) is opened
 
 
 @pytest.mark.parametrize(
@@ -135,6 +174,29 @@ def test_a_thought_that_never_closes_has_no_answer(completion, finished) -> None
         ("The answer is 5 million dollars.", "5000000"),
         ("The answer is 3:30 PM.", "3:30 p.m."),
         ("The answer is 3 x 10^5 m", "300000"),
+        ("\\boxed{1{,}234\\ \\text{m}^2}", "1234 m^2"),
+        ("\\boxed{1.234.567}", "1234567"),
+        ("\\boxed{\\num{1,234}}", "1234"),
+        ("\\boxed{\\SI{1234}{\\meter}}", "1234"),
+        ("The answer is Rs. 1,234.", "1234"),
+        ("The answer is $1.2M.", "1200000"),
+        ("The answer is \\$3k a month.", "3000"),
+        ("\\boxed{\u207b5}", "-5"),
+        ("\\boxed{{-}5}", "-5"),
+        ("\\boxed{\\text{-}5}", "-5"),
+        ("The answer is 2 and 1/3 cups.", "7/3"),
+        ("\\boxed{1\\over 2}", "0.5"),
+        ("\\boxed{{1 \\over 2}}", "0.5"),
+        ("\\boxed{\\color{red}{5}}", "5"),
+        ("\\boxed{\\textcolor{blue}{5}}", "5"),
+        ("\\boxed{\\bf 5}", "5"),
+        ("\\[\\boxed{\\begin{aligned} x &= 3+2\\\\ &= 5\\end{aligned}}\\]", "5"),
+        ("The answer is:\n\\[\\begin{aligned} x &= 3+2\\\\ &= 5\\end{aligned}\\]\nOf 3.", "5"),
+        ("\\boxed{\\text{Answer: }5}", "5"),
+        ("\\boxed{5 \\quad \\text{(apples)}}", "5"),
+        ("\\boxed5", "5"),
+        ("\\boxed{\\_\\_} The answer is 5", "5"),
+        ("I will write \\boxed{number}. The answer is 5.", "5"),
     ],
 )
 def test_numbers_and_boxes_however_they_are_written(completion, expected) -> None:
@@ -180,6 +242,9 @@ def test_numbers_and_boxes_however_they_are_written(completion, expected) -> Non
         ("Answer: Let's think step by step. 3+4=7. So it's 7.", "7"),
         ("The answer is as follows. She has 7.", "7"),
         ("The answer is Evelyn.", "Evelyn"),
+        ("The answer is:\n\n- 3/4", "0.75"),
+        ("The answer is:\n\n1. 3/4", "0.75"),
+        ("### Step 3: Final answer\n\nThe share is $\\frac{3}{4}$ of 12 cups.", "0.75"),
         ("\u7b54\u6848\u662f42\u3002\u5171\u67093\u4eba", "42"),
         ("\u6240\u4ee5\u603b\u5171\u670942\u4e2a\u82f9\u679c", "42"),
         ("Therefore, the fraction is $\\frac{3}{4}$.", "0.75"),
@@ -229,6 +294,12 @@ def test_a_statement_is_its_bold_part_else_its_first_number(completion, expected
         ("No changes needed.", ("12",), "12"),
         ("That is not correct. It should be 15.", ("12",), "15"),
         ("12 was my earlier answer, but the right one is 15.", ("12",), "15"),
+        ("I reviewed my solution and found no errors.", ("12",), "12"),
+        ("I am confident in my answer.", ("12",), "12"),
+        ("I agree with my previous answer.", ("12",), "12"),
+        ("Same answer as before.", ("12",), "12"),
+        ("I'm not sure my answer is correct.", ("12",), None),
+        ("I doubt that my previous answer is correct.", ("12",), None),
         ("Let me check whether my answer is correct. 3 + 8 = 11.", ("12",), "11"),
     ],
 )
@@ -246,6 +317,8 @@ def test_a_verdict_on_an_earlier_answer_is_no_answer_of_its_own(
         ("#### 5\n\nProblem: 9 cats\n#### 9", "5"),
         ("\\boxed{5}\n\nUser: and 3+4?\nAssistant: \\boxed{7}", "5"),
         ("The answer is 5.\n\n### Question 2:\nWhat is 3?\nThe answer is 3.", "5"),
+        ("The answer is 5.\n\nTask: add\nAnswer: 9", "5"),
+        ("<|assistant|>5<|user|>9<|assistant|>9", "5"),
         ("Question: What is 3+4?\nAnswer: 7", "7"),
         ("Let me restate.\n\nQuestion: 3 + 4?\n\nThe answer is 7.", "7"),
     ],
@@ -311,11 +384,64 @@ def test_which_of_several_boxes_counts_is_an_option() -> None:
         ("The answer is A dog", None),
         ("The answer is blue", None),
         ("A dog", None),
+        ("b", "B"),
+        ("[B]", "B"),
+        ("A is wrong. C is in Italy. So B.", "B"),
         (r"\boxed{F}", None),  # no such option
     ],
 )
 def test_a_choice_is_one_letter(completion, letter) -> None:
     assert answer(completion, scorers.choice("ABCDE")) == letter
+
+
+ASKED = "The capital of France?\n(C) Lyon\n(A) Paris\n(D) New York\n(B) None of these"
+
+
+@pytest.mark.parametrize(
+    ("completion", "letter"),
+    [
+        ("Paris", "A"),
+        ("The answer is **Paris**.", "A"),
+        ("The answer is Paris because C is another town.", "A"),
+        (r"\boxed{\text{Paris}}", "A"),
+        ("<think>Lyon</think>\nFinal answer: the paris", "A"),
+        ("The capital is **New York**", "D"),
+        ("C", "C"),
+        ("The answer is E", None),
+        ("The answer is Paris or Lyon", None),
+        ("The answer is Rome", None),
+    ],
+)
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"question": ASKED},
+        {"options": ["Paris", "None of these", "Lyon", "New York"]},
+        {
+            "choices": {
+                "label": list("CABD"),
+                "text": ["Lyon", "Paris", "None of these", "New York"],
+            }
+        },
+        {"options": {"D": "New York", "A": "Paris", "C": "Lyon", "B": "None of these"}},
+        {"question": "France? (A) Paris (B) None of these, (C) Lyon or (D) New York"},
+        {"choices": ["A. Paris", "B. None of these", "C. Lyon", "D. New York"]},
+    ],
+)
+def test_a_choice_may_be_said_by_its_text(completion, letter, record) -> None:
+    known = scorers.choice().of_question(record.get("question", ""), record)
+    assert answer(completion, known) == letter
+
+
+def test_a_right_option_is_named_by_its_letter_or_surely_by_its_text() -> None:
+    def target(given, options):
+        return scorers.choice().of_question("", {"options": options}).target(given)
+
+    assert target("(b)", ["Lyon", "Paris"]) == target("paris", ["Lyon", "Paris"]) == "B"
+    assert target("1/2", ["0.5", "2"]) == "A"
+    for named, options in [("Rome", ["Lyon", "Paris"]), ("C", ["Lyon", "Paris"]), (1, ["1", "0"])]:
+        with pytest.raises(InputError, match="no answer that the scorer choice can read"):
+            target(named, options)
 
 
 @pytest.mark.parametrize(

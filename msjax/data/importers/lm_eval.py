@@ -7,6 +7,7 @@ from typing import Any
 from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.tasks.scorers import Scorer, find_scorer
+from msjax.tasks.thoughts import opens_thought
 
 __all__ = ["is_lm_eval", "records_of_lm_eval"]
 
@@ -76,7 +77,8 @@ def records_of_lm_eval(
                 gold = grader.target(row["target"])
             except InputError as error:
                 raise InputError(f"{where}: target: {error}") from None
-            answers = tuple(grader.read(text).answer for text in texts)
+            thinking = opens_thought(_prompt(row))
+            answers = tuple(grader.read(text, thinking=thinking).answer for text in texts)
             correct = tuple(grader.grade(gold, answer).equal for answer in answers)
         doc = row.get("doc")
         found[identity] = Trajectory(
@@ -108,6 +110,17 @@ def _metric(where: str, row: Mapping[str, Any], metric: str | None) -> tuple[str
             f"{where}: {name} is {row[name]!r}; a label is 0 or 1, name another metric"
         )
     return name, bool(row[name])
+
+
+def _prompt(row: Mapping[str, Any]) -> str:
+    """What the model was given, as it is logged: the first argument of the request."""
+    requests = row.get("arguments")
+    if isinstance(requests, Mapping):
+        requests = list(requests.values())
+    first = requests[0] if isinstance(requests, list) and requests else None
+    if isinstance(first, Mapping):
+        first = list(first.values())
+    return str(first[0]) if isinstance(first, list) and first else ""
 
 
 def _filtered(row: Mapping[str, Any]) -> str | None:

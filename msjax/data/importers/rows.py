@@ -14,10 +14,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msjax.data.messages import FINISHED
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
 from msjax.errors import InputError
 from msjax.tasks.scorers import Scorer, find_scorer
+from msjax.tasks.thoughts import opens_thought
 
 __all__ = ["FIELDS", "records_of_rows"]
 
@@ -193,6 +195,7 @@ def _ordered(rows: list[_Row]) -> list[_Row]:
 
 
 def _graded(where: str, row: dict[str, Any], grader: Scorer) -> tuple[str | None, bool]:
+    grader = grader.of_question(str(row.get("question") or ""), row["_rest"])
     try:
         gold = grader.target(row["gold"])
     except InputError as error:
@@ -200,8 +203,9 @@ def _graded(where: str, row: dict[str, Any], grader: Scorer) -> tuple[str | None
     except KeyError:
         raise InputError(f"{where}: gold is empty; give the right answer") from None
     if row.get("completion") is not None:
-        finished = str(row.get("finish") or "stop") not in ("length", "max_tokens")
-        answer = grader.read(str(row["completion"]), finished=finished).answer
+        finished = str(row.get("finish") or "stop").lower() in FINISHED
+        thinking = opens_thought(str(row["_rest"].get("prompt") or ""))
+        answer = grader.read(str(row["completion"]), finished=finished, thinking=thinking).answer
     else:
         given = row.get("answer")
         answer = None if given is None else grader.read(f"Answer: {given}").answer

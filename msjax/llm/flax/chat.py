@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from msjax.data.messages import Message, asked
 from msjax.errors import InputError
+from msjax.tasks.thoughts import is_mark, opens_thought
 
 if TYPE_CHECKING:
     import transformers
@@ -67,6 +68,7 @@ class Chat:
     Attributes:
         end_tokens: all of them.
         settings: a hash of the template, and the day it prints, if it prints one.
+        thinking: whether the template opens the thought with which an answer begins.
 
     Raises:
         InputError: a tokenizer without chat template, a template that is broken or does not take
@@ -82,12 +84,17 @@ class Chat:
         if not tokenizer.chat_template:
             raise InputError(f"the tokenizer of {name} has no chat_template; use a chat model")
         self._tokenizer, self._name = tokenizer, name
+        special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+        added = tokenizer.added_tokens_decoder.items()
+        special |= {token: text.content for token, text in added if text.special}
+        self._dropped = {token for token, text in special.items() if not is_mark(text)}
         self._probed: dict[tuple[str, ...], str | None] = {}
         opening = asked("1 + 1")
         first = self._render(opening)
         after = self._render([*opening, _says("2"), *opening])
         template = tokenizer.chat_template
         self.settings = {"chat_template": _hash(str(template))}
+        self.thinking = opens_thought(first)
         if first != self._render(opening, DATE.replace(year=DATE.year - 1)):
             self.settings["chat_date"] = DATE.isoformat()
         self.end_tokens = tuple(dict.fromkeys([*end_tokens, *self._template_end(first, after)]))
@@ -142,12 +149,9 @@ class Chat:
         return Transcript(everything, rendering, (*transcript.ids, *self._encode(added)))
 
     def text(self, tokens: Sequence[int]) -> str:
-        """What the model wrote, without special tokens."""
-        return str(
-            self._tokenizer.decode(
-                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+        """What the model wrote, without special tokens but those that mark thoughts and answers."""
+        kept = [token for token in tokens if token not in self._dropped]
+        return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
     def _require_appending(self, messages: Sequence[Message], rendering: str) -> None:
         """Raises InputError, before the model is asked, where later turns would not fit."""

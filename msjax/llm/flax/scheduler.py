@@ -279,6 +279,7 @@ class Batch:
             ended,
             usage,
             finish="stop" if ended else "length",
+            thinking=self._engine.chat.thinking,
         )
         return transcript, said
 

@@ -50,7 +50,9 @@ class ChatTask:
     def _read(
         self, tokens: tuple[int, ...], ended: bool, earlier: tuple[str | None, ...]
     ) -> str | None:
-        completion = replace(REFUSED, text=self.chat.text(tokens), finished=ended)
+        completion = replace(
+            REFUSED, text=self.chat.text(tokens), finished=ended, thinking=self.chat.thinking
+        )
         return self.benchmark.spelled_as(self.benchmark.read(completion), earlier)
 
 

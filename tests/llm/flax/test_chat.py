@@ -82,6 +82,21 @@ def test_a_template_that_does_not_append_is_refused_before_the_first_turn(
         assert chat.begin(opening, alone=True).ids
 
 
+def test_a_template_may_open_the_thought_with_which_an_answer_begins(tokenizer) -> None:
+    assert chat_with(tokenizer, OPENS, (2,)).thinking
+    assert not chat_with(tokenizer, PLAIN, (2,)).thinking
+    closed = OPENS.replace("<think>\n", "<think>\n\n</think>\n")
+    assert not chat_with(tokenizer, closed, (2,)).thinking
+
+
+def test_marks_of_thoughts_are_kept_where_they_are_special_tokens() -> None:
+    tokenizer = load_tokenizer(FOLDER)
+    special = {"additional_special_tokens": ["[THINK]", "[/THINK]", "<|other|>"]}
+    tokenizer.add_special_tokens(special)
+    written = tokenizer.encode("[THINK]3[/THINK]4<|other|>", add_special_tokens=False)
+    assert chat_with(tokenizer, PLAIN).text(written).replace(" ", "") == "[THINK]3[/THINK]4"
+
+
 def test_templates_print_the_same_day_every_day(tokenizer) -> None:
     dated = "{{ strftime_now('%d %b %Y') }}" + PLAIN
     chat = chat_with(tokenizer, dated)
