@@ -202,7 +202,9 @@ async def deliberate(
 
     async def add(found: Completion) -> None:
         earlier = () if parallel else so_far.answers
-        read = scorer.read(found.text, finished=found.finished, earlier=earlier).answer
+        read = scorer.read(
+            found.text, finished=found.finished, thinking=found.thinking, earlier=earlier
+        ).answer
         verdict, tokens = (
             (None, 0) if judge is None else _verdict(await judge(messages, found.text))
         )
