@@ -46,7 +46,8 @@ class Card(Prices):
     """Also name the cheapest policy whose accuracy is not below the baseline's by more than this,
     with the probability --sure of being wrong."""
     sure: float | None = None
-    """Greatest probability with which that sentence is wrong; 0.1 if not given."""
+    """Greatest probability with which that sentence, or any of several, is wrong; 0.1 if not
+    given."""
     cluster: str | None = None
     """Field of the records whose equal values mark questions that depend on each other; default:
     what the records call cluster, else equal texts."""
@@ -113,7 +114,7 @@ class Card(Prices):
                 one.outcomes,
                 one.judgement.baseline,
                 eps=self.no_worse,
-                delta=_SURE if self.sure is None else self.sure,
+                delta=(_SURE if self.sure is None else self.sure) / len(decisions),
                 cluster=one.pilot.cluster.tolist(),
             )
             print(f"guarantee, {one.name}: {found[one.name]}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from msjax.data.trajectory import Trajectory
     from msjax.llm.drift import RateMonitor
     from msjax.llm.live import LiveRule
+    from msjax.llm.record import Promise
     from msjax.llm.scores import Scorer
     from msjax.posterior.store import SavedPosterior
     from msjax.rules.markovscale import RoundPlan
@@ -78,10 +79,18 @@ class Run(Prices):
     rule: str = "fixed"
     """fixed: always --rounds revisions, or --samples. markovscale: gate and N* from --posterior or
     --pilot. card: what `msjax card` recommends, by --pilot. Any other rule of `msjax replay` for
-    rounds, or for --samples, or module:function, learns from --pilot."""
+    rounds, or for --samples, or module:function, by --pilot if it learns."""
 
     shadow: str | None = None
     """Rule that only watches, and learns from --pilot."""
+
+    no_worse: float | None = None
+    """Loss of accuracy, against asking for everything, that the --rule may cost: watched while it
+    runs, on a share of the questions, in place of recording all of them a second time. Once more is
+    lost, the remaining questions are asked for everything."""
+
+    audit: float = 0.1
+    """Share of the questions that --no-worse looks at."""
 
     posterior: Path | None = None
     """Posterior written by `msjax fit --out`, for --rule markovscale."""
@@ -143,9 +152,12 @@ class Run(Prices):
         from msjax.evaluate.paired import compare
         from msjax.evaluate.summary import summarise
         from msjax.llm.drift import RateMonitor
+        from msjax.llm.record import Promise
 
         keep_compiled()
         self._check()
+        if self.no_worse is not None and self.rule == "fixed":
+            raise InputError("--no-worse watches a --rule, and fixed asks for everything; name one")
         if self.shadow is not None and self.rule != "fixed":
             raise InputError(f"--shadow watches runs of --rule fixed, not of {self.rule}")
         label, all_of_them = self._without_rule()
@@ -162,19 +174,24 @@ class Run(Prices):
             name: RateMonitor(runs, revisions=name not in learnt or not learnt[name].looks)
             for name, runs in ({} if self.samples else self._pilot).items()
         }
+        promises: dict[str, Promise] = {}
+        if learnt and self.no_worse is not None:
+            promises = {name: Promise(self.no_worse, self.audit) for name in learnt}
         if learnt:
             says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
-            if self.posterior is None:
+            if self.pilot is not None and self.posterior is None:
                 worth, price = self.worth_and_price()
                 priced = "no price" if price is None else f"worth {worth:g}, price {price:g}"
                 says += f"; pilot {self.pilot}, {priced}"
             rules = {name: rule.rule for name, rule in learnt.items()}
-            recorded = self._record(self.out, f"{self.rule}: {says}", rules, monitors)
+            recorded = self._record(self.out, f"{self.rule}: {says}", rules, monitors, promises)
         else:
             recorded = self._record(self.out, label, fixed, monitors)
         result["summary"] = summarise(recorded)
         print(summary_table(result["summary"]))
-        if learnt:
+        if promises:
+            result["promise"] = _promised(promises)
+        elif learnt:
             full = self._record(full_file(self.out, label), label, fixed)
             result["comparison"] = compare(recorded, full, self._budget)
             print(comparison_table(result["comparison"]))
@@ -197,6 +214,10 @@ class Run(Prices):
                 self._find(rule)
         for name in ("batch_size", "max_new_tokens"):
             require(name, getattr(self, name), lambda x: x >= 1, "give at least 1")
+        if self.no_worse is not None:
+            share = "give a number in (0, 1)"
+            require("--no-worse", self.no_worse, lambda x: (x > 0) & (x < 1), share)
+        require("--audit", self.audit, lambda x: (x > 0) & (x <= 1), "give a share in (0, 1]")
         require("timeout", self.timeout, lambda x: x > 0, "give a number of seconds > 0")
         Sampling(self.temperature, self.top_p)
         self.worth_and_price()
@@ -252,6 +273,7 @@ class Run(Prices):
         label: str,
         rules: Mapping[str, "StoppingRule"],
         watch: "Mapping[str, RateMonitor] | None" = None,
+        promises: "Mapping[str, Promise] | None" = None,
     ) -> "list[Trajectory]":
         from msjax.llm.record import RunPlan, record_run
 
@@ -302,10 +324,11 @@ class Run(Prices):
                 "temperature": self.temperature,
                 "top_p": None if self.top_p == 1 else self.top_p,
                 "max_new_tokens": self.max_new_tokens,
+                "audit": self.audit if promises else None,
             },
         )
         print(f"{out}: {label}, seed {self.seed}")
-        return record_run(out, plan, rules, load_engine, watch, self._asked, self._scorer)
+        return record_run(out, plan, rules, load_engine, watch, promises, self._asked, self._scorer)
 
     @cached_property
     def _scorer(self) -> "Scorer":
@@ -341,11 +364,8 @@ class Run(Prices):
             saved = self._saved_posterior()
             return {b: rule_from_posterior(name, saved, b, **known) for b in self._asked}
         pilot = self._pilot
-        if not pilot:
-            raise InputError(
-                f"rule {name!r} needs --pilot FILE of labelled runs, or, if it is markovscale, "
-                "--posterior FILE made by `msjax fit`"
-            )
+        if self.pilot is None:
+            return dict.fromkeys(self._asked, self._unlearnt(name))
         rules: dict[str, LiveRule] = {}
         for benchmark in self._asked:
             if benchmark not in pilot:
@@ -359,6 +379,19 @@ class Run(Prices):
                 name, pilot[benchmark], **known, key=key, model=self.pilot_model
             )
         return rules
+
+    def _unlearnt(self, name: str) -> "LiveRule":
+        """A rule that learns nothing, so that it needs no pilot."""
+        from msjax.llm.live import rule_without_pilot
+
+        kind = "rounds" if self.samples is None else "samples"
+        try:
+            return rule_without_pilot(name, self._budget + 1, kind)
+        except InputError as error:
+            raise InputError(
+                f"{error}: --pilot FILE of labelled runs, or, for markovscale, --posterior FILE "
+                "made by `msjax fit`"
+            ) from None
 
     @cached_property
     def _pilot(self) -> "dict[str, list[Trajectory]]":
@@ -461,6 +494,25 @@ def _drift(monitors: "Mapping[str, RateMonitor]") -> dict[str, Any]:
             print(f"{name}: nothing speaks against the pilot")
         alarms = [alarm._asdict() for alarm in monitor.alarms]
         found[name] = {"alarms": alarms, "estimates": estimates}
+    return found
+
+
+def _promised(promises: "Mapping[str, Promise]") -> dict[str, Any]:
+    """What watching the rule showed, printed too."""
+    found = {}
+    for name, promise in promises.items():
+        monitor = promise.monitor
+        lost = f"loses {-monitor.mean:+.3f} on {monitor.questions} questions looked at"
+        if not monitor.questions:
+            lost = "no question was looked at; ask more of them, or raise --audit"
+        kept = "broken" if monitor.broken else "not broken"
+        print(f"{name}: promise {kept}: {lost}")
+        found[name] = {
+            "broken_at": monitor.broken_at,
+            "questions": monitor.questions,
+            "mean_difference": monitor.mean,
+            "evidence": monitor.evidence,
+        }
     return found
 
 

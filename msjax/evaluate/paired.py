@@ -105,7 +105,7 @@ def against_fixed(
             )
         pairs.append((run, other))
     right = np.array([run.right for run, _ in pairs])
-    fixed_right = np.array([_right_after(other, k) for _, other in pairs])
+    fixed_right = np.array([right_after(other, k) for _, other in pairs])
     tokens = np.array([tokens_until(run, run.revisions) for run, _ in pairs])
     fixed_tokens = np.array([tokens_until(other, k) for _, other in pairs])
     return Comparison(
@@ -127,8 +127,11 @@ def _few(rounds: int) -> list[int]:
     return [2**i - 1 for i in range(rounds.bit_length()) if 2**i - 1 < rounds] + [rounds]
 
 
-def _right_after(run: Trajectory, k: int) -> bool:
-    """Whether the fixed policy k returns a right answer."""
+def right_after(run: Trajectory, k: int) -> bool:
+    """Whether a right answer is returned after always k rounds, or samples after the first.
+
+    Of rounds the last is returned, of samples the answer given most often, of equals the earliest.
+    """
     if run.protocol != "parallel":
         return run.correct[k]
     votes = Counter(answer for answer in run.answers[: k + 1] if answer is not None)

@@ -21,6 +21,8 @@ class Answers:
     Args:
         rule: decides after every answer and never sees a label; best with a jitted `update`.
         budget: the most answers.
+        audit: whether to go on to the budget when the rule has stopped, so that what it returned
+            can be compared with everything.
 
     Attributes:
         completions: as they came.
@@ -32,10 +34,10 @@ class Answers:
         belief: P(the answer it returns is right) as the rule sees it; NaN when it holds no belief.
     """
 
-    def __init__(self, rule: StoppingRule, budget: int) -> None:
-        self._rule, self._budget = rule, budget
+    def __init__(self, rule: StoppingRule, budget: int, *, audit: bool = False) -> None:
+        self._rule, self._budget, self._audit = rule, budget, audit
         self._state = rule.init()
-        self._answer_id = -1
+        self._returned = 0
         self.completions: list[Completion] = []
         self.answers: list[str | None] = []
         self.verdicts: list[bool | None] = []
@@ -67,6 +69,8 @@ class Answers:
         known = completion.score.tokens is not None and judge_tokens is not None
         verifier = (completion.score.tokens or 0) + (judge_tokens or 0) if known else None
         self.usages.append(completion.usage.model_copy(update={"verifier": verifier}))
+        if self.stopped:
+            return
         seen = Observation(
             jnp.int32(answer_ids(self.answers)[-1]),
             jnp.float32(self.scores[-1]),
@@ -76,17 +80,17 @@ class Answers:
         self._state, decision = self._rule.update(self._state, seen)
         self.stopped = bool(decision.stop)
         self.belief = float(decision.belief)
-        self._answer_id = int(decision.answer_id)
+        self._returned = returned_round(self.answers, int(decision.answer_id))
 
     @property
     def over(self) -> bool:
         """Whether no more is asked."""
-        return self.stopped or len(self.answers) >= self._budget
+        return (self.stopped and not self._audit) or len(self.answers) >= self._budget
 
     @property
     def returned(self) -> int:
         """Position of the answer that the rule returns."""
-        return returned_round(self.answers, self._answer_id)
+        return self._returned
 
 
 def returned_round(answers: Sequence[str | None], answer_id: int) -> int:

@@ -39,6 +39,7 @@ def refine(
     finish: Callable[[Trajectory], None],
     score: Scorer = token_logprob,
     parallel: bool = False,
+    audit: bool = False,
 ) -> Conversation:
     """One question's conversation, for `Engine.converse`; its trajectory goes to `finish`.
 
@@ -54,10 +55,12 @@ def refine(
         score: scores each answer, for the rule and for the record.
         parallel: whether the same is asked anew each time, for independent samples, instead of a
             revision. A sample is begun when the rule has seen the one before.
+        audit: whether to go on to the end of the budget when the rule has stopped, so that what it
+            returned can be compared with everything.
     """
     name = f"{question.benchmark}/{question.id}{'/parallel' if parallel else ''}"
     key = question_key(seed, name)
-    so_far = Answers(rule, rounds + 1)
+    so_far = Answers(rule, rounds + 1, audit=audit)
     correct: list[bool] = []
     messages = benchmark.conversation(question)
     while True:
@@ -89,7 +92,7 @@ def refine(
             tokens=tuple(so_far.usages),
             completions=tuple(one.text for one in so_far.completions),
             finish=tuple(one.finish for one in so_far.completions),
-            stop_reason="rule" if so_far.stopped else "budget",
+            stop_reason="rule" if so_far.stopped and not audit else "budget",
             censored=False,
             key=f"{seed}/{name}",
             settings=settings,

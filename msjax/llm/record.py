@@ -16,14 +16,16 @@ from msjax.data.messages import TOO_LONG
 from msjax.data.store import check_settings, resume
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
+from msjax.decision.monitor import PromiseMonitor, audited
 from msjax.errors import InputError
+from msjax.evaluate.paired import right_after
 from msjax.evaluate.summary import ending_notes
 from msjax.llm.answers import jitted
 from msjax.llm.conversation import refine
 from msjax.llm.drift import RateMonitor
 from msjax.llm.engine import Conversation, Engine
 from msjax.llm.scores import Scorer, token_logprob
-from msjax.rules.fixed import fixed_rounds
+from msjax.rules.fixed import fixed_rounds, self_consistency
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.registry import BENCHMARKS, Question, Task
 
@@ -50,12 +52,42 @@ class RunPlan:
     parallel: bool = False
 
 
+class Promise:
+    """Whether a rule loses no more accuracy than was accepted, watched on a share of the questions.
+
+    On these the rule is followed, and asking goes on to the end of the budget, so that what it
+    returned is compared with what all rounds, or the majority of all samples, would have.
+
+    Args:
+        eps: loss of accuracy that is accepted, in (0, 1).
+        share: of the questions that are looked at, see `msjax.decision.monitor.audited`.
+
+    Attributes:
+        monitor: rings, with probability at most .01 ever, while the promise holds.
+    """
+
+    def __init__(self, eps: float, share: float) -> None:
+        self.monitor = PromiseMonitor(eps)
+        self._share = share
+
+    def audits(self, question_id: str) -> bool:
+        """Whether the question is one of those looked at."""
+        return not self.monitor.broken and audited(question_id, self._share)
+
+    def add(self, run: Trajectory, rounds: int) -> bool:
+        """One more run; whether it is the one that broke the promise."""
+        if not self.audits(run.question_id) or run.revisions < rounds:
+            return False
+        return self.monitor.add(float(run.right) - float(right_after(run, rounds)))
+
+
 def record_run(
     path: Path,
     plan: RunPlan,
     rules: Mapping[str, StoppingRule],
     load_engine: Callable[[], Engine],
     watch: Mapping[str, RateMonitor] | None = None,
+    promises: Mapping[str, Promise] | None = None,
     benchmarks: Mapping[str, Task] = BENCHMARKS,
     score: Scorer = token_logprob,
 ) -> list[Trajectory]:
@@ -64,8 +96,9 @@ def record_run(
     The engine is loaded only if something is left to ask. Questions already in the file are not
     asked again; those beyond the plan stay in the file but are not returned. Monitors in `watch`
     are given every run; once one raises an alarm the remaining questions of its benchmark are asked
-    for all rounds, since the pilot that the rule learnt from does not speak for them. What the
-    engine has to say of its requests (`notes`) and how answers ended is said once, at the end.
+    for all rounds, since the pilot that the rule learnt from does not speak for them. So they are
+    once a promise is broken. What the engine has to say of its requests (`notes`) and how answers
+    ended is said once, at the end.
 
     Returns:
         The trajectories of the planned questions, benchmark by benchmark, in stream order.
@@ -89,7 +122,7 @@ def record_run(
         wanted[name] = benchmarks[name].questions(plan.start, plan.count)
     if plan.parallel and watch:
         raise InputError("watch: samples are no revisions, so their rates cannot be followed")
-    monitors = watch or {}
+    monitors, watched = watch or {}, promises or {}
     now = {(name, q.id): q for name, questions in wanted.items() for q in questions}
     prompts = {
         name: {"prompts": prompts_hash(benchmarks[name]), "scorer": benchmarks[name].scorer.name}
@@ -106,6 +139,8 @@ def record_run(
         for run in writer.lines:
             if run.benchmark in monitors:
                 monitors[run.benchmark].add(run)
+            if run.benchmark in watched:
+                watched[run.benchmark].add(run, plan.rounds)
         done = {(run.benchmark, run.question_id) for run in writer.lines}
         todo = {
             name: [q for q in questions if (name, q.id) not in done]
@@ -119,18 +154,20 @@ def record_run(
             for run in writer.lines:
                 _check_known(path, run, learnt)
             with tqdm(total=total, initial=total - left, unit="question", desc=path.name) as bar:
-                finish = _Progress(writer, bar, monitors)
-                all_rounds = jitted(fixed_rounds(plan.rounds))
+                finish = _Progress(writer, bar, monitors, watched, plan.rounds)
+                everything = self_consistency if plan.parallel else fixed_rounds
+                all_of_them = jitted(everything(plan.rounds + plan.parallel))
                 stepped = {name: jitted(rule) for name, rule in rules.items()}
 
                 def conversations() -> Iterator[Conversation]:
                     for name, questions in todo.items():
                         for question in questions:
                             drifted = name in monitors and bool(monitors[name].alarms)
+                            broken = name in watched and watched[name].monitor.broken
                             yield refine(
                                 benchmarks[name],
                                 question,
-                                all_rounds if drifted else stepped[name],
+                                all_of_them if drifted or broken else stepped[name],
                                 model=engine.name,
                                 seed=plan.seed,
                                 rounds=plan.rounds,
@@ -138,6 +175,7 @@ def record_run(
                                 finish=finish,
                                 score=score,
                                 parallel=plan.parallel,
+                                audit=name in watched and watched[name].audits(question.id),
                             )
 
                 try:
@@ -188,9 +226,15 @@ class _Progress:
     """Writes a finished trajectory, shows accuracy and tokens so far, warns of drift."""
 
     def __init__(
-        self, writer: LineFile[Trajectory], bar: tqdm, monitors: Mapping[str, RateMonitor]
+        self,
+        writer: LineFile[Trajectory],
+        bar: tqdm,
+        monitors: Mapping[str, RateMonitor],
+        promises: Mapping[str, Promise],
+        rounds: int,
     ) -> None:
         self._writer, self._bar, self._monitors = writer, bar, monitors
+        self._promises, self._rounds = promises, rounds
         self._runs = self._right = 0
         self._tokens = 0.0
         for run in writer.lines:
@@ -213,6 +257,13 @@ class _Progress:
                     f"after {drift.questions} questions (by chance: at most {drift.p_value:.1g}); "
                     "the remaining questions are asked for all rounds"
                 )
+        promise = self._promises.get(run.benchmark)
+        if promise is not None and promise.add(run, self._rounds):
+            self._bar.write(
+                f"warning: {run.benchmark}: the rule loses more accuracy than was accepted "
+                f"({-promise.monitor.mean:.3f} on {promise.monitor.questions} questions looked at)"
+                "; the remaining questions are asked for everything"
+            )
         accuracy = self._right / self._runs
         tokens = "unknown" if math.isnan(self._tokens) else f"{self._tokens:,.0f}"
         self._bar.set_postfix_str(f"accuracy {accuracy:.2f}, {tokens} tokens", refresh=False)

@@ -12,12 +12,13 @@ from msjax.cli import main
 from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage
+from msjax.decision.monitor import audited
 from msjax.errors import InputError
 from msjax.evaluate.replay import replay
 from msjax.evaluate.streams import streams
 from msjax.llm.drift import RateMonitor
 from msjax.llm.live import cut_by, rule_from_pilot, rule_from_posterior
-from msjax.llm.record import record_run
+from msjax.llm.record import Promise, record_run
 from msjax.llm.scores import find_score
 from msjax.posterior import fit
 from msjax.posterior.for_rules import PosteriorForRules
@@ -25,6 +26,7 @@ from msjax.posterior.store import load, save
 from msjax.rules import find_rules
 from msjax.rules.fixed import answer_by, fixed_rounds, until_repeated
 from msjax.rules.spec import Training
+from msjax.tasks.registry import BENCHMARKS
 from msjax.testing import ScriptedEngine
 from msjax.verify.evidence import FALSE_ALARM
 
@@ -112,6 +114,52 @@ def test_a_cut_run_is_the_live_run(rule, tmp_path):
     full = record_run(tmp_path / "b.jsonl", plan(count=12), {NAME: fixed_rounds(2)}, ScriptedEngine)
     assert cut_by(rule, full) == live
     assert {run.revisions for run in live} <= {1, 2} and len(full) == 12
+
+
+def wrong_at_first(said, _):
+    """A first answer that is wrong, and right ones when asked to revise it."""
+    task = BENCHMARKS[NAME]
+    asked = said[2 * len(task.examples) :]
+    gold = next(q.gold for q in task.questions(0, 90) if q.text in asked[0])
+    return f"It is {gold if len(asked) > 1 else int(gold) + 1}."
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_promise_is_watched_on_a_share_of_the_questions(share, tmp_path):
+    """Those looked at are asked to the end; what the rule returned there is what it returns."""
+    rules, path = {NAME: fixed_rounds(0)}, tmp_path / "a.jsonl"
+    promise = Promise(0.9, share)
+    live = record_run(path, plan(count=40), rules, ScriptedEngine, promises={NAME: promise})
+    full = record_run(tmp_path / "b.jsonl", plan(count=40), {NAME: fixed_rounds(2)}, ScriptedEngine)
+    looked_at = [run for run in live if run.revisions == 2]
+    assert {run.question_id for run in looked_at} == {
+        run.question_id for run in live if audited(run.question_id, share)
+    }
+    assert promise.monitor.questions == len(looked_at) and not promise.monitor.broken
+    lost = [run.correct[0] - run.correct[2] for run in full if audited(run.question_id, share)]
+    assert promise.monitor.mean == pytest.approx(np.mean(lost))
+    assert [run.right for run in live] == [run.correct[0] for run in full]
+    again = Promise(0.9, share)
+    record_run(path, plan(count=40), rules, ScriptedEngine, promises={NAME: again})
+    assert again.monitor.evidence == promise.monitor.evidence
+
+
+def test_a_broken_promise_ends_the_rule(tmp_path):
+    """The rule keeps first answers, and revisions repair so many that this loses too much."""
+    learns = ScriptedEngine(wrong_at_first)
+    promise = Promise(0.05, 1.0)
+    live = record_run(
+        tmp_path / "a.jsonl",
+        plan(count=90),
+        {NAME: fixed_rounds(0)},
+        lambda: learns,
+        promises={NAME: promise},
+    )
+    at = promise.monitor.broken_at
+    assert at is not None and at < 60
+    assert all(run.returned == 0 for run in live[:at])
+    late = live[at + learns.batch_size :]
+    assert late and all(run.returned == 2 for run in late)
 
 
 def test_the_answer_returned_need_not_be_the_last():
