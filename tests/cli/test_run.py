@@ -212,8 +212,9 @@ def test_a_run_without_room_for_its_file_resumes_once_there_is(tmp_path, undistu
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1));"
         "from msjax.cli import main; sys.exit(main())"
     )
-    # Compiled programs have no room either; not being kept, they must not be tried.
+    # Compiled programs and bytecode have no room either; torn ones must not be left to others.
     environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     command = [sys.executable, "-c", program, "run", str(broken), *COMMON, *MANY]
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert ran.returncode == 2
