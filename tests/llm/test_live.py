@@ -302,8 +302,8 @@ def test_bad_input(tmp_path, capsys):
     out = str(tmp_path / "x.jsonl")
     assert main(["run", out, "--rule", "markovscale", "--shadow", "fixed+majority"]) == 2
     assert "--shadow watches runs of --rule fixed" in capsys.readouterr().err
-    assert main(["run", out, "--shadow", "fixed+majority"]) == 2
-    assert "needs --pilot FILE" in capsys.readouterr().err
+    assert main(["run", out, "--shadow", "belief"]) == 2
+    assert "--pilot FILE of labelled runs" in capsys.readouterr().err
 
 
 def test_shadow_of_a_recorded_run(tmp_path, monkeypatch, capsys):
