@@ -160,7 +160,7 @@ class GuaranteedPolicy:
             assert found.chosen is not None
             return (
                 f"{self.policy.says}: its accuracy is below that of {self.reference.name!r} by "
-                f"more than {found.eps:g} with probability at most {found.delta:g} "
+                f"more than {found.eps:g} with probability at most {found.delta:.2g} "
                 f"(p = {found.p_values[found.chosen]:.2g}); it saves {self.saved:.0%} of the tokens"
             )
         keep = f"keep {self.reference.name!r}: "
@@ -171,7 +171,7 @@ class GuaranteedPolicy:
             return f"{keep}{found.units} questions or clusters; at least {least} are needed"
         return (
             f"{keep}no cheaper policy is within {found.eps:g} of it with probability "
-            f"{1 - found.delta:g}"
+            f"{1 - found.delta:.2g}"
         )
 
     def to_dict(self) -> dict[str, Any]:
