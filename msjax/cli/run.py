@@ -112,6 +112,16 @@ class Run(Prices):
     timeout: float = 600.0
     """Seconds a server may take for one answer, before it is asked again."""
 
+    patience: float = 120.0
+    """Seconds after its first failure in which a request to a server is tried again."""
+
+    concurrency: int = 32
+    """Most requests to a server in flight; changes speed, not results."""
+
+    thinking: bool = False
+    """The server's chat template opens the thought with which an answer begins, as DeepSeek-R1's
+    does: a text without its closing tag is no answer."""
+
     mesh: tuple[int, int] = (1, 1)
     """Devices the local model is spread over: data parallel, tensor parallel."""
 
@@ -137,7 +147,7 @@ class Run(Prices):
     """Name of the reward model, as its server calls it."""
 
     batch_size: int = 40
-    """Conversations decoded together, or requests in flight; changes speed, not results."""
+    """Conversations that a local model decodes together; changes speed, not results."""
 
     seed: Seed = 0
     """Seed of all sampling; each question's key also depends on its name, on nothing else."""
@@ -212,12 +222,13 @@ class Run(Prices):
         for rule in (self.rule, self.shadow):
             if rule not in (None, "fixed", CARD):
                 self._find(rule)
-        for name in ("batch_size", "max_new_tokens"):
+        for name in ("batch_size", "concurrency", "max_new_tokens"):
             require(name, getattr(self, name), lambda x: x >= 1, "give at least 1")
         if self.no_worse is not None:
             share = "give a number in (0, 1)"
             require("--no-worse", self.no_worse, lambda x: (x > 0) & (x < 1), share)
         require("--audit", self.audit, lambda x: (x > 0) & (x <= 1), "give a share in (0, 1]")
+        require("patience", self.patience, lambda x: x >= 0, "give a number of seconds >= 0")
         require("timeout", self.timeout, lambda x: x > 0, "give a number of seconds > 0")
         Sampling(self.temperature, self.top_p)
         self.worth_and_price()
@@ -288,11 +299,13 @@ class Run(Prices):
                     self.server,
                     str(self.model),
                     api_key=os.environ.get("OPENAI_API_KEY") or "none",
-                    concurrency=self.batch_size,
+                    concurrency=self.concurrency,
                     max_new_tokens=self.max_new_tokens,
                     temperature=self.temperature,
                     top_p=self.top_p,
                     timeout=self.timeout,
+                    patience=self.patience,
+                    thinking=self.thinking,
                 )
             from msjax.llm.flax.engine import FlaxEngine
             from msjax.llm.flax.sharding import device_mesh
@@ -321,6 +334,7 @@ class Run(Prices):
                 "score": None if self.score == "token_logprob" else self.score,
                 "reward_model": self.reward_model,
                 "engine": None if self.server is None else "server",
+                "thinking": self.thinking or None,
                 "temperature": self.temperature,
                 "top_p": None if self.top_p == 1 else self.top_p,
                 "max_new_tokens": self.max_new_tokens,
@@ -350,6 +364,7 @@ class Run(Prices):
             self.reward_model,
             api_key=os.environ.get("REWARD_API_KEY") or "none",
             timeout=self.timeout,
+            patience=self.patience,
         )
 
     def _rules(self, name: str) -> "dict[str, LiveRule]":

@@ -9,10 +9,13 @@ from msjax.data.usage import Usage
 
 __all__ = [
     "CUT",
+    "FAILED",
     "FINISHED",
     "KNOWN",
     "REFUSED",
+    "REJECTED",
     "TOO_LONG",
+    "UNASKED",
     "Completion",
     "Message",
     "Score",
@@ -73,9 +76,18 @@ class Completion:
     reasoning: str = ""
     thinking: bool = False
 
+    @property
+    def unasked(self) -> bool:
+        """Whether the model never answered, so that this stands for no completion."""
+        return self.finish in UNASKED
+
 
 TOO_LONG = "longer_than_context"
 """Why `REFUSED` ended."""
+REJECTED = "refused_by_server"
+"""Why a completion is none of which the server would not hear."""
+FAILED = "failed_at_server"
+"""Why a completion is none at which the server failed every time."""
 REFUSED = Completion(
     "",
     float("nan"),
@@ -99,5 +111,7 @@ FINISHED = {
 """Reasons that say that the model ended its answer itself, in lower case."""
 CUT = {"length", "max_tokens", "max_length", "max_output_tokens", "model_length", "token_limit"}
 """Reasons that say that it was cut at the limit of new tokens."""
-KNOWN = FINISHED | CUT | {"content_filter", "tool_calls", "function_call", TOO_LONG}
+UNASKED = {TOO_LONG, REJECTED, FAILED}
+"""Reasons of msjax's own: there is no completion."""
+KNOWN = FINISHED | CUT | UNASKED | {"content_filter", "tool_calls", "function_call"}
 """Reasons whose meaning is known; all but `FINISHED` count as cut off."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent import futures
 from typing import Any, TypeVar
 
-__all__ = ["all_of", "beside", "wait"]
+__all__ = ["all_of", "beside", "in_thread", "wait"]
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -40,7 +40,7 @@ async def beside(call: Callable[[], _T]) -> _T:
 
     Whoever is cancelled while it waits leaves the thread behind, as will the process when it ends.
     """
-    return await asyncio.wrap_future(_begun(call))
+    return await asyncio.wrap_future(in_thread(call))
 
 
 def all_of(calls: Mapping[_K, Callable[[], _T]]) -> Iterator[tuple[_K, _T]]:
@@ -53,14 +53,14 @@ def all_of(calls: Mapping[_K, Callable[[], _T]]) -> Iterator[tuple[_K, _T]]:
         ((key, call),) = calls.items()
         yield key, call()
         return
-    begun = [(key, _begun(call)) for key, call in calls.items()]
+    begun = [(key, in_thread(call)) for key, call in calls.items()]
     done, _ = futures.wait([one for _, one in begun], return_when=futures.FIRST_EXCEPTION)
     ended = [(key, one) for key, one in begun if one in done]
     for key, one in sorted(ended, key=lambda pair: pair[1].exception() is not None):
         yield key, one.result()
 
 
-def _begun(call: Callable[[], _T]) -> futures.Future[_T]:
+def in_thread(call: Callable[[], _T]) -> futures.Future[_T]:
     """What a call will return that runs in a thread of its own, which no exit waits for."""
     outcome: futures.Future[_T] = futures.Future()
     outcome.set_running_or_notify_cancel()

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import jax
 
-from msjax.data.messages import REFUSED, Completion, Message, Score
+from msjax.data.messages import Completion, Message, Score
 from msjax.errors import InputError
 
 __all__ = [
@@ -132,7 +132,7 @@ def next_turn(conversation: Conversation, completion: Completion | None = None) 
 
 
 def scored(turn: Turn, completion: Completion) -> Completion:
-    """The completion with the score that its turn asks for; `REFUSED` has none."""
-    if turn.score is None or completion is REFUSED:
+    """The completion with the score that its turn asks for; what was never answered has none."""
+    if turn.score is None or completion.unasked:
         return completion
     return replace(completion, score=turn.score(completion))

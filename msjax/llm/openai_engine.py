@@ -9,18 +9,19 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 from pydantic import BaseModel
 
-from msjax.data.messages import REFUSED, Completion, Message
+from msjax.data.messages import FAILED, REFUSED, REJECTED, Completion, Message, asked
+from msjax.data.usage import Usage
 from msjax.errors import InputError, ServerError
 from msjax.llm.concurrency import beside, wait
 from msjax.llm.engine import Conversation, Sampling, next_turn, scored
-from msjax.llm.replies import error_words, is_too_long, read_reply, refused_parameters
+from msjax.llm.replies import Reply, error_words, is_too_long, read_reply, refused_parameters
 from msjax.llm.server import FIRST_ANSWER, Server
 from msjax.tasks.thoughts import closes_thought
 
@@ -40,6 +41,11 @@ _LEFT_OUT = {
 }
 
 
+_REJECTED = replace(REFUSED, finish=REJECTED)
+# What the server computed before it failed is in no account.
+_FAILED = replace(REFUSED, finish=FAILED, usage=Usage())
+
+
 @dataclass
 class RequestCounts:
     """Requests of an engine so far.
@@ -49,6 +55,7 @@ class RequestCounts:
         retried: further tries of requests that were answered in the end. Tokens that the server
             spent on a try that failed are in no account, because it does not report them.
         refused: requests refused because the conversation is longer than the model's context.
+        failed: requests that failed or were refused for good though the server answers others.
         cancelled: requests given up while in flight; the tokens they had cost are unknown too.
         unbelieved: replies with an account that lacks a count or cannot be.
         closing: replies that close a thought that they did not open.
@@ -58,6 +65,7 @@ class RequestCounts:
     sent: int = 0
     retried: int = 0
     refused: int = 0
+    failed: int = 0
     cancelled: int = 0
     unbelieved: int = 0
     closing: int = 0
@@ -94,7 +102,7 @@ class OpenAIEngine:
     Args:
         base_url: of the server's API, as a rule ending in /v1.
         model: what the server calls the model; records show this name.
-        api_key, timeout, max_retries: see `Server`.
+        api_key, timeout, patience: see `Server`.
         concurrency: most requests in flight.
         max_new_tokens: most tokens per completion, the end token included.
         temperature: of sampling; 0 takes the most probable token.
@@ -123,7 +131,7 @@ class OpenAIEngine:
         top_p: float | None = None,
         thinking: bool = False,
         timeout: float = 600.0,
-        max_retries: int = 5,
+        patience: float = 120.0,
     ):
         for setting, value in (("concurrency", concurrency), ("max_new_tokens", max_new_tokens)):
             if value < 1:
@@ -137,19 +145,21 @@ class OpenAIEngine:
         self._left_out: set[str] = set()
         self._answering: str | None = None
         self._examples: dict[str, str] = {}  # the server's words, by what they are about
-        self._server = Server(base_url, api_key=api_key, timeout=timeout, max_retries=max_retries)
+        self._server = Server(base_url, api_key=api_key, timeout=timeout, patience=patience)
         wait(self._check_model())
 
     def converse(self, conversations: Iterable[Conversation]) -> None:
         """Carries on all conversations until they are over; see `engine.Engine.converse`.
 
         How many tokens a turn has is known to the server alone: one that it refuses as too long is
-        answered by `REFUSED`, at no tokens.
+        answered by `REFUSED`, at no tokens. A turn at which the server fails for good, or which it
+        refuses for another reason, is an outcome too (`Completion.unasked`), but only if the server
+        answers another question in the same words; so are later turns of that conversation.
 
         Raises:
-            InputError: a turn that does not end with a user message, or a request that the server
-                refuses.
-            ServerError: a request failed for good; those in flight are cancelled.
+            InputError: a turn that does not end with a user message, or requests that the server
+                refuses whatever is asked.
+            ServerError: the server failed for good; requests in flight are cancelled.
         """
         wait(self._converse(iter(conversations)))
 
@@ -178,12 +188,17 @@ class OpenAIEngine:
             with closing(conversation):
                 said: list[Message] = []
                 completion: Completion | None = None
+                given_up: tuple[list[Message], Completion] | None = None
                 while (turn := next_turn(conversation, completion)) is not None:
                     if turn.afresh:
                         said, completion = [], None
                     said += turn.messages
-                    if completion is not REFUSED:
+                    if given_up is not None and said == given_up[0]:
+                        completion = given_up[1]  # the same again would fail again
+                    if completion is None or not completion.unasked:
                         completion = await self._ask(client, slots, said, _seed(turn.key))
+                        if completion.unasked:
+                            given_up = list(said), completion
                         if turn.score is not None:
                             completion = await beside(partial(scored, turn, completion))
                     said.append({"role": "assistant", "content": completion.text})
@@ -249,32 +264,73 @@ class OpenAIEngine:
         messages: Sequence[Message],
         seed: int,
     ) -> Completion:
-        import openai
 
         async with slots:
             self.requests.sent += 1
-            while True:
-                request = self._request(messages, seed)
-                try:
-                    raw = await client.chat.completions.with_raw_response.create(**request)
-                except asyncio.CancelledError:
-                    self.requests.cancelled += 1
+            try:
+                reply = await self._reply(client, messages, seed)
+            except (InputError, ServerError) as failure:
+                if not await self._answers_others(client, messages):
                     raise
-                except openai.APIStatusError as error:
-                    words = error_words(error.response.text)
-                    if error.status_code == 400 and is_too_long(words):
-                        self.requests.refused += 1
-                        self._examples.setdefault("refused", self._server.words(words))
-                        return REFUSED
-                    refused = self._optional(request) & refused_parameters(words, request)
-                    if error.status_code not in _REFUSING or not refused:
-                        raise self._failure(error) from error
-                    self._left_out |= refused
-                except openai.APIError as error:
+                self.requests.failed += 1
+                self._examples.setdefault("failed", str(failure))
+                return _REJECTED if isinstance(failure, InputError) else _FAILED
+        return REFUSED if reply is None else self._completion(reply)
+
+    async def _reply(
+        self, client: openai.AsyncOpenAI, messages: Sequence[Message], seed: int
+    ) -> Reply | None:
+        """What the server says in the end; None if the request is longer than the context."""
+        import openai
+
+        while True:
+            request = self._request(messages, seed)
+            create = partial(client.chat.completions.with_raw_response.create, **request)
+            try:
+                raw, again = await self._server.tried(create)
+            except asyncio.CancelledError:
+                self.requests.cancelled += 1
+                raise
+            except openai.APIStatusError as error:
+                words = error_words(error.response.text)
+                if error.status_code == 400 and is_too_long(words):
+                    self.requests.refused += 1
+                    self._examples.setdefault("refused", self._server.words(words))
+                    return None
+                refused = self._optional(request) & refused_parameters(words, request)
+                if error.status_code not in _REFUSING or not refused:
                     raise self._failure(error) from error
-                else:
-                    self.requests.retried += raw.retries_taken
-                    return self._completion(raw.text)
+                self._left_out |= refused
+            except (openai.APIError, TimeoutError) as error:
+                raise self._failure(error) from error
+            except UnicodeEncodeError as error:
+                raise InputError(
+                    f"a prompt holds {error.object[error.start : error.end]!r}, which no text in "
+                    "UTF-8 can hold; mend the question"
+                ) from error
+            else:
+                self.requests.retried += again
+                try:
+                    return read_reply(raw.text)
+                except ValueError as error:
+                    raise self._server.nonsense(raw.text, str(error)) from error
+
+    async def _answers_others(
+        self, client: openai.AsyncOpenAI, messages: Sequence[Message]
+    ) -> bool:
+        """Whether the server answers another question, so that a failure is that of this one."""
+        import openai
+
+        other = [*(one for one in messages if one["role"] == "system"), *asked("1 + 1")]
+        if list(messages) == other:
+            return False
+        create = client.chat.completions.with_raw_response.create
+        try:
+            raw = await asyncio.wait_for(create(**self._request(other, 0)), self._server.timeout)
+            read_reply(raw.text)
+        except (openai.APIError, TimeoutError, ValueError):
+            return False
+        return True
 
     def _request(self, messages: Sequence[Message], seed: int) -> dict[str, Any]:
         request: dict[str, Any] = {
@@ -297,11 +353,7 @@ class OpenAIEngine:
         neutral = {name for name in ("temperature", "top_p") if request.get(name) == 1}
         return neutral | ({"logprobs", "seed", "max_tokens"} & request.keys())
 
-    def _completion(self, body: str) -> Completion:
-        try:
-            reply = read_reply(body)
-        except ValueError as error:
-            raise self._server.nonsense(body, str(error)) from error
+    def _completion(self, reply: Reply) -> Completion:
         if reply.model is not None:
             if self._answering not in (None, reply.model):
                 raise ServerError(
@@ -352,6 +404,12 @@ class OpenAIEngine:
                 f"open, so the server's chat template does; {counts.open_ended} others were cut, "
                 "and what they say was read as an answer: set thinking (of commands: --thinking)"
             )
+        if counts.failed:
+            said.append(
+                f"{counts.failed} of {counts.sent} requests failed although the server answers "
+                f"others, so that their questions count as unanswered; the first: "
+                f"{self._examples['failed']}"
+            )
         if counts.retried:
             said.append(
                 f"{counts.retried} further tries of {counts.sent} requests; what failed tries cost "
@@ -364,9 +422,9 @@ class OpenAIEngine:
 
         try:
             async with self._server.client() as client:
-                once = client.with_options(max_retries=0, timeout=FIRST_ANSWER)
-                raw = await once.models.with_raw_response.list()
-        except openai.APIError as error:
+                once = client.with_options(timeout=FIRST_ANSWER)
+                raw = await asyncio.wait_for(once.models.with_raw_response.list(), FIRST_ANSWER)
+        except (openai.APIError, TimeoutError) as error:
             raise self._failure(error) from error
         served = [model.id for model in self._server.parsed(_Models, raw.text).data]
         # `transformers serve` lists its download cache, where a local folder does not show.
@@ -376,7 +434,7 @@ class OpenAIEngine:
                 f"served are {', '.join(served)}"
             )
 
-    def _failure(self, error: openai.APIError) -> InputError | ServerError:
+    def _failure(self, error: openai.APIError | TimeoutError) -> InputError | ServerError:
         relief = f"lower concurrency (now {self.concurrency}) or max_new_tokens"
         return self._server.failure(error, self.name, relief)
 

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from msjax.data.json_lines import LineFile
-from msjax.data.messages import TOO_LONG
+from msjax.data.messages import FAILED, REJECTED, TOO_LONG
 from msjax.data.store import check_settings, resume
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
@@ -222,6 +222,13 @@ def _check_known(path: Path, run: Trajectory, settings: Mapping[str, Any]) -> No
     check_settings(path, {name: run.settings[name] for name in known}, known)
 
 
+_UNASKED: dict[str | None, str] = {
+    TOO_LONG: "longer than the model's context",
+    REJECTED: "refused by the server, which answers others,",
+    FAILED: "fails at the server, which answers others,",
+}
+
+
 class _Progress:
     """Writes a finished trajectory, shows accuracy and tokens so far, warns of drift."""
 
@@ -243,11 +250,11 @@ class _Progress:
     def __call__(self, run: Trajectory) -> None:
         self._writer.append(run)
         self._count(run)
-        if run.finish[-1] == TOO_LONG:
+        if (why := run.finish[-1]) in _UNASKED:
             self._bar.write(
-                f"warning: {run.benchmark}, question {run.question_id}: longer than the model's "
-                f"context from round {sum(why != TOO_LONG for why in run.finish)} on; what it was "
-                "not asked counts as unanswered"
+                f"warning: {run.benchmark}, question {run.question_id}: {_UNASKED[why]} from round "
+                f"{sum(one not in _UNASKED for one in run.finish)} on; what it was not asked "
+                "counts as unanswered"
             )
         if run.benchmark in self._monitors:
             for drift in self._monitors[run.benchmark].add(run):

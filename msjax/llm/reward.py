@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from statistics import fmean
 
 from pydantic import BaseModel, Field, FiniteFloat, PositiveInt
@@ -25,7 +26,7 @@ class RewardModel:
     Args:
         base_url: where `/pooling` is, as a rule without /v1.
         model: what the server calls the model.
-        api_key, timeout, max_retries: see `Server`.
+        api_key, timeout, patience: see `Server`.
 
     Raises:
         InputError: a setting outside its range; on scoring, a request that the server refuses.
@@ -39,10 +40,10 @@ class RewardModel:
         *,
         api_key: str = "none",
         timeout: float = 600.0,
-        max_retries: int = 5,
+        patience: float = 120.0,
     ):
         self.model = model
-        self._server = Server(base_url, api_key=api_key, timeout=timeout, max_retries=max_retries)
+        self._server = Server(base_url, api_key=api_key, timeout=timeout, patience=patience)
         self._client = self._server.waiting_client()
 
     def __call__(self, question: Question, completion: Completion) -> Score:
@@ -54,13 +55,17 @@ class RewardModel:
             {"role": "assistant", "content": completion.text},
         ]
         try:
-            answer = self._client.post(
-                "/pooling",
-                body={"model": self.model, "messages": messages},
-                cast_to=openai.HttpxBinaryResponseContent,
+            answer = self._server.tried_in_thread(
+                partial(
+                    self._client.post,
+                    "/pooling",
+                    body={"model": self.model, "messages": messages},
+                    cast_to=openai.HttpxBinaryResponseContent,
+                )
             )
-        except openai.APIError as error:
-            raise self._server.failure(error, self.model, "lower batch_size") from error
+        except (openai.APIError, TimeoutError) as error:
+            relief = "lower concurrency or batch_size"
+            raise self._server.failure(error, self.model, relief) from error
         reply = self._server.parsed(_Reply, answer.text)
         tokens = None if reply.usage is None else reply.usage.prompt_tokens
         return Score(self._value(reply.data[0].data), tokens)

@@ -5,12 +5,21 @@ docs/reliability.md says what happens when such a server fails, refuses or answe
 
 from __future__ import annotations
 
+import asyncio
+import math
+import random
 import re
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from msjax.errors import InputError, ServerError, require_extra
+from msjax.llm.concurrency import in_thread
 from msjax.llm.replies import error_status, error_words, is_too_long
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_ANSWER", "SHOWN", "Server"]
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
+_T = TypeVar("_T")
 FIRST_ANSWER = 10.0
 """Seconds a server may take to accept a connection or to list its models."""
 SHOWN = 300
@@ -60,20 +70,20 @@ class Server:
     """A server's address and patience with it.
 
     A reply of status 200 that holds an error has the status of that error. Connection errors,
-    timeouts, 408, 409, 429 and 5xx are tried again: after what the server's Retry-After says (up to
-    two minutes), else after 0.5 s, 1 s, ... up to 8 s, less a random quarter.
+    timeouts, 408, 409, 429 and 5xx are tried again while patience lasts: after what the server's
+    Retry-After says, else after 0.5 s, 1 s, ... up to 8 s, less a random quarter.
 
     Args:
         base_url: of the server's API.
         api_key: for servers that ask for one; white space around it is dropped.
-        timeout: seconds an answer may take, once its request is sent.
-        max_retries: most further tries of one request.
+        timeout: seconds an answer may take, from its request to its last byte.
+        patience: seconds after its first failure in which a request is tried again.
 
     Raises:
         InputError: a setting outside its range.
     """
 
-    def __init__(self, base_url: str, *, api_key: str, timeout: float, max_retries: int):
+    def __init__(self, base_url: str, *, api_key: str, timeout: float, patience: float):
         require_extra("serve", "openai")
         import openai
 
@@ -82,18 +92,18 @@ class Server:
         api_key = api_key.strip() or "none"
         if not (api_key.isascii() and api_key.isprintable()):
             raise InputError(f"{_KEY} is not printable ASCII; give the key as it was issued")
-        if max_retries < 0:
-            raise InputError(f"max_retries is {max_retries}; it must be at least 0")
         if not timeout > 0:
             raise InputError(f"timeout is {timeout}; it must be more than 0 seconds")
+        if not patience >= 0:
+            raise InputError(f"patience is {patience}; it must be 0 seconds or more")
         self.base_url = _shown(base_url)
         self.timeout = timeout
-        self.max_retries = max_retries
+        self.patience = patience
         self._settings: dict[str, Any] = {
             "base_url": base_url,
             "api_key": api_key,
             "timeout": openai.Timeout(timeout, connect=min(timeout, FIRST_ANSWER)),
-            "max_retries": max_retries,
+            "max_retries": 0,
         }
 
     def client(self) -> openai.AsyncOpenAI:
@@ -110,6 +120,30 @@ class Server:
 
         http = openai.DefaultHttpxClient(event_hooks={"response": [_judge]})
         return openai.OpenAI(**self._settings, http_client=http)
+
+    async def tried(self, call: Callable[[], Awaitable[_T]]) -> tuple[_T, int]:
+        """What a request comes to, tried again while patience lasts, and its number of retries.
+
+        Raises:
+            APIError, TimeoutError: what came of the last try.
+        """
+        tries = _Tries(self.patience)
+        while True:
+            try:
+                return await asyncio.wait_for(call(), self.timeout), tries.again
+            except Exception as error:
+                wait = tries.wait_after(error)
+            await asyncio.sleep(wait)
+
+    def tried_in_thread(self, call: Callable[[], _T]) -> _T:
+        """As `tried`, for a call that blocks; one that takes too long is left behind."""
+        tries = _Tries(self.patience)
+        while True:
+            try:
+                return in_thread(call).result(self.timeout)
+            except Exception as error:
+                wait = tries.wait_after(error)
+            time.sleep(wait)
 
     def parsed(self, shape: type[_Shape], body: str) -> _Shape:
         """An answer in the shape that is expected; ServerError if it has another."""
@@ -130,7 +164,9 @@ class Server:
         key = self._settings["api_key"]
         return repr(body.replace(key, "(the key)")[:SHOWN] if len(key) > 4 else body[:SHOWN])
 
-    def failure(self, error: openai.APIError, model: str, relief: str) -> InputError | ServerError:
+    def failure(
+        self, error: openai.APIError | TimeoutError, model: str, relief: str
+    ) -> InputError | ServerError:
         """What to tell the user of an error that is still there after all retries.
 
         Args:
@@ -140,7 +176,7 @@ class Server:
         """
         import openai
 
-        if isinstance(error, openai.APITimeoutError):
+        if isinstance(error, openai.APITimeoutError | TimeoutError):
             return ServerError(
                 f"{self.base_url} did not answer in time ({FIRST_ANSWER:g} seconds to connect or "
                 f"to list its models, timeout = {self.timeout:g} seconds per answer); raise "
@@ -153,7 +189,7 @@ class Server:
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 return ServerError(
                     f"{self.base_url} failed: {words}; wait until it is ready, {relief}, or raise "
-                    f"max_retries (now {self.max_retries})"
+                    f"patience (now {self.patience:g} seconds)"
                 )
             return InputError(
                 f"{self.base_url} refused a request for model {model!r}: {words}; correct "
@@ -161,5 +197,57 @@ class Server:
             )
         return ServerError(
             f"no server answers at {self.base_url} ({error.__cause__ or error}); start it there "
-            "or correct base_url"
+            f"or correct base_url; one that comes back later needs patience (now {self.patience:g} "
+            "seconds)"
         )
+
+
+class _Tries:
+    """The tries of one request.
+
+    Args:
+        patience: seconds after the first failure in which it is tried again.
+
+    Attributes:
+        again: how often it was tried again.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._until: float | None = None
+        self.again = 0
+
+    def wait_after(self, error: Exception) -> float:
+        """Seconds until the next try; the error itself, raised, if there is to be none."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._patience
+        left = self._until - now
+        asked = _retry_after(error)
+        if not _passes(error) or left <= 0 or (asked or 0) > left:
+            raise error
+        backoff = min(0.5 * 2.0**self.again, 8.0) * (1 - random.random() / 4)
+        self.again += 1
+        return min(backoff, left) if asked is None else asked
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same request may succeed later."""
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in (408, 409, 429) or error.status_code >= 500
+    return isinstance(error, openai.APIConnectionError | TimeoutError)
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds after which the server wants to be asked again; None if it does not say."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        said = str(headers.get(name))
+        with suppress(ValueError):
+            seconds = float(said) / unit
+            return max(seconds, 0.0) if math.isfinite(seconds) else None
+        with suppress(TypeError, ValueError):  # TypeError: a date without a zone
+            return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
+    return None

@@ -3,7 +3,9 @@
 import json
 import select
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,12 +27,15 @@ def completion(
 
 @dataclass
 class Reply:
-    """What the server does with one request; `missing` bytes of the body are never sent."""
+    """What the server does with one request: `missing` bytes of the body are never sent, and
+    `drip` seconds pass between its bytes.
+    """
 
     body: dict | bytes = field(default_factory=completion)
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     missing: int = 0
+    drip: float = 0.0
 
 
 DROP = Reply(b"", missing=1)  # closes the connection before the body
@@ -92,7 +97,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("content-length", str(len(body) + reply.missing))
         self.end_headers()
-        self.wfile.write(body)
+        if not reply.drip:
+            self.wfile.write(body)
+            return
+        with suppress(ConnectionError):
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                time.sleep(reply.drip)
 
     def log_message(self, *_: Any) -> None:
         pass

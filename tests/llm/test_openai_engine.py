@@ -23,11 +23,12 @@ from msjax.llm.engine import Turn, ask
 from msjax.llm.openai_engine import OpenAIEngine
 from msjax.llm.record import RunPlan, record_run
 from msjax.rules.fixed import fixed_rounds
+from msjax.tasks.registry import BENCHMARKS
 from msjax.testing.server import DROP, MODEL, USAGE, Reply, ScriptedServer, completion
 
 
 def engine_at(server: ScriptedServer, **settings) -> OpenAIEngine:
-    return OpenAIEngine(server.url, MODEL, **{"max_retries": 0, **settings})
+    return OpenAIEngine(server.url, MODEL, **{"patience": 0.0, **settings})
 
 
 def keys(seed: int, count: int) -> list[jax.Array]:
@@ -37,6 +38,10 @@ def keys(seed: int, count: int) -> list[jax.Array]:
 def one_turn(engine: OpenAIEngine):
     (turn,) = ask(engine, [asked("2 + 2")], keys(0, 1))
     return turn
+
+
+def prompts(server: ScriptedServer) -> list[str]:
+    return [request["messages"][-1]["content"] for request in server.asked]
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
@@ -133,9 +138,9 @@ def test_an_empty_or_unfinished_completion_is_an_outcome(serve, text, finish, ex
 def test_a_malformed_answer_is_shown_and_not_tried_again(serve, body) -> None:
     server = serve(lambda *_: Reply(body))
     with pytest.raises(ServerError, match="not OpenAI's protocol") as caught:
-        one_turn(engine_at(server, max_retries=3))
+        one_turn(engine_at(server, patience=5))
     assert repr(body) in str(caught.value).replace('\\"', '"') or body.decode() in str(caught.value)
-    assert len(server.asked) == 1
+    assert prompts(server) == ["2 + 2", "1 + 1"]  # neither this question nor another is answered
 
 
 def test_an_answer_in_thoughts_alone_is_none(serve) -> None:
@@ -236,7 +241,7 @@ TRANSIENT = {
 @pytest.mark.parametrize("fault", TRANSIENT)
 def test_a_transient_fault_costs_a_retry_and_nothing_else(serve, fault) -> None:
     server = serve(lambda number, _: Reply() if number else TRANSIENT[fault])
-    engine = engine_at(server, max_retries=1)
+    engine = engine_at(server, patience=5)
     turn = one_turn(engine)
     assert turn.text == "It is 4."
     assert turn.usage == Usage(prompt=20, completion=5)
@@ -252,31 +257,98 @@ def test_the_server_says_when_to_try_again(serve) -> None:
         times.append(time.monotonic())
         return Reply() if number else Reply(b"", 429, {"retry-after": "0.9"})
 
-    one_turn(engine_at(serve(script), max_retries=1))
+    one_turn(engine_at(serve(script), patience=5))
     assert times[1] - times[0] >= 0.9
 
 
 @pytest.mark.parametrize("fault", ["rate limit", "overloaded"])
 def test_retries_end(serve, fault) -> None:
     server = serve(lambda *_: TRANSIENT[fault])
-    with pytest.raises(ServerError, match=rf"failed: .*{TRANSIENT[fault].status}.*now 2"):
-        one_turn(engine_at(server, max_retries=2))
-    assert len(server.asked) == 3
+    with pytest.raises(ServerError, match=rf"failed: {TRANSIENT[fault].status}.*\(now 0.1 seconds"):
+        one_turn(engine_at(server, patience=0.1))
+    assert len(server.asked) > 3
+    begun = time.monotonic()
+    late = serve(lambda *_: Reply(b"", 429, {"retry-after": "60"}))
+    with pytest.raises(ServerError, match=r"raise patience \(now 5 seconds\)"):
+        one_turn(engine_at(late, patience=5))
+    assert time.monotonic() - begun < 2  # no use in waiting less than it says
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_refused_request_is_not_tried_again(serve, status) -> None:
     server = serve(lambda *_: Reply({"error": {"message": "no such thing"}}, status))
     with pytest.raises(InputError, match="refused .* 'small-model': .*such thing.* OPENAI_API_KEY"):
-        one_turn(engine_at(server, max_retries=3))
-    assert len(server.asked) == 1
+        one_turn(engine_at(server, patience=5))
+    assert prompts(server) == ["2 + 2", "1 + 1"]
 
 
 def test_a_server_that_hangs_is_given_up(serve) -> None:
     server = serve(lambda *_: None)
     with pytest.raises(ServerError, match=r"not answer in time .*timeout = 0\.2 seconds"):
         one_turn(engine_at(server, timeout=0.2))
-    assert eventually(lambda: server.given_up == 1)
+    assert eventually(lambda: server.given_up == 2)
+
+
+def test_a_server_that_drips_is_given_up(serve) -> None:
+    """No byte is late, and the answer never whole."""
+    server = serve(lambda *_: Reply(drip=0.05))
+    begun = time.monotonic()
+    with pytest.raises(ServerError, match=r"not answer in time .*timeout = 0\.3 seconds"):
+        one_turn(engine_at(server, timeout=0.3))
+    assert time.monotonic() - begun < 3
+
+
+POISON = {
+    "refused": Reply({"error": {"message": "content policy"}}, 400),
+    "nonsense": Reply(b'{"choices": [{"mess'),
+    "crash": Reply({"error": {"message": "worker died"}}, 500),
+    "never ends": Reply(drip=0.05),
+}
+
+
+@pytest.mark.parametrize("fault", POISON)
+def test_a_question_that_fails_alone_is_an_outcome_and_the_run_goes_on(
+    serve, tmp_path, capsys, fault
+) -> None:
+    poison = BENCHMARKS["arithmetic-easy"].questions(0, 6)[0].text
+
+    def script(_, request) -> Reply:
+        bad = any(poison in message["content"] for message in request["messages"])
+        return POISON[fault] if bad else answer_by_seed(_, request)
+
+    server, path = serve(script), tmp_path / "runs.jsonl"
+    engine = engine_at(server, timeout=0.4, concurrency=1)
+    rules = {"arithmetic-easy": fixed_rounds(1)}
+    runs = record_run(path, plan(), rules, lambda: engine)
+    (bad,) = [run for run in runs if run.answers == (None, None)]
+    assert bad.question == poison and bad.correct == (False, False)
+    assert set(bad.finish) == {"refused_by_server" if fault == "refused" else "failed_at_server"}
+    assert {usage.uncached for usage in bad.tokens} == {0 if fault == "refused" else None}
+    assert (engine.requests.failed, sum(poison in text for text in prompts(server))) == (1, 1)
+    said = capsys.readouterr()
+    assert "1 of 11 requests failed although the server answers others" in said.out + said.err
+    asked_before = len(server.asked)
+    assert record_run(path, plan(), rules, lambda: engine) == runs  # resumes past it
+    assert len(server.asked) == asked_before
+
+
+def test_half_of_a_surrogate_pair_in_a_prompt_is_an_outcome(serve) -> None:
+    engine = engine_at(serve())
+    bad, good = ask(engine, [asked("a \ud800?"), asked("2 + 2")], keys(0, 2))
+    assert (bad.finish, good.text) == ("refused_by_server", "It is 4.")
+    assert "no text in UTF-8" in engine.notes[0]
+
+
+def test_replies_that_close_thoughts_of_the_template_are_said(serve) -> None:
+    replies = [completion("4?</think>It is 4."), completion(r"Perhaps \boxed{5}? No", "length")]
+    for thinking in (False, True):
+        engine = engine_at(serve(lambda number, _: Reply(replies[number])), thinking=thinking)
+        assert [one_turn(engine).thinking, one_turn(engine).thinking] == [thinking, thinking]
+        said = [note for note in engine.notes if "--thinking" in note]
+        assert len(said) == (not thinking)
+    reply = completion("It is 4.")
+    reply["choices"][0]["message"]["reasoning_content"] = "4?"
+    assert not one_turn(engine_at(serve(lambda *_: Reply(reply)), thinking=True)).thinking
 
 
 def test_no_more_requests_are_in_flight_than_asked_for(serve) -> None:
@@ -320,7 +392,7 @@ def test_a_server_that_is_down_is_named_before_anything_is_asked(serve) -> None:
     server = serve()
     server.stop()
     with pytest.raises(ServerError, match=rf"no server answers at {server.url} .*; start it there"):
-        engine_at(server, max_retries=5)
+        engine_at(server, patience=5)
 
 
 def test_what_is_no_such_server_is_refused_at_the_start(serve, monkeypatch) -> None:
@@ -394,13 +466,13 @@ def test_samples_beyond_the_concurrency_are_not_sent_once_the_rule_has_stopped(s
 
 def test_one_failed_request_cancels_the_others_of_its_round(serve) -> None:
     def script(_, request) -> Reply | None:
-        return Reply(b"", 500) if request["messages"][0]["content"] == "bad" else None
+        return None if request["messages"][0]["content"] == "good" else Reply(b"", 500)
 
     server = serve(script)
     engine = engine_at(server)
     with pytest.raises(ServerError, match="500"):
         ask(engine, [asked("bad"), asked("good")], keys(0, 2))
-    assert eventually(lambda: server.given_up == len(server.asked) - 1)
+    assert eventually(lambda: server.given_up == prompts(server).count("good"))
 
 
 @pytest.mark.parametrize("notebook", [False, True], ids=["command", "notebook"])
@@ -440,7 +512,7 @@ def plan() -> RunPlan:
 
 def record(path, server):
     rules = {"arithmetic-easy": fixed_rounds(1)}
-    return record_run(path, plan(), rules, lambda: engine_at(server, max_retries=1, concurrency=2))
+    return record_run(path, plan(), rules, lambda: engine_at(server, patience=0.5, concurrency=2))
 
 
 def answer_by_seed(_, request) -> Reply:
@@ -532,7 +604,7 @@ def test_a_key_is_stripped_and_never_shown(serve) -> None:
         {"base_url": "localhost:8000/v1"},
         {"concurrency": 0},
         {"max_new_tokens": 0},
-        {"max_retries": -1},
+        {"patience": -1.0},
         {"temperature": -0.1},
         {"timeout": 0.0},
         {"top_p": 0.0},

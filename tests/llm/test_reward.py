@@ -23,7 +23,7 @@ def pooled(data, tokens=30) -> Reply:
 
 def reward_at(server, **settings) -> RewardModel:
     base = server.url.removesuffix("/v1")
-    return RewardModel(base, "rm", **{"max_retries": 0, **settings})
+    return RewardModel(base, "rm", **{"patience": 0.0, **settings})
 
 
 def scored(tmp_path, reward):
@@ -67,7 +67,7 @@ def test_what_is_no_score_is_refused(serve, tmp_path, data) -> None:
 
 def test_a_transient_fault_is_tried_again_and_others_are_named(serve, tmp_path) -> None:
     server = serve(lambda number, _: pooled([0.5]) if number else Reply(b"", 503))
-    assert len(scored(tmp_path, reward_at(server, max_retries=1))) == 3
+    assert len(scored(tmp_path, reward_at(server, patience=5))) == 3
     refused = serve(lambda *_: Reply({"error": {"message": "no pooling"}}, 400))
     with pytest.raises(InputError, match="refused a request for model 'rm'.*no pooling"):
         scored(tmp_path / "again", reward_at(refused))
