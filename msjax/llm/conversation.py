@@ -2,11 +2,11 @@
 
 import zlib
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import numpy as np
 
+from msjax.data.messages import Completion, Score
 from msjax.data.trajectory import Trajectory
 from msjax.llm.answers import Answers
 from msjax.llm.engine import Conversation, Turn
@@ -62,18 +62,31 @@ def refine(
     key = question_key(seed, name)
     so_far = Answers(rule, rounds + 1, audit=audit)
     correct: list[bool] = []
+    held: list[tuple[bool, str | None]] = []
+
+    def grade(completion: Completion) -> tuple[bool, str | None]:
+        """Whether what was read is right, whatever came before, and its spelling."""
+        answer = benchmark.read(completion, () if parallel else so_far.answers, question)
+        spelling = benchmark.spelled_as(answer, so_far.answers, question)
+        return question.verify(answer), spelling
+
+    def score_and_grade(completion: Completion) -> Score:
+        # Engines score answers in parallel, and comparing formulas may take seconds as well.
+        held[:] = [grade(completion)]
+        return score(question, completion)
+
     messages = benchmark.conversation(question)
     while True:
         completion = yield Turn(
             messages,
             jax.random.fold_in(key, len(correct)),
             parallel or benchmark.afresh or rounds == 0,
-            partial(score, question),
+            score_and_grade,
         )
         assert completion is not None
-        answer = benchmark.read(completion, () if parallel else so_far.answers, question)
-        correct.append(question.verify(answer))  # of what was read, whatever came before
-        so_far.add(completion, benchmark.spelled_as(answer, so_far.answers, question))
+        right, answer = held.pop() if held else grade(completion)
+        correct.append(right)
+        so_far.add(completion, answer)
         if so_far.over:
             break
         if not parallel:

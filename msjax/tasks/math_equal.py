@@ -5,13 +5,15 @@ lists are compared part by part, words as words. Only formulas are asked of math
 those of which it reads every character: it drops what it does not know, and would take "5" for
 ``\neq 5``. docs/answers.md has the table of what counts as equal.
 
-math-verify runs in a process of its own, as a tower of powers keeps it busy for ever. The process
-has a deadline in processor time, which a busy machine does not use up; one that dies is replaced,
-and asked again.
+math-verify runs in processes of its own, one for each comparison at a time, as a tower of powers
+keeps it busy for ever. A comparison has a deadline in processor time, which a busy machine does not
+use up; a process that dies is replaced, and asked again.
 """
 
 import atexit
 import json
+import os
+import queue
 import re
 import subprocess
 import sys
@@ -28,9 +30,9 @@ from msjax.errors import InputError, require_extra
 from msjax.tasks.math_form import Quantity, canonical_math, quantity, split_unit
 from msjax.tasks.values import rounds_to, spelled, value
 
-__all__ = ["COUNTS", "DEADLINE", "Comparison", "compare", "equivalent", "same"]
+__all__ = ["COUNTS", "DEADLINE", "Comparison", "close", "compare", "equivalent", "same"]
 
-DEADLINE = 10.0
+DEADLINE = 5.0
 """Seconds of processor time for one comparison."""
 
 _START = 120.0  # seconds for imports on a busy machine
@@ -88,7 +90,7 @@ class Counts:
 
     Attributes:
         retried: comparisons asked again because the process died or was starved.
-        slow: comparisons given up at the deadline, which count as not equal.
+        slow: pairs given up at the deadline, which count as not equal.
         lost: comparisons that ended the process each time, which count as not equal.
     """
 
@@ -422,9 +424,6 @@ class _DiedError(Exception):
 def _asked(gold: str, answer: str) -> Comparison:
     try:
         equal = _remembered(gold, answer)
-    except _SlowError:
-        COUNTS.slow += 1
-        return Comparison(False, f"given up after {DEADLINE:g} s of computing")
     except _DiedError as died:
         COUNTS.lost += 1
         warnings.warn(
@@ -434,15 +433,23 @@ def _asked(gold: str, answer: str) -> Comparison:
             stacklevel=2,
         )
         return Comparison(False, f"not compared, as the grader ended {_TRIES} times ({died})")
+    if equal is None:
+        return Comparison(False, f"given up after {DEADLINE:g} s of computing")
     return Comparison(equal, "compared as formulas")
 
 
 @lru_cache(maxsize=2**14)
-def _remembered(gold: str, answer: str) -> bool:
-    """What math-verify says; a failure is an exception, which is never remembered."""
+def _remembered(gold: str, answer: str) -> bool | None:
+    """What math-verify says, None where it is too slow; a failure is an exception, which is never
+    remembered.
+    """
     for attempt in range(_TRIES):
+        judge = _judges.get()
         try:
-            return _judge.equal(gold, answer)
+            return judge.equal(gold, answer)
+        except _SlowError:
+            COUNTS.slow += 1
+            return None
         except _DiedError as died:
             if attempt == _TRIES - 1:
                 raise
@@ -452,31 +459,31 @@ def _remembered(gold: str, answer: str) -> bool:
                 RuntimeWarning,
                 stacklevel=2,
             )
+        finally:
+            _judges.put(judge)
     raise AssertionError("unreachable")
 
 
 class _Judge:
-    """The process, started when it is first needed and again after it was killed."""
+    """A process, started when it is first needed and again after it was killed."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
     def equal(self, gold: str, answer: str) -> bool:
-        with self._lock:
-            process = self._process or self._start()
-            try:
-                request = json.dumps([gold, answer, DEADLINE])
-                reply = _exchange(process, request, DEADLINE * _STARVED)
-            except BaseException:
-                self.close()  # a reply that nobody read would answer the next question
-                raise
-            if reply in ("true", "false"):
-                return reply == "true"
-            status = self.close()
-            if reply == "slow" or (status is not None and status == -_PROCESSOR_TIME):
-                raise _SlowError
-            raise _DiedError(f"status {status}")
+        process = self._process or self._start()
+        try:
+            request = json.dumps([gold, answer, DEADLINE])
+            reply = _exchange(process, request, DEADLINE * _STARVED)
+        except BaseException:
+            self.close()  # a reply that nobody read would answer the next question
+            raise
+        if reply in ("true", "false"):
+            return reply == "true"
+        status = self.close()
+        if reply == "slow" or (status is not None and status == -_PROCESSOR_TIME):
+            raise _SlowError
+        raise _DiedError(f"status {status}")
 
     def close(self) -> int | None:
         """Ends the process, if there is one, and says with which status it ended."""
@@ -534,5 +541,15 @@ def _exchange(process: "subprocess.Popen[str]", request: str, deadline: float) -
         timer.cancel()
 
 
-_judge = _Judge()
-atexit.register(_judge.close)
+# The one used last comes first, so that no more are started than are needed at a time.
+_judges: "queue.LifoQueue[_Judge]" = queue.LifoQueue()
+_every_judge = [_Judge() for _ in range(min(4, os.cpu_count() or 1))]
+for _one in _every_judge:
+    _judges.put(_one)
+
+
+@atexit.register
+def close() -> None:
+    """Ends the processes; they are started again when they are needed."""
+    for judge in _every_judge:
+        judge.close()

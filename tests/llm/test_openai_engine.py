@@ -22,7 +22,9 @@ from msjax.llm import server as server_module
 from msjax.llm.engine import Turn, ask
 from msjax.llm.openai_engine import OpenAIEngine
 from msjax.llm.record import RunPlan, record_run
+from msjax.llm.run import run
 from msjax.rules.fixed import fixed_rounds
+from msjax.tasks import Task, samples, scorers
 from msjax.tasks.registry import BENCHMARKS
 from msjax.testing.server import DROP, MODEL, USAGE, Reply, ScriptedServer, completion
 
@@ -619,3 +621,13 @@ def test_a_missing_client_package_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'msjax\[serve\]'"):
         OpenAIEngine("http://127.0.0.1:1/v1", MODEL)
+
+
+def test_answers_are_graded_beside_each_other_and_beside_the_requests(serve) -> None:
+    """A comparison may take seconds: here each waits until the other has begun."""
+    two = threading.Barrier(2)
+    scorer = scorers.own(lambda answer, target: two.wait(10) >= 0, read="number")
+    questions = [{"question": f"{i} + 1?", "answer": str(i + 1)} for i in range(2)]
+    task = Task(samples(questions), scorer=scorer)
+    runs = run(task, engine_at(serve(), concurrency=2), rounds=0)
+    assert runs.correct.all()

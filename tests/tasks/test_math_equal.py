@@ -189,11 +189,12 @@ def test_it_works_outside_the_main_thread() -> None:
 
 
 def test_what_never_ends_is_not_equal_and_stops_nothing(monkeypatch) -> None:
-    monkeypatch.setattr(math_equal, "DEADLINE", 1.0)
+    monkeypatch.setattr(math_equal, "DEADLINE", 0.5)
     assert compare("y+1", "1+y").equal  # the process has started
     before = COUNTS.slow
     begun = time.monotonic()
-    assert not compare("y+1", "y^{9^{9^{9^{9}}}}").equal
+    for _ in range(2):  # the second time it is known
+        assert not compare("y+1", "y^{9^{9^{9^{9}}}}").equal
     assert time.monotonic() - begun < 30
     assert COUNTS.slow == before + 1
     monkeypatch.undo()
@@ -213,6 +214,7 @@ def grader() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to find a child in")
 def test_a_grader_that_was_killed_is_started_and_asked_again() -> None:
+    math_equal.close()
     assert compare("z+1", "1+z").equal
     before = COUNTS.retried
     os.kill(grader(), signal.SIGKILL)
@@ -225,6 +227,7 @@ def test_a_grader_that_was_killed_is_started_and_asked_again() -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to find a child in")
 def test_a_failure_of_the_grader_is_said_and_never_remembered(monkeypatch) -> None:
     monkeypatch.setattr(math_equal, "_TRIES", 1)
+    math_equal.close()
     assert compare("w+1", "1+w").equal
     before = COUNTS.lost
     os.kill(grader(), signal.SIGKILL)
