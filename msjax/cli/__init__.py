@@ -27,6 +27,7 @@ GROUPS = {
     },
     "Run": {
         "run": "ask a model, let it revise, stop by a rule, record every trajectory",
+        "serve": "a proxy in front of a model, whose answers it revises by a rule",
         "grade": "what is read from completions, whether it is right, and why",
         "import": "recorded runs from a table or a log of another tool",
         "weights": "obtain the default local model",

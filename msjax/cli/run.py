@@ -17,7 +17,7 @@ from msjax.errors import InputError
 if TYPE_CHECKING:
     from msjax.data.trajectory import Trajectory
     from msjax.llm.drift import RateMonitor
-    from msjax.llm.live import LiveRule
+    from msjax.llm.live_rule import LiveRule
     from msjax.llm.record import Promise
     from msjax.llm.scores import Scorer
     from msjax.posterior.store import SavedPosterior
@@ -217,7 +217,7 @@ class Run(Prices):
         """Raises InputError for options that the engine and rules would refuse much later."""
         from msjax.errors import require
         from msjax.llm.engine import Sampling
-        from msjax.llm.live import CARD
+        from msjax.llm.live_rule import CARD
 
         for rule in (self.rule, self.shadow):
             if rule not in (None, "fixed", CARD):
@@ -241,7 +241,7 @@ class Run(Prices):
         return find_rule_for(str(rule), self._budget + 1, kind, "this run")
 
     def _follows_curve(self, rule: str) -> bool:
-        from msjax.llm.live import CARD
+        from msjax.llm.live_rule import CARD
 
         return rule != CARD and self._find(rule).from_curve
 
@@ -371,7 +371,8 @@ class Run(Prices):
         """One rule per benchmark, from --posterior or from --pilot."""
         import jax
 
-        from msjax.llm.live import LiveRule, rule_from_pilot, rule_from_posterior
+        from msjax.llm.live import rule_from_pilot, rule_from_posterior
+        from msjax.llm.live_rule import LiveRule
 
         worth, price = self.worth_and_price()
         known: dict[str, Any] = {"rounds": self._budget, "value": worth, "price": price or 0.0}
@@ -397,7 +398,7 @@ class Run(Prices):
 
     def _unlearnt(self, name: str) -> "LiveRule":
         """A rule that learns nothing, so that it needs no pilot."""
-        from msjax.llm.live import rule_without_pilot
+        from msjax.llm.live_rule import rule_without_pilot
 
         kind = "rounds" if self.samples is None else "samples"
         try:

@@ -11,7 +11,7 @@ from msjax.decision.monitor import RateTest
 from msjax.errors import InputError, require_uncertain
 from msjax.intervals import Interval
 
-__all__ = ["RESTART", "Drift", "RateMonitor"]
+__all__ = ["RESTART", "AnswerMonitor", "Drift", "RateMonitor"]
 
 RATES = ("p0", "p_ic", "p_ci")
 RESTART = 200
@@ -127,6 +127,76 @@ class RateMonitor:
         if self._cuts is None or score is None:
             return "all"
         return STRATA[int(np.searchsorted(self._cuts, score))]
+
+
+class AnswerMonitor:
+    """Follows what answers show without labels, and tests it against the pilot's at any time.
+
+    Two rates, each at half of `false_alarm`, by `msjax.decision.monitor.RateTest`: "answered", the
+    share of first answers from which something was read, and "changed", the share of second answers
+    that differ from the first. As of `RateMonitor`, each question counts once for either.
+
+    Args:
+        pilot: runs with answers.
+        false_alarm: probability of any alarm where nothing has changed, in (0, 1).
+
+    Attributes:
+        alarms: rates found to have drifted, in the order in which they were noticed.
+
+    Raises:
+        InputError: a pilot without runs or without answers, or false_alarm outside (0, 1).
+
+    Reference: docs/theory.md C6.
+    """
+
+    RATES = ("answered", "changed")
+
+    def __init__(self, pilot: Sequence[Trajectory], *, false_alarm: float = 0.01) -> None:
+        if not any(answer is not None for run in pilot for answer in run.answers):
+            raise InputError("pilot holds no answers; record one with `msjax run`")
+        if not 0 < false_alarm < 1:
+            raise InputError(f"false_alarm is {false_alarm}; give a probability in (0, 1)")
+        self.alarms: list[Drift] = []
+        self._level = false_alarm / len(self.RATES)
+        self._pilot = sum((_shown(run.answers) for run in pilot), np.zeros((2, 2), dtype=int))
+        self._live = np.zeros((2, 2), dtype=int)
+        self._changes = all(len(run.answers) > 1 for run in pilot)
+        self._tests = RateTest(*self._pilot.T)
+        self._questions = 0
+
+    def add(self, answers: Sequence[str | None], *, changes: bool) -> list[Drift]:
+        """One more live question; returns the rates that it shows to have drifted.
+
+        Args:
+            answers: in order.
+            changes: whether the second one was asked for whatever the first one showed; where it
+                was not, it is no fair sample.
+        """
+        self._questions += 1
+        shown = _shown(answers)
+        if not (changes and self._changes):
+            shown[1] = 0
+        self._live += shown
+        noticed = {old.rate for old in self.alarms}
+        p_values = self._tests.update(*self._live.T)
+        found = []
+        for rate, pilot, live, p in zip(self.RATES, self._pilot, self._live, p_values, strict=True):
+            if p <= self._level and rate not in noticed:
+                was, now = float(pilot[0] / pilot.sum()), float(live[0] / live.sum())
+                found.append(Drift(rate, self._questions, was, now, float(p)))
+        if self._questions % RESTART == 0:
+            self._tests.restart()
+        self.alarms += found
+        return found
+
+
+def _shown(answers: Sequence[str | None]) -> np.ndarray:
+    """Whether the first answer was read, and whether the second differs from it [rate, 2]."""
+    counts = np.zeros((2, 2), dtype=int)
+    counts[0, int(answers[0] is None)] = 1
+    if len(answers) > 1:
+        counts[1, int(answers[1] == answers[0])] = 1
+    return counts
 
 
 def _first_trials(run: Trajectory) -> np.ndarray:

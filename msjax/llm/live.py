@@ -1,10 +1,7 @@
 """Rules in front of a model: made from a pilot, and what one would have done had it been there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,44 +13,21 @@ from msjax.data.trajectory import Trajectory
 from msjax.decision.card import decide
 from msjax.errors import InputError
 from msjax.llm.answers import returned_round
+from msjax.llm.live_rule import CARD, LiveRule, live_rule, require_live
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.posterior.posterior import AUTO
 from msjax.posterior.store import SavedPosterior
-from msjax.rules.grid import each_setting
-from msjax.rules.markovscale import RoundPlan
 from msjax.rules.protocol import Observation, StoppingRule, run_rule_on_each
 from msjax.rules.registry import find_rule, find_rule_for
-from msjax.rules.spec import VERDICTS, Curve, RuleSpec, Training
+from msjax.rules.spec import Curve, Training
 
 __all__ = [
     "CARD",
-    "LiveRule",
     "cut_by",
     "rule_from_pilot",
     "rule_from_posterior",
-    "rule_without_pilot",
     "shadow_file",
 ]
-
-CARD = "card"
-"""Name of the rule that `msjax card` recommends."""
-
-
-@dataclass(frozen=True)
-class LiveRule:
-    """A rule for the questions of one benchmark.
-
-    Attributes:
-        rule: the rule.
-        says: the rule in one sentence, with its setting.
-        looks: whether it decides by what the question showed.
-        plan: the plan it follows, if it follows one.
-    """
-
-    rule: StoppingRule
-    says: str
-    looks: bool
-    plan: RoundPlan | None = None
 
 
 def rule_from_pilot(
@@ -99,55 +73,11 @@ def rule_from_pilot(
             f"{what}, {what} is {rounds + 1 - first}; record a pilot that always {how} "
             f"{rounds + 1 - first} times"
         )
-    _require_live(spec, name, judged)
+    require_live(spec, name, judged)
     if key is None:
         key = jax.random.fold_in(jax.random.key(0), 0)
     everyone = np.ones(runs.questions, dtype=bool)
-    return _live(spec, Training(runs, everyone, value, price, PosteriorForRules(key, model)))
-
-
-@lru_cache(maxsize=256)
-def rule_without_pilot(name: str, budget: int, kind: str, *, judged: bool = False) -> LiveRule:
-    """A rule that learns nothing from labelled runs, at its default setting or the one named.
-
-    Args:
-        name: as for `msjax.rules.find_rule`.
-        budget: the most answers.
-        kind: "rounds" or "samples".
-        judged: whether a judge will be asked.
-
-    Raises:
-        InputError: an unknown rule, one that learns from labelled runs, or that needs what nobody
-            knows of a question beforehand, or a judge that is not there.
-    """
-    if name == CARD:
-        raise InputError(f"rule {name!r} needs a pilot: the runs from which the card is made")
-    spec = find_rule_for(name, budget, kind, "what is asked")
-    _require_live(spec, name, judged)
-    return _live(spec, _NoRuns(name))
-
-
-class _NoRuns(Training):
-    """Stands for labelled runs where there are none: no field has a value."""
-
-    def __init__(self, name: str) -> None:
-        object.__setattr__(self, "_name", name)
-
-    def __getattr__(self, wanted: str) -> Any:
-        raise InputError(
-            f"rule {self._name!r} learns from labelled runs; give a pilot, or a rule that learns "
-            "nothing, such as until_repeated"
-        )
-
-
-def _require_live(spec: RuleSpec, name: str, judged: bool) -> None:
-    if spec.side_info is not None:
-        raise InputError(f"rule {name!r}: {spec.says}; it can only be replayed")
-    if spec.needs & VERDICTS and not judged:
-        raise InputError(
-            f"rule {name!r}: {spec.says}, and no judge is asked here; it can be replayed, or name "
-            "a judge where one can be named"
-        )
+    return live_rule(spec, Training(runs, everyone, value, price, PosteriorForRules(key, model)))
 
 
 def rule_from_posterior(
@@ -198,18 +128,7 @@ def rule_from_posterior(
             f"runs of {benchmark} were stopped by looking at the label, so what revising breaks is "
             "unknown; record a pilot that always revises"
         )
-    return _live(spec, Curve(posterior.accuracy[:, b, : rounds + 1], tokens, value, price))
-
-
-def _live(spec: RuleSpec, train: Training | Curve) -> LiveRule:
-    settings = each_setting(spec.parameters(train))  # type: ignore[arg-type]
-    parameters = jax.tree.map(lambda x: jnp.asarray(x)[spec.default], settings)
-    setting = spec.settings[spec.default]
-    says = f"{spec.says} ({setting})" if setting else spec.says
-    plan = parameters if isinstance(parameters, RoundPlan) else None
-    if plan is not None:
-        says += f", N* = {plan.optimal_rounds}"
-    return LiveRule(spec.make(parameters, None), says, spec.looks, plan)
+    return live_rule(spec, Curve(posterior.accuracy[:, b, : rounds + 1], tokens, value, price))
 
 
 def _recommended(pilot: Sequence[Trajectory], rounds: int) -> LiveRule:

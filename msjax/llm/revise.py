@@ -23,13 +23,22 @@ from msjax.data.usage import Usage, total
 from msjax.errors import InputError
 from msjax.llm.answers import Answers, jitted
 from msjax.llm.concurrency import beside
-from msjax.llm.live import rule_without_pilot
+from msjax.llm.live_rule import rule_without_pilot
 from msjax.llm.replies import read_usage
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.prompts import NO_ANSWER, Template
 from msjax.tasks.scorers import Scorer, find_scorer
 
-__all__ = ["REVISE", "Ask", "Judge", "Revised", "UnansweredError", "deliberate", "revise"]
+__all__ = [
+    "REVISE",
+    "Ask",
+    "Judge",
+    "Revised",
+    "UnansweredError",
+    "deliberate",
+    "last_text",
+    "revise",
+]
 
 REVISE = Template(
     first_prompt="{question}",
@@ -182,7 +191,7 @@ async def deliberate(
         waits: whether scoring waits for another server.
     """
     so_far = Answers(rule, budget)
-    question = _text(messages[-1])
+    question = last_text(messages)
     said = messages
     failed, cancelled = False, 0
 
@@ -260,15 +269,15 @@ def _revision(
     """What is said to have the last answer revised."""
     answer = so_far.answers[-1]
     shown = NO_ANSWER if answer is None else answer
-    prompt = asked(template.revise_prompt.format(question=_text(messages[-1]), answer=shown))
+    prompt = asked(template.revise_prompt.format(question=last_text(messages), answer=shown))
     if template.afresh:
         return [*messages[:-1], *prompt]
     return [*said, {"role": "assistant", "content": so_far.completions[-1].text}, *prompt]
 
 
-def _text(message: Mapping[str, Any]) -> str:
-    """The text of a message, which may come in parts."""
-    content = message.get("content")
+def last_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the last message, which may come in parts."""
+    content = messages[-1].get("content")
     if isinstance(content, str):
         return content
     parts = [part.get("text", "") for part in content or () if isinstance(part, Mapping)]

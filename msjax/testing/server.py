@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             number = len(server.asked)
             server.asked.append(request)
-            server.keys.add(self.headers["authorization"].removeprefix("Bearer "))
+            server.keys.add((self.headers["authorization"] or "").removeprefix("Bearer "))
             server.open += 1
             server.most_open = max(server.most_open, server.open)
         reply = server.script(number, request)

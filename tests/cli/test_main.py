@@ -57,7 +57,7 @@ def test_every_command_explains_itself_with_an_example(command, capsys) -> None:
     assert stopped.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert f"Example: msjax {command}" in printed
-    assert "--json" in printed
+    assert "--json" in printed or command == "serve"  # which has no result
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 from msjax.data.importers.lm_eval import is_lm_eval, records_of_lm_eval
 from msjax.data.importers.rows import records_of_rows
+from msjax.data.importers.served import is_served, records_of_served
 from msjax.data.runs import Runs
 from msjax.data.store import read_runs
 from msjax.data.trajectory import Trajectory
@@ -44,8 +45,8 @@ def read(
 
     Args:
         sources: JSON Lines of trajectories (as `msjax run` writes) or of rows, CSV, JSON, Parquet,
-            lm-eval samples, lists of dictionaries, or data frames; rows hold one answer each (see
-            docs/data.md).
+            what `msjax serve` wrote, lm-eval samples, lists of dictionaries, or data frames; rows
+            hold one answer each (see docs/data.md).
         columns: for fields of rows the names of their columns, such as {"correct": "is_right"}.
         scorer: grades answers of rows that have a gold answer and no label.
         benchmark: for rows that do not name one; the name of the file if None.
@@ -87,6 +88,8 @@ def import_records(
             name = name.removeprefix("samples_").rpartition("_")[0] or name
         records, notes = records_of_lm_eval(whole, benchmark=name, model=model, scorer=scorer)
         return Import(records, notes)
+    if first is not None and is_served(first[1]):
+        return Import(*records_of_served(whole, benchmark=name))
     records = records_of_rows(whole, columns=columns, scorer=scorer, benchmark=name, model=model)
     return Import(records, _notes(records, first))
 
@@ -100,8 +103,10 @@ def _holds_trajectories(path: Path) -> bool:
             first = json.loads(file.readline().removeprefix(b"\xef\xbb\xbf"))
     except (OSError, ValueError):
         return True
-    if not isinstance(first, dict) or is_lm_eval(first):
-        return not isinstance(first, dict)
+    if not isinstance(first, dict):
+        return True
+    if is_lm_eval(first) or is_served(first):
+        return False
     ours = {"version", "protocol", "stop_reason", "censored", "answers", "completions"}
     return bool(ours & set(first)) or isinstance(first.get("correct"), list)
 

@@ -1,0 +1,110 @@
+"""A rule in front of a model: what it is made of, and rules that learn from no labels.
+
+Nothing here imports what fits posteriors, so that a proxy starts at once.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from msjax.errors import InputError
+from msjax.rules.grid import each_setting
+from msjax.rules.markovscale import RoundPlan
+from msjax.rules.protocol import StoppingRule
+from msjax.rules.registry import find_rule_for
+from msjax.rules.spec import VERDICTS, Curve, RuleSpec, Training
+
+__all__ = ["CARD", "LiveRule", "learns", "live_rule", "require_live", "rule_without_pilot"]
+
+CARD = "card"
+"""Name of the rule that `msjax card` recommends."""
+
+
+@dataclass(frozen=True)
+class LiveRule:
+    """A rule for the questions of one benchmark.
+
+    Attributes:
+        rule: the rule.
+        says: the rule in one sentence, with its setting.
+        looks: whether it decides by what the question showed.
+        plan: the plan it follows, if it follows one.
+    """
+
+    rule: StoppingRule
+    says: str
+    looks: bool
+    plan: RoundPlan | None = None
+
+
+@lru_cache(maxsize=256)
+def rule_without_pilot(name: str, budget: int, kind: str, *, judged: bool = False) -> LiveRule:
+    """A rule that learns nothing from labelled runs, at its default setting or the one named.
+
+    Args:
+        name: as for `msjax.rules.find_rule`.
+        budget: the most answers.
+        kind: "rounds" or "samples".
+        judged: whether a judge will be asked.
+
+    Raises:
+        InputError: an unknown rule, one that learns from labelled runs, or that needs what nobody
+            knows of a question beforehand, or a judge that is not there.
+    """
+    if name == CARD:
+        raise _LearnsError(f"rule {name!r} needs a pilot: the runs from which the card is made")
+    spec = find_rule_for(name, budget, kind, "what is asked")
+    require_live(spec, name, judged)
+    return live_rule(spec, _NoRuns(name))
+
+
+def learns(name: str, budget: int, kind: str) -> bool:
+    """Whether a rule learns from labelled runs; see `rule_without_pilot`."""
+    try:
+        rule_without_pilot(name, budget, kind, judged=True)
+    except _LearnsError:
+        return True
+    return False
+
+
+class _LearnsError(InputError):
+    pass
+
+
+class _NoRuns(Training):
+    """Stands for labelled runs where there are none: no field has a value."""
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def __getattr__(self, wanted: str) -> Any:
+        raise _LearnsError(
+            f"rule {self._name!r} learns from labelled runs; give a pilot, or a rule that learns "
+            "nothing, such as until_repeated"
+        )
+
+
+def require_live(spec: RuleSpec, name: str, judged: bool) -> None:
+    """Raises InputError for a rule that can only be replayed."""
+    if spec.side_info is not None:
+        raise InputError(f"rule {name!r}: {spec.says}; it can only be replayed")
+    if spec.needs & VERDICTS and not judged:
+        raise InputError(
+            f"rule {name!r}: {spec.says}, and no judge is asked here; it can be replayed, or name "
+            "a judge where one can be named"
+        )
+
+
+def live_rule(spec: RuleSpec, train: Training | Curve) -> LiveRule:
+    """The rule at its default setting, with what it learns from these runs."""
+    settings = each_setting(spec.parameters(train))  # type: ignore[arg-type]
+    parameters = jax.tree.map(lambda x: jnp.asarray(x)[spec.default], settings)
+    setting = spec.settings[spec.default]
+    says = f"{spec.says} ({setting})" if setting else spec.says
+    plan = parameters if isinstance(parameters, RoundPlan) else None
+    if plan is not None:
+        says += f", N* = {plan.optimal_rounds}"
+    return LiveRule(spec.make(parameters, None), says, spec.looks, plan)

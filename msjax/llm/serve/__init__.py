@@ -1,0 +1,5 @@
+"""A proxy in front of servers that speak OpenAI's chat protocol: answers are revised by a rule."""
+
+from msjax.errors import require_extra
+
+require_extra("serve", "starlette", "uvicorn", "httpx2", "prometheus_client")

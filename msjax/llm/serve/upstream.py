@@ -1,0 +1,199 @@
+"""The servers behind the proxy: the least loaded one is asked, one that fails is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import httpx2
+
+from msjax.errors import InputError
+
+__all__ = ["Answered", "DownError", "Upstream", "Upstreams"]
+
+CONNECT = 10.0
+"""Seconds a server may take to accept a connection."""
+LEFT_OUT = 10.0
+"""Seconds for which a server that failed is asked only if no other is there."""
+_FAILED = (502, 503, 504)
+
+
+class DownError(Exception):
+    """No server answered; the message names each with its reason."""
+
+    def __init__(self, message: str, status: int = 502) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Answered(NamedTuple):
+    """A reply as it came."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass
+class Upstream:
+    """One server.
+
+    Attributes:
+        url: of its API.
+        in_flight: requests under way.
+        failures: requests that it failed.
+        reason: why it failed the last one, "" while it is up.
+        until: when it will be asked again, by the monotonic clock.
+    """
+
+    url: str
+    in_flight: int = 0
+    failures: int = 0
+    reason: str = ""
+    until: float = field(default=0.0, repr=False)
+
+    @property
+    def up(self) -> bool:
+        """Whether it is asked."""
+        return time.monotonic() >= self.until
+
+    def fail(self, reason: str) -> None:
+        """It failed; others are asked for a while."""
+        self.failures += 1
+        self.reason, self.until = reason, time.monotonic() + LEFT_OUT
+
+
+class Upstreams:
+    """Several servers of the same models.
+
+    Requests go to no other host: redirects are not followed and proxies named in the environment
+    are not used.
+
+    Args:
+        urls: of their APIs, as a rule ending in /v1.
+        timeout: seconds an answer may take.
+        concurrency: most requests under way, to all together.
+
+    Raises:
+        InputError: no URL, one that is none, or that holds a password.
+    """
+
+    def __init__(self, urls: Sequence[str], *, timeout: float, concurrency: int) -> None:
+        if not urls:
+            raise InputError("upstream is missing; give the URL of a server, ending in /v1")
+        for url in urls:
+            host = url.partition("://")[2].partition("/")[0]
+            if not url.startswith(("http://", "https://")) or not host:
+                raise InputError(f"upstream is {url!r}; it must begin with http:// or https://")
+            if "@" in host:
+                raise InputError("upstream holds a password; give it as a key instead")
+        self.servers = [Upstream(url.rstrip("/")) for url in urls]
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(concurrency)
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT), pool=None),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=concurrency),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def order(self, last: Upstream | None = None) -> list[Upstream]:
+        """Whom to ask: the last one, whose cache knows the conversation, then by load."""
+
+        def worse(server: Upstream) -> tuple[bool, bool, float, int]:
+            up = server.up
+            return not up, server is not last, 0.0 if up else server.until, server.in_flight
+
+        return sorted(self.servers, key=worse)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        last: Upstream | None = None,
+    ) -> tuple[Answered, Upstream]:
+        """The reply of the first server that gives one.
+
+        Raises:
+            DownError: none did.
+        """
+        async with self.stream(method, path, body, headers, last) as (response, server):
+            try:
+                async with asyncio.timeout(self._timeout):
+                    content = await response.aread()
+            except (httpx2.HTTPError, TimeoutError) as error:
+                server.fail(_reason(error))
+                status = 504 if isinstance(error, httpx2.TimeoutException | TimeoutError) else 502
+                raise DownError(f"{server.url}: {server.reason} as it answered", status) from None
+            return Answered(response.status_code, list(response.headers.items()), content), server
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        last: Upstream | None = None,
+    ) -> AsyncIterator[tuple[httpx2.Response, Upstream]]:
+        """The beginning of the reply of the first server that gives one; its body is still to come.
+
+        A server that cannot be reached, or that says that it is not available, is left out for a
+        while and the next one is asked. Closing this gives the request up.
+
+        Raises:
+            DownError: none answered.
+        """
+        tried: list[str] = []
+        slow = False
+        order = self.order(last)
+        async with self._slots:
+            # A connection that was kept open may have been closed by a lone server: it is tried
+            # once more.
+            for number, server in enumerate(order if len(order) > 1 else order * 2):
+                server.in_flight += 1
+                try:
+                    request = self._client.build_request(
+                        method, server.url + path, content=body, headers=dict(headers)
+                    )
+                    try:
+                        response = await self._client.send(request, stream=True)
+                    except httpx2.HTTPError as error:
+                        server.fail(_reason(error))
+                        slow = slow or isinstance(error, httpx2.ReadTimeout)
+                        tried.append(f"{server.url}: {server.reason}")
+                        if slow:  # the next try would take as long
+                            break
+                        continue
+                    try:
+                        if response.is_redirect:
+                            server.fail(f"redirects elsewhere (status {response.status_code})")
+                            tried.append(f"{server.url}: {server.reason}")
+                            continue
+                        if response.status_code in _FAILED:
+                            server.fail(f"status {response.status_code}")
+                            if number + 1 < len(order):
+                                continue
+                        elif server.reason:
+                            server.reason, server.until = "", 0.0
+                        yield response, server
+                        return
+                    finally:
+                        await response.aclose()
+                finally:
+                    server.in_flight -= 1
+        raise DownError("; ".join(dict.fromkeys(tried)), 504 if slow else 502)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}{f' ({error})' if str(error) else ''}"
