@@ -398,16 +398,15 @@ class Run(Prices):
 
     def _unlearnt(self, name: str) -> "LiveRule":
         """A rule that learns nothing, so that it needs no pilot."""
-        from msjax.llm.live_rule import rule_without_pilot
+        from msjax.llm.live_rule import learns, rule_without_pilot
 
-        kind = "rounds" if self.samples is None else "samples"
-        try:
-            return rule_without_pilot(name, self._budget + 1, kind)
-        except InputError as error:
+        known = name, self._budget + 1, "rounds" if self.samples is None else "samples"
+        if learns(*known):
             raise InputError(
-                f"{error}: --pilot FILE of labelled runs, or, for markovscale, --posterior FILE "
-                "made by `msjax fit`"
-            ) from None
+                f"rule {name!r} needs --pilot FILE of labelled runs, or, if it is markovscale, "
+                "--posterior FILE made by `msjax fit`"
+            )
+        return rule_without_pilot(*known)
 
     @cached_property
     def _pilot(self) -> "dict[str, list[Trajectory]]":
