@@ -120,7 +120,7 @@ class Serve(Prices):
         """Serve until interrupted."""
         from msjax.errors import require_extra
 
-        require_extra("serve", "starlette", "uvicorn", "httpx2", "prometheus_client")
+        require_extra("serve", "starlette", "uvicorn", "aiohttp", "prometheus_client")
         import uvicorn
 
         from msjax.cli.output import keep_compiled

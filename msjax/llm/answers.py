@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from msjax.data.messages import Completion
@@ -71,13 +71,14 @@ class Answers:
         self.usages.append(completion.usage.model_copy(update={"verifier": verifier}))
         if self.stopped:
             return
-        seen = Observation(
-            jnp.int32(answer_ids(self.answers)[-1]),
-            jnp.float32(self.scores[-1]),
-            jnp.float32(uncached_tokens(self.usages[-1:])),
-            jnp.int32(-1 if verdict is None else verdict),
+        shown: tuple[Any, ...] = (  # of NumPy, which a compiled rule takes at once
+            np.int32(answer_ids(self.answers)[-1]),
+            np.float32(self.scores[-1]),
+            np.float32(uncached_tokens(self.usages[-1:])),
+            np.int32(-1 if verdict is None else verdict),
         )
-        self._state, decision = self._rule.update(self._state, seen)
+        self._state, decided = self._rule.update(self._state, Observation(*shown))
+        decision = jax.device_get(decided)
         self.stopped = bool(decision.stop)
         self.belief = float(decision.belief)
         self._returned = returned_round(self.answers, int(decision.answer_id))
@@ -103,4 +104,5 @@ def returned_round(answers: Sequence[str | None], answer_id: int) -> int:
 @lru_cache(maxsize=256)
 def jitted(rule: StoppingRule) -> StoppingRule:
     """The rule with a compiled `update`; asked for again it compiles nothing."""
-    return rule._replace(update=jax.jit(rule.update))
+    begun = rule.init()
+    return StoppingRule(lambda: begun, jax.jit(rule.update))

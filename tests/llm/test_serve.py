@@ -279,14 +279,18 @@ def test_a_judge_that_fails_gives_no_verdict(proxy):
 
 def test_samples_stop_and_those_under_way_are_given_up(proxy):
     """The third and later requests are held by the server until the proxy closes them."""
+    five = threading.Barrier(5)
 
     def script(number: int, request: dict) -> Reply | None:
+        if number < 5:
+            five.wait(10)
         return Reply(completion("It is 4.")) if request["seed"] < 9 else None
 
     there = proxy(script, rule="vote_margin,margin=2", budget=8, parallel=True, ahead=5)
     found = there.ask(seed=7, temperature=1)
-    assert found.msjax["answers"] == ["4", "4"] and found.msjax["cancelled"] >= 1
-    assert eventually(lambda: there.upstream.given_up == found.msjax["cancelled"])
+    assert found.msjax["answers"] == ["4", "4"]
+    assert eventually(lambda: there.upstream.given_up >= 3)
+    assert there.upstream.given_up <= found.msjax["cancelled"] <= 6
     assert all(request["messages"] == ASKED for request in there.upstream.asked)
     assert {7, 8} < {request["seed"] for request in there.upstream.asked}
 

@@ -2,4 +2,4 @@
 
 from msjax.errors import require_extra
 
-require_extra("serve", "starlette", "uvicorn", "httpx2", "prometheus_client")
+require_extra("serve", "starlette", "uvicorn", "aiohttp", "prometheus_client")

@@ -61,6 +61,7 @@ _ALIVE = 10.0
 """Seconds between signs of life on a stream whose answer is not known yet."""
 _REMEMBERED = 100_000
 """Requests whose labels may still come."""
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _CHAT = "/v1/chat/completions"
 _NO_REVISION = ("tools", "functions", "audio", "modalities", "prediction")
 JUDGE = "Is the answer above right? Reply with one word, yes or no."
@@ -336,8 +337,8 @@ class Proxy:
         """Raises RefusedError for a request without the key, or that a web page may have sent."""
         settings = self.settings
         if settings.loopback:
-            host = re.sub(r":\d+$", "", header(scope, "host"))
-            if host not in ("localhost", "127.0.0.1", "[::1]"):
+            host = header(scope, "host")
+            if host.rpartition(":")[0] not in _LOOPBACK and host not in _LOOPBACK:
                 raise RefusedError(403, f"host is {host!r}; name 127.0.0.1 or localhost")
         if scope["method"] == "POST":
             kind = header(scope, "content-type").partition(";")[0].strip().lower()
@@ -502,10 +503,10 @@ class Proxy:
                 headers.append(("x-msjax", f"passed on untouched: {why}"))
                 self.metrics.requests.labels(f"passed on: {why}").inc()
             if "event-stream" not in found.headers.get("content-type", ""):
-                await reply.whole(found.status_code, await found.aread(), headers)
+                await reply.whole(found.status, await found.read(), headers)
                 return
-            await reply.begin(found.status_code, headers)
-            async for piece in found.aiter_raw():
+            await reply.begin(found.status, headers)
+            async for piece in found.content.iter_any():
                 await reply.more(piece)
             await reply.end()
 
@@ -668,7 +669,7 @@ class Proxy:
     async def running(self, _: Starlette) -> AsyncIterator[None]:
         """Opens the log; closes it and the connections once all requests are answered."""
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self.upstreams.close)
+            await stack.enter_async_context(self.upstreams.open())
             if self.settings.log is not None:
                 self._log = await stack.enter_async_context(open_log(self.settings.log))
             yield

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import httpx2
+import aiohttp
 
 from msjax.errors import InputError
 
@@ -94,16 +94,20 @@ class Upstreams:
         self.servers = [Upstream(url.rstrip("/")) for url in urls]
         self._timeout = timeout
         self._slots = asyncio.Semaphore(concurrency)
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT), pool=None),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=concurrency),
-            follow_redirects=False,
-            trust_env=False,
-        )
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Holds the connections."""
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=min(self._timeout, CONNECT), sock_read=self._timeout
+            ),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        ) as self._session:
+            yield
 
     def order(self, last: Upstream | None = None) -> list[Upstream]:
         """Whom to ask: the last one, whose cache knows the conversation, then by load."""
@@ -130,12 +134,12 @@ class Upstreams:
         async with self.stream(method, path, body, headers, last) as (response, server):
             try:
                 async with asyncio.timeout(self._timeout):
-                    content = await response.aread()
-            except (httpx2.HTTPError, TimeoutError) as error:
+                    content = await response.read()
+            except (aiohttp.ClientError, TimeoutError) as error:
                 server.fail(_reason(error))
-                status = 504 if isinstance(error, httpx2.TimeoutException | TimeoutError) else 502
+                status = 504 if isinstance(error, TimeoutError) else 502
                 raise DownError(f"{server.url}: {server.reason} as it answered", status) from None
-            return Answered(response.status_code, list(response.headers.items()), content), server
+            return Answered(response.status, list(response.headers.items()), content), server
 
     @asynccontextmanager
     async def stream(
@@ -145,7 +149,7 @@ class Upstreams:
         body: bytes | None,
         headers: Mapping[str, str],
         last: Upstream | None = None,
-    ) -> AsyncIterator[tuple[httpx2.Response, Upstream]]:
+    ) -> AsyncIterator[tuple[aiohttp.ClientResponse, Upstream]]:
         """The beginning of the reply of the first server that gives one; its body is still to come.
 
         A server that cannot be reached, or that says that it is not available, is left out for a
@@ -163,25 +167,28 @@ class Upstreams:
             for number, server in enumerate(order if len(order) > 1 else order * 2):
                 server.in_flight += 1
                 try:
-                    request = self._client.build_request(
-                        method, server.url + path, content=body, headers=dict(headers)
-                    )
                     try:
-                        response = await self._client.send(request, stream=True)
-                    except httpx2.HTTPError as error:
+                        response = await self._session.request(
+                            method,
+                            server.url + path,
+                            data=body,
+                            headers=headers,
+                            allow_redirects=False,
+                        )
+                    except (aiohttp.ClientError, TimeoutError) as error:
                         server.fail(_reason(error))
-                        slow = slow or isinstance(error, httpx2.ReadTimeout)
+                        slow = isinstance(error, aiohttp.SocketTimeoutError)
                         tried.append(f"{server.url}: {server.reason}")
                         if slow:  # the next try would take as long
                             break
                         continue
                     try:
-                        if response.is_redirect:
-                            server.fail(f"redirects elsewhere (status {response.status_code})")
+                        if 300 <= response.status < 400:
+                            server.fail(f"redirects elsewhere (status {response.status})")
                             tried.append(f"{server.url}: {server.reason}")
                             continue
-                        if response.status_code in _FAILED:
-                            server.fail(f"status {response.status_code}")
+                        if response.status in _FAILED:
+                            server.fail(f"status {response.status}")
                             if number + 1 < len(order):
                                 continue
                         elif server.reason:
@@ -189,7 +196,7 @@ class Upstreams:
                         yield response, server
                         return
                     finally:
-                        await response.aclose()
+                        response.close()
                 finally:
                     server.in_flight -= 1
         raise DownError("; ".join(dict.fromkeys(tried)), 504 if slow else 502)
