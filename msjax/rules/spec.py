@@ -91,10 +91,14 @@ class Training:
 
     @cached_property
     def tokens(self) -> Float[np.ndarray, " rounds"]:
-        """Mean uncached tokens of rounds 1, ..., K over the questions that reached them."""
-        if self.known.rounds == self.runs.rounds:
-            return self.known.tokens_per_round[1:]
-        return self.runs.tokens_per_round[1:]  # the longest questions are among the others
+        """Mean uncached tokens of rounds 1, ..., K over the questions that reached them.
+
+        At price 0 they decide nothing, so that counts which were not reported are 0.
+        """
+        # Where the longest questions are not among these, they are among the others.
+        longest = self.known.rounds == self.runs.rounds
+        tokens = (self.known if longest else self.runs).tokens_per_round[1:]
+        return tokens if self.price else np.nan_to_num(tokens)
 
 
 class Curve(NamedTuple):
