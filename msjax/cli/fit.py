@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
+from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling, print_doubts
 from msjax.cli.prices import Prices
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class Fit(Prices):
         if self.figures:
             require_extra("report", "matplotlib")
         worth, price = self.worth_and_price()
-        groups = read(*self.runs).groups
+        runs = read(*self.runs)
+        print_doubts(runs)
+        groups = runs.groups
         try:
             found = self._posteriors(groups)
         except NotConvergedError as error:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import tyro
 
@@ -43,9 +43,20 @@ def _seed(option: str, seed: int) -> None:
         raise InputError(f"{option} is {seed}; give a seed from 0 to {2**32 - 1}")
 
 
+if TYPE_CHECKING:
+    from msjax.data.runs import Runs
+
 OutputFile = Annotated[Path, _file]
 OutputFolder = Annotated[Path, _folder]
 Seed = Annotated[int, _seed]
+
+
+def print_doubts(runs: "Runs") -> None:
+    """Print what there is to say of runs before anything is estimated from them."""
+    from msjax.evaluate.summary import doubts
+
+    for doubt in doubts(runs):
+        print(f"warning: {doubt}")
 
 
 def check_options(command: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from msjax._io import write_csv, write_text
-from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling
+from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling, print_doubts
 from msjax.cli.prices import Prices
 from msjax.errors import require_extra
 from msjax.intervals import NOT_IDENTIFIED
@@ -154,7 +154,9 @@ class Replay(Prices):
         from msjax.errors import InputError
 
         if not self.prompts:
-            return [pool.require_complete() for pool in read(*self.pools).groups]
+            runs = read(*self.pools)
+            print_doubts(runs)
+            return [pool.require_complete() for pool in runs.groups]
         if len(self.prompts) != len(self.pools):
             raise InputError(
                 f"--prompts has {len(self.prompts)} files for {len(self.pools)} pools; "

@@ -1,5 +1,6 @@
 """Whether runs are what they say: labels that contradict each other, runs cut by a label."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -11,6 +12,7 @@ from msjax.errors import InputError
 
 __all__ = [
     "cut_by_label",
+    "differing_settings",
     "labels_accumulate",
     "names_differing_in_case",
     "repeated_questions",
@@ -92,6 +94,31 @@ def repeated_questions(runs: Runs) -> Int[np.ndarray, " row"] | None:
     if len(known) in (1, len(texts)) or any(not text for text, _ in texts):
         return None
     return np.array([known[text] for text in texts])
+
+
+_MAY_DIFFER = ("rule", "rounds", "seed")
+
+
+def differing_settings(runs: Runs) -> list[str]:
+    """Settings that differ among runs that are estimated together, in a sentence each.
+
+    Rules, numbers of rounds and seeds may differ. A setting that was not recorded is passed over.
+    """
+    found = []
+    for group in runs.groups:
+        values: dict[str, Counter[str]] = {}
+        for record in group.records or ():
+            for name, value in record.settings.items():
+                if name not in _MAY_DIFFER:
+                    values.setdefault(name, Counter())[str(value)] += 1
+        for name, counts in values.items():
+            if len(counts) > 1:
+                each = " and ".join(f"{value} in {n}" for value, n in counts.most_common(3))
+                found.append(
+                    f"{group.name}: {name} is {each} of its runs, which are taken as one; give "
+                    "runs of different settings apart"
+                )
+    return found
 
 
 def names_differing_in_case(names: Sequence[str]) -> list[tuple[str, ...]]:

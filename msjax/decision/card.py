@@ -306,11 +306,12 @@ def decide(
     found = pilots(runs, cluster)
     level = LEVEL ** (1 / len(found))
     terms = Terms(baseline, margin, worth, price, level, len(found))
-    names = names_differing_in_case([pilot.benchmark for pilot in found])
+    names = (("benchmarks", runs.benchmarks), ("models", runs.models))
     warnings = [
-        f"benchmarks {', '.join(map(repr, group))} differ only in capital letters and are judged "
+        f"{what} {', '.join(map(repr, group))} differ only in capital letters and are judged "
         "apart; give them one name if they are one"
-        for group in names
+        for what, each in names
+        for group in names_differing_in_case(each)
     ]
     decisions = tuple(_decide(pilot, terms, tuple(files)) for pilot in found)
     return Card(decisions, terms, tuple(warnings))

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 
 from msjax.data.checks import (
     cut_by_label,
+    differing_settings,
     labels_accumulate,
     names_differing_in_case,
     repeated_questions,
@@ -18,6 +19,7 @@ from msjax.data.checks import (
 from msjax.data.runs import Runs
 from msjax.decision.verdict import FEWEST
 from msjax.errors import InputError
+from msjax.evaluate.summary import ending_notes
 
 __all__ = ["Pilot", "Recorded", "pilots"]
 
@@ -116,6 +118,10 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
         assert samples is not None
         samples = _with_tokens(samples, notes)
         labels = _clusters(samples, field, notes)
+    for runs in (seen, samples):
+        if runs is not None:
+            notes += differing_settings(runs)
+            notes += ending_notes(runs.records or ())
     for names in names_differing_in_case((rounds or samples).question_ids):  # type: ignore[union-attr]
         notes.append(f"question ids {_listed(names)} differ only in capital letters")
     number = {name: i for i, name in enumerate(dict.fromkeys(labels))}
@@ -140,16 +146,27 @@ def _sorted(runs: Runs) -> Runs:
 
 
 def _with_tokens(runs: Runs, notes: list[str]) -> Runs:
-    """The runs with the categories of tokens that were reported; none where all are 0.
+    """The runs with their tokens, without any where a count that costs rest on is missing.
 
-    No answer takes no tokens, so counts that are all 0 were not reported either.
+    No answer takes no tokens, so counts that are all 0 were not reported either. Prompts that were
+    never counted are left out of all costs, which is said.
     """
-    known = {name: x for name, x in runs.tokens.items() if not np.isnan(x[runs.real]).all()}
-    if not any(np.nan_to_num(x).any() for name, x in known.items() if name != "cached"):
-        return replace(runs, tokens={})
-    missing = [name for name in ("prompt", "completion") if name in runs.tokens.keys() - known]
-    notes += [f"{name} tokens are not reported and not counted" for name in missing]
-    return replace(runs, tokens=known)
+    prompt = runs.tokens.get("prompt")
+    if prompt is not None and np.isnan(prompt[runs.real]).all():
+        rest = {name: x for name, x in runs.tokens.items() if name not in ("prompt", "cached")}
+        runs = replace(runs, tokens=rest)
+        if not np.isnan(runs.uncached[runs.real]).any():
+            notes.append("prompt tokens are not reported and not counted")
+    spent = runs.uncached[runs.real]
+    if not np.isnan(spent).any() and spent.any():
+        return runs
+    missing = int(np.isnan(spent).sum())
+    if 0 < missing < len(spent):
+        notes.append(
+            f"token counts of {missing} of {len(spent)} answers are missing, so no cost and no "
+            "saving is identified; leave out their questions to judge costs"
+        )
+    return replace(runs, tokens={})
 
 
 def _clusters(runs: Runs, field: str | None, notes: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from msjax.decision.bounds import gating_bounds
 from msjax.decision.card import SCHEMA, Card, Decision, PolicyRow
 from msjax.decision.policies import FIRST, Policy
 from msjax.decision.verdict import FEWEST
+from msjax.evaluate.summary import cut_note
 from msjax.intervals import Interval
 
 __all__ = [
@@ -148,7 +149,9 @@ def _practice(decision: Decision) -> str:
 def _tokens(decision: Decision) -> str:
     row = decision.chosen
     if row.uncached is None:
-        return "not identified: the runs report no tokens, so neither cost nor saving is known"
+        return (
+            "not identified: the runs do not report all tokens, so neither cost nor saving is known"
+        )
     base = decision.policies[decision.judgement.baseline]
     text = f"{_plain_interval(row.uncached)} uncached tokens per question"
     if row.saving is None or decision.status == "not identified":
@@ -259,6 +262,8 @@ def _hidden(decision: Decision) -> list[str]:
 
 def _collect(decision: Decision) -> str:
     rounds = _recorded_rounds(decision)
+    if cut := _cut(decision):
+        return cut
     if decision.status == "not identified":
         return (
             f"record {USUAL} questions with {max(rounds, 3)} rounds each, none cut short by a "
@@ -284,6 +289,12 @@ def _collect(decision: Decision) -> str:
         f"{decision.more.questions:,} more questions with {what} each, none cut short{tokens}: "
         f"that decides in {decision.more.chance:.0%} of simulated futures"
     )
+
+
+def _cut(decision: Decision) -> str:
+    """Why more of the same is of no use: too many answers were cut; "" if they were not."""
+    runs = [one for one in (decision.pilot.seen, decision.pilot.samples) if one is not None]
+    return cut_note([record for one in runs for record in one.records or ()])
 
 
 def _recorded_rounds(decision: Decision) -> int:
@@ -330,7 +341,7 @@ def _record(decision: Decision) -> str:
         more = USUAL
     if decision.status == "too few":
         more = USUAL - int(decision.judgement.clusters[0])
-    if more is None:
+    if more is None or _cut(decision):
         return ""
     rounds = max(_recorded_rounds(decision), 1 if decision.status == "judged" else 3)
     kind = f"--rounds {rounds}"

@@ -8,7 +8,9 @@ from itertools import chain
 import numpy as np
 from scipy import special
 
+from msjax.data.checks import differing_settings, names_differing_in_case
 from msjax.data.messages import CUT, KNOWN
+from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage, total
 from msjax.intervals import Interval
@@ -84,10 +86,25 @@ FEW = 0.03
 """Share of answers that may be cut at the limit without a word."""
 
 
+def doubts(runs: Runs) -> list[str]:
+    """What there is to say of runs before anything is estimated from them, in a sentence each.
+
+    Names of benchmarks and models that differ in capital letters only, settings that differ among
+    runs that are estimated together, and answers that did not end well.
+    """
+    names = (("benchmarks", runs.benchmarks), ("models", runs.models))
+    alike = [
+        f"{what} {', '.join(map(repr, group))} differ only in capital letters and are taken apart; "
+        "give them one name if they are one"
+        for what, each in names
+        for group in names_differing_in_case(each)
+    ]
+    return [*alike, *differing_settings(runs), *ending_notes(runs.records or ())]
+
+
 def ending_notes(runs: Sequence[Trajectory]) -> list[str]:
     """What there is to say of how answers ended, in a sentence each; none if they ended well."""
-    pairs = (zip(run.finish, run.completions, strict=True) for run in runs)
-    ends = [(reason, text) for reason, text in chain.from_iterable(pairs) if reason]
+    ends = _endings(runs)
     reasons = Counter(reason for reason, _ in ends)
     notes = [
         f"{count} of {len(ends)} answers ended with {reason!r}, which is no reason that msjax "
@@ -95,12 +112,24 @@ def ending_notes(runs: Sequence[Trajectory]) -> list[str]:
         for reason, count in reasons.items()
         if reason.lower() not in KNOWN
     ]
+    return [*notes, cut] if (cut := cut_note(runs)) else notes
+
+
+def cut_note(runs: Sequence[Trajectory]) -> str:
+    """How many answers were cut at the limit of new tokens, if more than a few were; else ""."""
+    ends = _endings(runs)
     cut = [text for reason, text in ends if reason.lower() in CUT]
-    if len(cut) > FEW * len(ends):
-        empty = sum(not text for text in cut)
-        inside = f", {empty} of them before any text, inside their thoughts" if empty else ""
-        notes.append(
-            f"{len(cut)} of {len(ends)} answers ({len(cut) / len(ends):.0%}) were cut at the limit "
-            f"of new tokens{inside}; more of the same tells nothing, so raise max_new_tokens"
-        )
-    return notes
+    if len(cut) <= FEW * len(ends):
+        return ""
+    empty = sum(not text for text in cut)
+    inside = f", {empty} of them before any text, inside their thoughts" if empty else ""
+    return (
+        f"{len(cut)} of {len(ends)} answers ({len(cut) / len(ends):.0%}) were cut at the limit "
+        f"of new tokens{inside}; more of the same tells nothing, so raise max_new_tokens"
+    )
+
+
+def _endings(runs: Sequence[Trajectory]) -> list[tuple[str, str]]:
+    """Why each answer ended, where that was recorded, and its text."""
+    pairs = (zip(run.finish, run.completions, strict=True) for run in runs)
+    return [(reason, text) for reason, text in chain.from_iterable(pairs) if reason]

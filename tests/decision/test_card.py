@@ -9,6 +9,7 @@ import pytest
 from msjax.data.importers.reading import read
 from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
+from msjax.data.usage import Usage
 from msjax.decision.card import decide
 from msjax.decision.words import commands, headline, statements
 from msjax.errors import InputError
@@ -326,3 +327,41 @@ def test_the_rule_is_the_policy():
     state, first = rule.update(state, seen[0])
     _, second = rule.update(state, seen[1])
     assert not first.stop and second.stop and second.answer_id == 1
+
+
+def changed(change, questions=60):
+    """A pilot with run number i changed by `change(i)`."""
+    records = read(PILOTS / "full60.jsonl").records[:questions]
+    found = [x.model_copy(update=change(i)) for i, x in enumerate(records)]
+    return decide(Runs.from_records(found)).single
+
+
+def test_more_of_the_same_is_not_advised_where_answers_were_cut():
+    def advice(cut):
+        ends = [{"finish": (why,) * 4, "completions": ("x",) * 4} for why in ("length", "stop")]
+        found = changed(lambda i: ends[i >= cut], questions=15)
+        return dict(statements(found))["collect"], "record more" in dict(commands(found))
+
+    collect, recorded = advice(cut=0)
+    assert "cut" not in collect and recorded
+    collect, recorded = advice(cut=5)
+    assert collect.startswith("20 of 60 answers (33%) were cut at the limit") and not recorded
+    assert "raise max_new_tokens" in collect
+
+
+def test_settings_that_differ_are_said():
+    def settings(i):
+        return {"settings": {"temperature": 0.7 if i < 40 else 1.0, "rule": str(i), "seed": i}}
+
+    notes = changed(settings).pilot.notes
+    (note,) = [note for note in notes if "give runs of different settings apart" in note]
+    assert note.startswith("b: temperature is 0.7 in 40 and 1.0 in 20 of its runs")
+
+
+def test_costs_that_rest_on_a_missing_count_are_not_identified():
+    lost = Usage(prompt=30, cached=0, completion=None)
+    found = changed(lambda i: {"tokens": (lost,) * 4} if i == 3 else {})
+    said = dict(statements(found))
+    assert said["tokens"].startswith("not identified")
+    assert "token counts of 4 of 240 answers are missing" in said["assumptions"]
+    assert all(row.saving is None and row.uncached is None for row in found.policies)

@@ -201,6 +201,11 @@ def test_what_rests_on_tokens_that_nobody_reported_is_not_identified():
     assert rule.gain.identified
     with pytest.raises(InputError, match="price is 0.1, and tokens of made were not all reported"):
         evaluate(pool, offered, jax.random.key(0), price=0.1)
+    silent = make_pool(parallel=False, tokens={"completion": np.full((QUESTIONS, SAMPLES), np.nan)})
+    offered = [find_rule(name, silent) for name in ("fixed", "belief")]
+    found = evaluate(silent, offered, jax.random.key(0), choose=False)
+    results = (*found.rules, *found.yardsticks)
+    assert not any(one.saving.identified for one in results) and len(results) == 4
 
 
 def test_the_interval_of_a_share_of_tokens_covers():
