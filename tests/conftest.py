@@ -15,7 +15,8 @@ for variable, value in {
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
     "--xla_cpu_parallel_codegen_split_count=1",
     "JAX_COMPILATION_CACHE_DIR": str(BUILD / "compiled-for-tests"),
-    "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",  # nobody reads the programs
 }.items():
     os.environ.setdefault(variable, value)
 
