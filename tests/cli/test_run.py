@@ -1,7 +1,7 @@
 """`msjax run` with a real (tiny) decoder: pilot, posterior, rule, and what kills survive."""
 
 import json
-import os
+import resource
 import signal
 import subprocess
 import sys
@@ -206,19 +206,18 @@ def test_a_killed_run_resumes_to_the_uninterrupted_one(kill, status, tmp_path, u
     assert by_question(broken) == undisturbed
 
 
-def test_a_run_without_room_for_its_file_resumes_once_there_is(tmp_path, undisturbed) -> None:
+def test_a_run_without_room_for_its_file_resumes_once_there_is(
+    tmp_path, undisturbed, capsys
+) -> None:
     broken = tmp_path / "broken.jsonl"
-    program = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1));"
-        "from msjax.cli import main; sys.exit(main())"
-    )
-    # Compiled programs and bytecode have no room either; torn ones must not be left to others.
-    environment = {k: v for k, v in os.environ.items() if "COMPILATION_CACHE" not in k}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    command = [sys.executable, "-c", program, "run", str(broken), *COMMON, *MANY]
-    ran = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert ran.returncode == 2
-    said = ran.stderr.splitlines()[-1]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        status = generate(broken, *MANY, "--batch-size", "4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 2
+    said = capsys.readouterr().err.splitlines()[-1]
     kept = broken.read_bytes().count(b"\n")
     assert f"broken.jsonl: cannot be written (File too large); {kept} lines are" in said
     assert 0 < kept < 100 and broken.stat().st_size == 20_000
