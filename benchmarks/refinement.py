@@ -88,7 +88,7 @@ class Results:
 class Forgetful(Batch):
     """Every turn is computed from its first token."""
 
-    def _source(self, row: int, ids: list[int]) -> tuple[int, int]:
+    def reusable(self, row: int, ids: list[int]) -> tuple[int, int]:
         return row, 0
 
 

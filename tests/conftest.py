@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,28 @@ def serve() -> Iterator[Callable[..., Any]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def compiling_nothing() -> Callable[[], AbstractContextManager[None]]:
+    """A context in which no program may be lowered, to be compiled or loaded from disk."""
+
+    @contextmanager
+    def watch() -> Iterator[None]:
+        lowered = []
+
+        def listen(event: str, *_: Any, **details: Any) -> None:
+            if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+                lowered.append(details.get("fun_name", "a program"))
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            yield
+        finally:
+            jax.monitoring.unregister_event_duration_listener(listen)
+        assert not lowered
+
+    return watch
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The house has storeys: a room imports rooms below it, and rooms of one storey form no circle."""
 
 import ast
+import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -82,6 +83,40 @@ def files_of(root: Path) -> dict[str, str]:
         parts = path.relative_to(root.parent).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text()
     return found
+
+
+KNOWN_TO_PYTHON = {"_replace", "_asdict", "_fields", "_repr_html_"}
+"""Begin with an underscore and are public: of named tuples, and what notebooks look for."""
+
+
+def private_names(source: str) -> list[str]:
+    """Names of modules of others that begin with an underscore, in imports, attributes, patches."""
+    named = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            named += [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) != "self":
+            named.append(node.attr)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            texts = (x.value for x in node.args[:2] if isinstance(x, ast.Constant))
+            named += [name for text in texts for name in str(text).split(".")]
+    private = re.compile(r"_[^_]")
+    return [x for x in named if private.match(x) and x not in KNOWN_TO_PYTHON | {"_io"}]
+
+
+def test_tests_name_public_things() -> None:
+    folder = Path(__file__).parent
+    found = {
+        path.relative_to(folder).as_posix(): names
+        for path in folder.rglob("*.py")
+        if (names := private_names(path.read_text()))
+    }
+    assert found == {}
+    assert private_names("from msjax.rules.votes import _fresh\nvotes._bet(_fresh())") == [
+        "_fresh",
+        "_bet",
+    ]
+    assert private_names("patch.setattr('msjax.rules.audit._LIMIT', 2)") == ["_LIMIT"]
 
 
 def test_every_room_imports_only_what_lies_below_it() -> None:

@@ -72,7 +72,7 @@ class Audit:
         require_probability("--p-wrong", np.array(self.p_wrong or 0))
         if (total := sum(self._rates)) > 1 + 1e-9:
             raise InputError(f"--p-right and --p-wrong sum to {total:g}; at most 1 is possible")
-        rules = _rules(self._rates)
+        rules = rules_to_audit(self._rates)
         if ":" in self.rule:
             rules[self.rule] = _Rule(_own(self.rule), {})
         if self.rule != "all" and self.rule not in rules:
@@ -141,7 +141,7 @@ class _Rule(NamedTuple):
     null: Callable[..., StoppingRule] | None = None
 
 
-def _rules(rates: tuple[float, ...]) -> dict[str, _Rule]:
+def rules_to_audit(rates: tuple[float, ...]) -> dict[str, _Rule]:
     """Every rule that decides by votes alone."""
     from functools import partial
 

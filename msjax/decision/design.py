@@ -261,7 +261,7 @@ class _Weighting:
         times = np.stack([np.bincount(one, minlength=size) for one in row])
         added = times - np.bincount(row[0, : len(self._seen)], minlength=size)
         values = log_likelihoods(self._model, table, self._draws)
-        weight, pareto_k = _smoothed(added @ values.T)
+        weight, pareto_k = smoothed_weights(added @ values.T)
         if pareto_k <= HIGH_PARETO_K:
             return _Posteriors(self.now.outlook, weight, pareto_k)
         unused = -size % _ROWS
@@ -272,7 +272,7 @@ class _Weighting:
             self._steps,
         )
         outlook = _look_each(self._look, {name: np.asarray(x, float) for name, x in draws.items()})
-        return _Posteriors(outlook, *_smoothed(np.asarray(log_weight, dtype=float)))
+        return _Posteriors(outlook, *smoothed_weights(np.asarray(log_weight, dtype=float)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -329,7 +329,7 @@ def _draws_around_modes(
     return jax.vmap(one)(multiplicity)
 
 
-def _smoothed(
+def smoothed_weights(
     log_weight: Float[np.ndarray, "future draw"],
 ) -> tuple[Float[np.ndarray, "future draw"], float]:
     """Pareto smoothed weights that sum to 1, and the shape exceeded in a tenth of the futures."""

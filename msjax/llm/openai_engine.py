@@ -196,7 +196,7 @@ class OpenAIEngine:
                     if given_up is not None and said == given_up[0]:
                         completion = given_up[1]  # the same again would fail again
                     if completion is None or not completion.unasked:
-                        completion = await self._ask(client, slots, said, _seed(turn.key))
+                        completion = await self._ask(client, slots, said, seed_of(turn.key))
                         if completion.unasked:
                             given_up = list(said), completion
                         if turn.score is not None:
@@ -243,7 +243,7 @@ class OpenAIEngine:
         seen: list[Completion] = []
         async with self._server.client() as client:
             tasks = [
-                asyncio.create_task(self._ask(client, slots, messages, _seed(key)))
+                asyncio.create_task(self._ask(client, slots, messages, seed_of(key)))
                 for messages, key in zip(conversations, keys, strict=True)
             ]
             try:
@@ -439,7 +439,7 @@ class OpenAIEngine:
         return self._server.failure(error, self.name, relief)
 
 
-def _seed(key: jax.Array) -> int:
+def seed_of(key: jax.Array) -> int:
     """31 bits: the widest seed that every server takes."""
     return int(jax.random.bits(key)) >> 1
 

@@ -19,11 +19,11 @@ from msjax.rules.protocol import Decision, Observation, StoppingRule
 
 __all__ = ["Audit", "StopLaw", "audit", "stop_law"]
 
-_STATE_LIMIT = 300_000
+STATE_LIMIT = 300_000
 _MOST_VOTES = 4096
 _SMALLEST_BATCH = 256
 _COLUMNS = 16
-_QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 _ROUNDING = 1e-9
 
 
@@ -254,9 +254,9 @@ class _Frontier(NamedTuple):
         key = np.ascontiguousarray(columns[:, varying])
         whole = key.view(np.dtype((np.void, key.itemsize * key.shape[1])))[:, 0]
         _, first, label = np.unique(whole, return_index=True, return_inverse=True)
-        if len(first) > _STATE_LIMIT:
+        if len(first) > STATE_LIMIT:
             raise InputError(
-                f"{len(first)} states are undecided at once, at most {_STATE_LIMIT} are followed; "
+                f"{len(first)} states are undecided at once, at most {STATE_LIMIT} are followed; "
                 "lower the budget or give fewer classes"
             )
         mass = np.bincount(label, weights=self.mass)
@@ -278,7 +278,7 @@ class _Stepper:
         self._initial = self._pack(self._leaves)
         self._active = np.zeros(_COLUMNS, int)
         # Compiling takes longer than running: leave the expensive optimisations out.
-        self._step = jax.jit(self._advance, compiler_options=_QUICK)
+        self._step = jax.jit(self._advance, compiler_options=QUICK_COMPILE)
 
     def start(self, classes: int) -> _Frontier:
         states = np.asarray(self._initial)[None, self._active]

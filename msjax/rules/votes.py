@@ -408,7 +408,7 @@ def _reaches(
     require_budget(budget)
     require_uncertain("delta", delta)
     bar = -jnp.log(jnp.asarray(delta, jnp.result_type(float)))
-    evidence = _predictive_evidence(budget) if predictive else None
+    evidence = predictive_evidence(budget) if predictive else None
 
     def reaches(now: _Process) -> Bool[Array, ""]:
         wins, losses = now.wins, now.losses
@@ -436,7 +436,7 @@ def _leader_ahead(budget: int) -> Float[np.ndarray, "first second"]:
 
 
 @functools.lru_cache(maxsize=8)
-def _predictive_evidence(budget: int) -> Float[np.ndarray, "wins losses"]:
+def predictive_evidence(budget: int) -> Float[np.ndarray, "wins losses"]:
     """Log of 2^(s + f) E[q^s (1 - q)^f], q ~ Beta(1/2, 1/2) cut to (1/2, 1]."""
     s, f = np.mgrid[: budget + 1, : budget + 1]
     kept = special.betainc(f + 0.5, s + 0.5, 0.5)  # mass above 1/2 of Beta(s + 1/2, f + 1/2)

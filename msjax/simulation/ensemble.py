@@ -66,13 +66,13 @@ def simulate_ensemble(
         raise InputError(f"chain has shape {chain.shape}; give one chain (scalar probabilities)")
     probabilities = np.array([chain.p0, chain.p_ic, chain.p_ci], np.float64)
     with jax.enable_x64(True):
-        counts = np.asarray(_thin(key, probabilities, np.float64(n), rounds))
+        counts = np.asarray(thin(key, probabilities, np.float64(n), rounds))
     correct, repaired, broken = counts.astype(np.int64)
     return EnsembleCounts(correct, repaired[1:], broken[1:])
 
 
 @partial(jax.jit, static_argnames="rounds")
-def _thin(
+def thin(
     key: Key[Array, ""],
     probabilities: Float[Array, "3"] | Float[np.ndarray, "3"],
     n: Float[ArrayLike, ""],

@@ -85,7 +85,7 @@ def next_states(
     words = first_word.astype(jnp.uint32) + jax.lax.iota(jnp.uint32, states.size)
     draw = _Draw(seed, repair, coins.p_ci, k)
     none = jnp.zeros_like(states)
-    toss = draw.first_digits(words, states, _Toss.of(none, none | jnp.uint32(_ALL)))
+    toss = draw.first_digits(words, states, Toss.of(none, none | jnp.uint32(_ALL)))
     alike = repair.shape[1] == 1
     if alike and states.size % _FOLD == 0:
         flips = _finish_folded(draw, words, states, toss)
@@ -94,7 +94,7 @@ def next_states(
     return states ^ flips
 
 
-class _Toss(NamedTuple):
+class Toss(NamedTuple):
     """Coins half way: bits of those decided to flip, and of those undecided.
 
     XLA computes each array in a loop of its own, so that two would draw all the digits twice.
@@ -104,7 +104,7 @@ class _Toss(NamedTuple):
     parts: Complex64[Array, "words"]
 
     @classmethod
-    def of(cls, flips: UInt32[Array, "words"], undecided: UInt32[Array, "words"]) -> "_Toss":
+    def of(cls, flips: UInt32[Array, "words"], undecided: UInt32[Array, "words"]) -> "Toss":
         as_floats = (jax.lax.bitcast_convert_type(x, jnp.float32) for x in (flips, undecided))
         return cls(jax.lax.complex(*as_floats))
 
@@ -130,25 +130,25 @@ class _Draw(NamedTuple):
         words: UInt32[Array, "words"],
         states: UInt32[Array, "words"],
         digit: UInt32[Array, ""],
-        toss: _Toss,
-    ) -> _Toss:
+        toss: Toss,
+    ) -> Toss:
         """`_DIGITS_AT_ONCE` digits from `digit` on."""
         flips, undecided = toss.flips, toss.undecided
         for pair in range(0, _DIGITS_AT_ONCE, 2):
             address = self.k * jnp.uint32(_DIGITS // 2) + (digit + jnp.uint32(pair)) // 2
-            drawn = _threefry(self.seed, words, jnp.broadcast_to(address, words.shape))
+            drawn = threefry(self.seed, words, jnp.broadcast_to(address, words.shape))
             for offset, uniform in enumerate(drawn, pair):
                 limit = self.limit(states, digit + jnp.uint32(offset))
                 flips = flips | (undecided & limit & ~uniform)
                 undecided = undecided & ~(uniform ^ limit)
-        return _Toss.of(flips, undecided)
+        return Toss.of(flips, undecided)
 
     def first_digits(
-        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
-    ) -> _Toss:
+        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: Toss
+    ) -> Toss:
         """The digits that every coin gets."""
 
-        def draw(step: Int[Array, ""], toss: _Toss) -> _Toss:
+        def draw(step: Int[Array, ""], toss: Toss) -> Toss:
             digit = step.astype(jnp.uint32) * jnp.uint32(_DIGITS_AT_ONCE)
             return self.next_digits(words, states, digit, toss)
 
@@ -163,16 +163,16 @@ class _Draw(NamedTuple):
         return (states & right) | (~states & wrong)
 
     def the_rest(
-        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
+        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: Toss
     ) -> UInt32[Array, "words"]:
         """Which coins flip, after as many further digits as it takes."""
 
-        def more(carry: tuple[UInt32[Array, ""], _Toss]) -> tuple[UInt32[Array, ""], _Toss]:
+        def more(carry: tuple[UInt32[Array, ""], Toss]) -> tuple[UInt32[Array, ""], Toss]:
             digit, toss = carry
             toss = self.next_digits(words, states, digit, toss)
             return digit + jnp.uint32(_DIGITS_AT_ONCE), toss
 
-        def wanted(carry: tuple[UInt32[Array, ""], _Toss]) -> Bool[Array, ""]:
+        def wanted(carry: tuple[UInt32[Array, ""], Toss]) -> Bool[Array, ""]:
             return (carry[0] < _DIGITS) & jnp.any(carry[1].undecided != 0)
 
         _, toss = jax.lax.while_loop(wanted, more, (jnp.uint32(_DENSE_DIGITS), toss))
@@ -181,7 +181,7 @@ class _Draw(NamedTuple):
 
 
 def _finish_folded(
-    draw: _Draw, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: _Toss
+    draw: _Draw, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: Toss
 ) -> UInt32[Array, "words"]:
     """`the_rest`, with the few undecided coins of `_FOLD` words gathered in one.
 
@@ -196,7 +196,7 @@ def _finish_folded(
         gathered_states = gathered_states | (toss.undecided[own] & states[own])
 
     def gathered() -> UInt32[Array, "words"]:
-        few = _Toss.of(jnp.zeros_like(undecided), undecided)
+        few = Toss.of(jnp.zeros_like(undecided), undecided)
         flips = draw.the_rest(words[:size], gathered_states, few)
         return toss.flips | (toss.undecided & jnp.tile(flips, _FOLD))
 
@@ -224,7 +224,7 @@ def _digits(p: Float[Array, "*chains"]) -> UInt32[Array, "digits words"]:
     return jnp.sum(lanes * weights[None, None], axis=-1, dtype=jnp.uint32)
 
 
-def _threefry(
+def threefry(
     seed: Seed, x: UInt32[Array, "words"], y: UInt32[Array, "words"]
 ) -> tuple[UInt32[Array, "words"], UInt32[Array, "words"]]:
     """Threefry-2x32-20 of the counters (x, y).

@@ -37,7 +37,7 @@ DEADLINE = 5.0
 
 _START = 120.0  # seconds for imports on a busy machine
 _STARVED = 30.0  # how many times `DEADLINE` a reply may take on the clock before it is lost
-_TRIES = 3
+TRIES = 3
 _LONGEST = 500  # characters; no benchmark has longer answers
 
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?: ([AP])M)?")
@@ -427,12 +427,12 @@ def _asked(gold: str, answer: str) -> Comparison:
     except _DiedError as died:
         COUNTS.lost += 1
         warnings.warn(
-            f"the grader ended {_TRIES} times on {answer[:60]!r} ({died}); it counts as not equal "
+            f"the grader ended {TRIES} times on {answer[:60]!r} ({died}); it counts as not equal "
             f"to {gold[:60]!r}",
             RuntimeWarning,
             stacklevel=2,
         )
-        return Comparison(False, f"not compared, as the grader ended {_TRIES} times ({died})")
+        return Comparison(False, f"not compared, as the grader ended {TRIES} times ({died})")
     if equal is None:
         return Comparison(False, f"given up after {DEADLINE:g} s of computing")
     return Comparison(equal, "compared as formulas")
@@ -443,7 +443,7 @@ def _remembered(gold: str, answer: str) -> bool | None:
     """What math-verify says, None where it is too slow; a failure is an exception, which is never
     remembered.
     """
-    for attempt in range(_TRIES):
+    for attempt in range(TRIES):
         judge = _judges.get()
         try:
             return judge.equal(gold, answer)
@@ -451,7 +451,7 @@ def _remembered(gold: str, answer: str) -> bool | None:
             COUNTS.slow += 1
             return None
         except _DiedError as died:
-            if attempt == _TRIES - 1:
+            if attempt == TRIES - 1:
                 raise
             COUNTS.retried += 1
             warnings.warn(

@@ -430,7 +430,7 @@ def gauss_legendre(
 
 
 @jax.jit
-def _bisect(scores: TruncatedNormal, log_odds: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def bisect(scores: TruncatedNormal, log_odds: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Smallest number s in [0, 1] with log(F(s) / (1 - F(s))) >= log_odds, to the last bit.
 
     Non-negative floating-point numbers are ordered as the integers of the same bits.
@@ -463,7 +463,7 @@ def _expected_best(scores: TruncatedNormal, samples: Int[Array, "..."]) -> Float
         log_cdf = log_probability / samples.astype(scores.dtype)
         log_odds = log_cdf - jnp.log(-jnp.expm1(log_cdf))
         # A bound of the integral moves nothing but what was neglected.
-        return jax.lax.stop_gradient(_bisect(scores, log_odds))
+        return jax.lax.stop_gradient(bisect(scores, log_odds))
 
     low, median, high = map(best_quantile, (math.log(eps), math.log(0.5), math.log1p(-eps)))
     starts, widths = jnp.stack([low, median]), jnp.stack([median - low, high - median])
@@ -480,7 +480,7 @@ def _expected_best(scores: TruncatedNormal, samples: Int[Array, "..."]) -> Float
 def _quantile(
     scores: TruncatedNormal, probability: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    return _bisect(scores, jnp.log(probability) - jnp.log1p(-probability))
+    return bisect(scores, jnp.log(probability) - jnp.log1p(-probability))
 
 
 @_quantile.defjvp

@@ -307,7 +307,8 @@ def _seeing(setting: SeeingSetting) -> ArrayLike:
     return np.hstack([_at(best.value_to_go, belief), _at(differs, belief)])
 
 
-def _exact_seeing(setting: SeeingSetting) -> Values:
+def exact_seeing(setting: SeeingSetting) -> Values:
+    """Net value of going on with 1, 2, ... rounds left, and where only later rounds make it pay."""
     belief, p_ic, p_ci, keep_wrong, value, cost = map(Fraction, setting)
 
     def best(right: Fraction, wrong: Fraction, left: int) -> Fraction:
@@ -554,7 +555,7 @@ CLAIMS: tuple[Claim, ...] = (
         "docs/theory.md C1",
         SEEING,
         _seeing,
-        _exact_seeing,
+        exact_seeing,
         _simulated_seeing,
         compiled=False,
     ),

@@ -18,8 +18,8 @@ SIZES = "--questions 4 --held-out 3 --samples 4 --budget 12 --retain 8 --block 4
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     """The tiny decoder's folder, as it is before training."""
-    monkeypatch.setattr(arithmetic, "_CONFIG", {**arithmetic._CONFIG, **SHAPE, **HEADS})
-    config = DecoderConfig.from_dict(arithmetic._CONFIG)
+    monkeypatch.setattr(arithmetic, "TINY_CONFIG", {**arithmetic.TINY_CONFIG, **SHAPE, **HEADS})
+    config = DecoderConfig.from_dict(arithmetic.TINY_CONFIG)
     monkeypatch.setattr(arithmetic, "train_tiny", lambda **_: Decoder(config, rngs=nnx.Rngs(0)))
     return arithmetic.write_tiny(tmp_path / "start", seed=0)
 

@@ -50,10 +50,10 @@ def test_options_reach_the_rule(short_horizons, tmp_path, capsys):
 
 def test_all_rules_in_one_table(short_horizons, tmp_path, capsys, monkeypatch):
     path = tmp_path / "all.json"
-    rules = cli._rules((0.6, 0.4))
+    rules = cli.rules_to_audit((0.6, 0.4))
     assert len(rules) == 10
     three = {name: rules[name] for name in ("certificate", "consol", "esc")}
-    monkeypatch.setattr(cli, "_rules", lambda rates: three)
+    monkeypatch.setattr(cli, "rules_to_audit", lambda rates: three)
     assert Audit("all", budget=3, json=path).run() == 0
     found = json.loads(path.read_text())
     printed = capsys.readouterr().out

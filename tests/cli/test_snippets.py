@@ -75,7 +75,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     (tmp_path / "completions.jsonl").write_text("\n".join(map(json.dumps, graded)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(smollm2, "default_folder", lambda: TINY)
-    config = DecoderConfig.from_dict(arithmetic._CONFIG)
+    config = DecoderConfig.from_dict(arithmetic.TINY_CONFIG)
     monkeypatch.setattr(arithmetic, "train_tiny", lambda **_: Decoder(config, rngs=nnx.Rngs(0)))
     return tmp_path
 

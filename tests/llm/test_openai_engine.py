@@ -425,7 +425,7 @@ def test_a_model_that_is_not_served_is_refused_with_those_that_are(serve) -> Non
 def test_parallel_samples_are_decided_in_order_and_the_rest_is_cancelled(serve) -> None:
     """The first is the last to arrive; two never do."""
     sampled = keys(5, 5)
-    place = {openai_engine._seed(key): i for i, key in enumerate(sampled)}
+    place = {openai_engine.seed_of(key): i for i, key in enumerate(sampled)}
     arrived = threading.Semaphore(0)
 
     def script(_, request) -> Reply | None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from msjax.decision.design import Plan, _smoothed, plan
+from msjax.decision.design import Plan, plan, smoothed_weights
 from msjax.errors import InputError
 from msjax.posterior.fits import Fit, fit_model
 from msjax.posterior.models import find_model
@@ -183,6 +183,6 @@ def test_bad_designs_are_refused(pilot, wrong, message):
 @pytest.mark.filterwarnings("error")
 def test_shapes_that_cannot_be_fitted_are_not_averaged_with_others():
     equal, alone = np.zeros(4000), np.where(np.arange(4000) == 7, 0.0, -2000.0)
-    assert _smoothed(np.stack([equal] * 20))[1] == 0
-    assert _smoothed(np.stack([equal] * 19 + [alone]))[1] == 0
-    assert _smoothed(np.stack([equal] * 17 + [alone] * 3))[1] == np.inf
+    assert smoothed_weights(np.stack([equal] * 20))[1] == 0
+    assert smoothed_weights(np.stack([equal] * 19 + [alone]))[1] == 0
+    assert smoothed_weights(np.stack([equal] * 17 + [alone] * 3))[1] == np.inf

@@ -265,13 +265,13 @@ def test_quadrature_of_a_benchmark_is_the_integral():
         log_density = successes * log_expit(x) + (trials - successes) * log_expit(-x) - z**2 / 2
         exact = logsumexp(log_density) + np.log((z[1] - z[0]) / np.sqrt(2 * np.pi))
         arguments = (jnp.float32(value) for value in (mu, tau, successes, trials))
-        _, log_weight = pooling._quadrature(*arguments, 1)
+        _, log_weight = pooling.benchmark_quadrature(*arguments, 1)
         assert logsumexp(log_weight) == pytest.approx(exact, abs=2e-3, rel=1e-5)
 
 
 def test_the_posterior_is_that_on_a_grid(benchmarks, together):
     """p_ic: its law over benchmarks, and the rate of the smallest."""
-    counts = np.array([pooling._binomials(count)[:, 1] for count in benchmarks])
+    counts = np.array([pooling.binomials(count)[:, 1] for count in benchmarks])
     mu, tau = np.linspace(-5, 3, 65), (np.arange(64) + 0.5) / 16
     z = np.linspace(-8, 8, 1601)
     x = mu[:, None, None] + tau[:, None] * z
@@ -342,7 +342,7 @@ def test_one_benchmark_of_several_is_a_fit_like_any(together):
 
 def test_benchmarks_of_two_models_are_told_apart(benchmarks):
     other = dataclasses.replace(benchmarks[1], model="other")
-    assert pooling._labels([benchmarks[1], other]) == ("scripted: second", "other: second")
+    assert pooling.labels_of([benchmarks[1], other]) == ("scripted: second", "other: second")
 
 
 def test_benchmarks_that_cannot_be_pooled(benchmarks):
@@ -358,6 +358,6 @@ def test_a_sampler_that_failed_is_refused(benchmarks, monkeypatch):
         mu, tau = np.arange(1, chains + 1)[:, None, None] / 10 + noise
         return {"mu": mu, "tau": tau}, {"diverging": np.zeros((chains, draws), dtype=bool)}
 
-    monkeypatch.setattr(pooling, "_compiled_nuts", stuck)
+    monkeypatch.setattr(pooling, "compiled_pooling", stuck)
     with pytest.raises(NotConvergedError, match=r"large, second: .*R-hat.*more draws"):
         partially_pool(benchmarks[:2], jax.random.key(0))

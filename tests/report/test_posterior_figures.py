@@ -230,7 +230,7 @@ def test_the_band_holds_99_percent_of_uniform_ecdfs():
     def share(less):
         return ((below >= fewest + less) & (below <= most - less)).all(axis=1).mean()
 
-    variance = 0.99 * 0.01 * (1 / simulations + 1 / posterior._BAND_SIMULATIONS)
+    variance = 0.99 * 0.01 * (1 / simulations + 1 / posterior.BAND_SIMULATIONS)
     tolerance = scipy.stats.norm.isf(FALSE_ALARM) * np.sqrt(variance)
     assert share(0) > 0.99 - tolerance and share(1) < 0.99 + tolerance
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from msjax.errors import InputError
-from msjax.rules.audit import _QUICK, audit, stop_law
+from msjax.rules.audit import QUICK_COMPILE, audit, stop_law
 from msjax.rules.fixed import answer_by, self_consistency, until_repeated
 from msjax.rules.optpo import optpo, optpo_posterior
 from msjax.rules.protocol import Observation
@@ -26,7 +26,7 @@ from msjax.theory import voting
 from msjax.verify.evidence import FALSE_ALARM, of_counts
 
 partial = functools.partial
-QUICK = partial(jax.jit, compiler_options=_QUICK)  # compiling is what these tests would wait for
+QUICK = partial(jax.jit, compiler_options=QUICK_COMPILE)
 
 
 def outcomes(rule, streams):
@@ -182,6 +182,6 @@ def test_bad_input_is_named(arguments, message) -> None:
 
 
 def test_too_many_states_are_refused(monkeypatch) -> None:
-    monkeypatch.setattr("msjax.rules.audit._STATE_LIMIT", 20)
+    monkeypatch.setattr("msjax.rules.audit.STATE_LIMIT", 20)
     with pytest.raises(InputError, match="states are undecided at once; |at most 20 are followed"):
         stop_law(self_consistency(9), (0.5, 0.3, 0.2), 9)

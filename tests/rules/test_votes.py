@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from msjax.errors import InputError
-from msjax.rules.audit import _QUICK
+from msjax.rules.audit import QUICK_COMPILE
 from msjax.rules.fixed import answer_by, best_score, self_consistency, until_repeated
 from msjax.rules.optpo import optpo, optpo_posterior
 from msjax.rules.protocol import Observation
@@ -19,7 +19,6 @@ from msjax.rules.votes import (
     EASY,
     HARD,
     MEDIUM,
-    _predictive_evidence,
     asc,
     cast,
     certificate,
@@ -28,13 +27,14 @@ from msjax.rules.votes import (
     esc,
     first_answer_certificate,
     no_votes,
+    predictive_evidence,
     standing,
     vote_margin,
 )
 from msjax.theory import voting
 
 BUDGET = 24
-QUICK = functools.partial(jax.jit, compiler_options=_QUICK)  # these tests would wait for compilers
+QUICK = functools.partial(jax.jit, compiler_options=QUICK_COMPILE)
 
 
 def by_first_appearance(labels) -> list[int]:
@@ -249,7 +249,7 @@ def test_rules_of_the_order_of_answers(rule_of, by_hand) -> None:
 
 
 def test_predictive_evidence_is_a_martingale_at_one_half_and_bets_on_the_leader() -> None:
-    log_e = _predictive_evidence(40).astype(np.float64)
+    log_e = predictive_evidence(40).astype(np.float64)
     now, won, lost = log_e[:-1, :-1], log_e[1:, :-1], log_e[:-1, 1:]
     assert log_e[0, 0] == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(np.logaddexp(won, lost) - math.log(2), now, atol=2e-5)

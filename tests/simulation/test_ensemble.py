@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from msjax.errors import InputError
-from msjax.simulation.ensemble import MOST_CHAINS, _thin, simulate_ensemble
+from msjax.simulation.ensemble import MOST_CHAINS, simulate_ensemble, thin
 from msjax.simulation.enumeration import all_paths, path_law
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 from msjax.verify.evidence import FALSE_ALARM
@@ -40,7 +40,7 @@ def many(seed, point, n, draws, rounds):
 
 @partial(jax.jit, static_argnames="rounds")
 def _many(keys, point, n, rounds):
-    return jax.vmap(lambda key: _thin(key, point, n, rounds)[0])(keys)
+    return jax.vmap(lambda key: thin(key, point, n, rounds)[0])(keys)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -106,10 +106,9 @@ def test_flows_add_up_and_certain_events_are_certain():
     ).correct.tolist() == [1]
 
 
-def test_size_and_probabilities_do_not_compile_again():
+def test_size_and_probabilities_do_not_compile_again(compiling_nothing):
     simulate_ensemble(jax.random.key(0), TwoStateChain(0.3, 0.2, 0.1), 10, 7)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jax._src.compiler.backend_compile_and_load", None)
+    with compiling_nothing():
         simulate_ensemble(jax.random.key(1), TwoStateChain(0.5, 0.1, 0.9), 10**9, 7)
 
 

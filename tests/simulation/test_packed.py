@@ -17,7 +17,7 @@ from msjax.verify.evidence import FALSE_ALARM
 def test_the_generator_is_threefry():
     key, second = jnp.uint32(0xDEADBEEF), jnp.uint32(7)
     x, y = jnp.arange(100, dtype=jnp.uint32), jnp.full(100, 0xFFFFFFF0, jnp.uint32)
-    ours = packed._threefry(packed.Seed(key, second), x, y)
+    ours = packed.threefry(packed.Seed(key, second), x, y)
     np.testing.assert_array_equal(ours, threefry2x32_p.bind(key, second, x, y))
 
 
@@ -49,8 +49,8 @@ def test_the_two_parts_of_a_toss_keep_every_bit():
 
     @jax.jit
     def carried(x, y):
-        body = lambda _, toss: packed._Toss.of(toss.flips ^ 0, toss.undecided)  # noqa: E731
-        return jax.lax.fori_loop(0, 3, body, packed._Toss.of(x, y))
+        body = lambda _, toss: packed.Toss.of(toss.flips ^ 0, toss.undecided)  # noqa: E731
+        return jax.lax.fori_loop(0, 3, body, packed.Toss.of(x, y))
 
     toss = carried(words, words[::-1])
     np.testing.assert_array_equal(toss.flips, words)

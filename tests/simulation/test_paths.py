@@ -64,7 +64,7 @@ def test_zero_rounds_and_one_chain():
     assert simulate_counts(jax.random.key(0), TwoStateChain(1.0, 0.1, 0.1), 1, 0).tolist() == [1]
 
 
-def test_other_probabilities_do_not_compile_again():
+def test_other_probabilities_do_not_compile_again(compiling_nothing):
     functional = functionals.correct_count(3)
     runs = [
         simulate_counts,
@@ -74,8 +74,7 @@ def test_other_probabilities_do_not_compile_again():
     ]
     for run in runs:
         run(jax.random.key(0), TwoStateChain(*POINTS[0]), 100, 3)
-        with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr("jax._src.compiler.backend_compile_and_load", None)
+        with compiling_nothing():
             for seed, point in enumerate(POINTS):
                 run(jax.random.key(seed), TwoStateChain(*point), 100, 3)
 

@@ -226,7 +226,7 @@ def test_a_grader_that_was_killed_is_started_and_asked_again() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to find a child in")
 def test_a_failure_of_the_grader_is_said_and_never_remembered(monkeypatch) -> None:
-    monkeypatch.setattr(math_equal, "_TRIES", 1)
+    monkeypatch.setattr(math_equal, "TRIES", 1)
     math_equal.close()
     assert compare("w+1", "1+w").equal
     before = COUNTS.lost

@@ -251,7 +251,7 @@ def integrated_best() -> np.ndarray:
     with jax.enable_x64(True):
         scores = law_batch(BEST_LAWS)
         wide = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], shape), scores)
-        edges = np.asarray(theory._bisect(wide, jnp.array(log_odds)))
+        edges = np.asarray(theory.bisect(wide, jnp.array(log_odds)))
         edges = np.concatenate([np.zeros((*shape[:2], 1)), edges], axis=2)
         node, weight = np.polynomial.legendre.leggauss(6)
         width = np.diff(edges)[..., None] / 2

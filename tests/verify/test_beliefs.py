@@ -107,7 +107,7 @@ def test_a_wrong_closed_form_is_caught_by_both_ways(monkeypatch, verdicts, mista
 
 
 def test_looking_ahead_matters_in_some_setting_and_not_in_all(laboratory):
-    differs = [claims._exact_seeing(setting)[3:] for setting in SEEING]
+    differs = [claims.exact_seeing(setting)[3:] for setting in SEEING]
     assert differs[0].tolist() == [0, 1, 1]
     assert np.sum(differs) == 2
 

@@ -28,7 +28,7 @@ _REMEDY = "fetch the checkpoint again (`msjax weights` for the default model)"
 # Buffers that some exporters store and every implementation computes.
 _COMPUTED = ("rotary_emb.inv_freq",)
 _DTYPES = ("F64", "F32", "F16", "BF16")
-_BLOCK = 2**24  # values read at once
+BLOCK = 2**24  # values read at once
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -167,7 +167,7 @@ def _equal(files: dict[str, Path], one: str, other: str) -> bool:
         shape = first.get_shape()
         if shape != second.get_shape() or len(shape) != 2:
             return False
-        rows = max(1, _BLOCK // max(1, shape[1]))
+        rows = max(1, BLOCK // max(1, shape[1]))
         starts = range(0, shape[0], rows)
         blocks = (slice(start, min(start + rows, shape[0])) for start in starts)
         return all(np.array_equal(first[block], second[block]) for block in blocks)
@@ -188,7 +188,7 @@ def _read(path: Path, name: str, out: Shaped[np.ndarray, "..."]) -> None:
                 f"tensor {name} has dtype {tensor.get_dtype()}; use a checkpoint that is not "
                 f"quantized, with weights in one of {', '.join(_DTYPES)}"
             )
-        rows = max(1, _BLOCK // math.prod(shape[1:]))
+        rows = max(1, BLOCK // math.prod(shape[1:]))
         for start in range(0, shape[0], rows):
             end = min(start + rows, shape[0])
             out[start:end] = tensor[start:end]

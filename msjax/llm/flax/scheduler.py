@@ -171,13 +171,13 @@ class Batch:
         followers = [
             row
             for before, row in zip(order, order[1:], strict=False)
-            if _common(todo[before], todo[row]) >= self._source(row, todo[row])[1] + _SHARED
+            if _common(todo[before], todo[row]) >= self.reusable(row, todo[row])[1] + _SHARED
         ]
         for some in ([row for row in order if row not in followers], followers):
             if some:
                 self._append(self._begin({row: todo[row] for row in some}))
 
-    def _source(self, row: int, ids: list[int]) -> tuple[int, int]:
+    def reusable(self, row: int, ids: list[int]) -> tuple[int, int]:
         """The row that holds the beginning of these tokens, and how many of them: as a rule its
         own.
         """
@@ -190,7 +190,7 @@ class Batch:
 
     def _begin(self, wanted: dict[int, list[int]]) -> dict[int, list[int]]:
         """Makes rows hold as much of these tokens as any row does; returns those still to come."""
-        sources = {row: self._source(row, ids) for row, ids in wanted.items()}
+        sources = {row: self.reusable(row, ids) for row, ids in wanted.items()}
         copies = [(source, row) for row, (source, _) in sources.items() if source != row]
         cache, rows = self._take_cache(), len(self._rows)
         if copies:

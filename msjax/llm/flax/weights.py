@@ -67,9 +67,9 @@ def ensure(folder: Path) -> Path:
         converted = Path(scratch) / folder.name
         converted.mkdir()
         with _gguf_file(Path(scratch)) as source:
-            _verify(source)
+            verify(source)
             _convert(source, converted)
-        _write_marker(converted, _sha256(converted / "model.safetensors"))
+        write_marker(converted, sha256_of(converted / "model.safetensors"))
         if folder.exists():
             shutil.rmtree(folder)
         converted.rename(folder)
@@ -92,13 +92,14 @@ def is_intact(folder: Path) -> bool:
         return False
     if marker.get("mtime_ns") == stat.st_mtime_ns:
         return True
-    if marker.get("sha256") != _sha256(weights):
+    if marker.get("sha256") != sha256_of(weights):
         return False
-    _write_marker(folder, marker["sha256"])
+    write_marker(folder, marker["sha256"])
     return True
 
 
-def _write_marker(folder: Path, sha256: str) -> None:
+def write_marker(folder: Path, sha256: str) -> None:
+    """Write, last of all, what says that the folder is whole."""
     stat = (folder / "model.safetensors").stat()
     marker = {
         "gguf_sha256": GGUF_SHA256,
@@ -133,8 +134,9 @@ def _gguf_file(scratch: Path) -> Iterator[Path]:
     yield scratch / _MEMBER
 
 
-def _verify(source: Path) -> None:
-    found = _sha256(source)
+def verify(source: Path) -> None:
+    """Raise `InputError` unless the file is the one published."""
+    found = sha256_of(source)
     if found != GGUF_SHA256:
         raise InputError(
             f"{source.name} has sha256 {found}, expected {GGUF_SHA256}; "
@@ -142,7 +144,8 @@ def _verify(source: Path) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -182,7 +185,7 @@ def _tensors(reader: GGUFReader, fields: dict[str, Any]) -> dict[str, Float[np.n
         if tensor.name.startswith("blk."):
             _, layer, block, _ = tensor.name.split(".")
             if block in heads:
-                values = _undo_permutation(values, heads[block])
+                values = undo_permutation(values, heads[block])
             name = f"model.layers.{layer}.{blocks[block]}.weight"
         else:
             name = {
@@ -193,7 +196,7 @@ def _tensors(reader: GGUFReader, fields: dict[str, Any]) -> dict[str, Float[np.n
     return tensors
 
 
-def _undo_permutation(
+def undo_permutation(
     weight: Float[np.ndarray, "out in_"], heads: int
 ) -> Float[np.ndarray, "out in_"]:
     """llama.cpp turns neighbouring pairs (2i, 2i+1); Hugging Face turns (i, i + head_dim / 2)."""

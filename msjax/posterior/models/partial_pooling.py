@@ -140,7 +140,7 @@ def partially_pool(
 
     Reference: docs/theory.md F8.
     """
-    benchmarks = _labels(counts)
+    benchmarks = labels_of(counts)
     sample = sample_jointly(counts, key, draws=draws, chains=chains)
     diagnostics = diagnose(sample)
     if diagnostics.failures:
@@ -149,7 +149,7 @@ def partially_pool(
             f"{'; '.join(diagnostics.failures)}; take more draws (draws={draws} per chain) or "
             "another seed"
         )
-    trials = np.stack([_binomials(count)[1] for count in counts], axis=-1)
+    trials = np.stack([binomials(count)[1] for count in counts], axis=-1)
     return PartialPooling(benchmarks, tuple(counts), sample, diagnostics, trials > 0)
 
 
@@ -164,11 +164,11 @@ def sample_jointly(
 
     Raises InputError for fewer than two benchmarks, or two of one name.
     """
-    benchmarks = _labels(counts)
-    successes, trials = np.stack([_binomials(count) for count in counts], axis=-1)
+    benchmarks = labels_of(counts)
+    successes, trials = np.stack([binomials(count) for count in counts], axis=-1)
     fill = ((0, 0), (0, -len(counts) % _ROOM))
     for target in TARGET_ACCEPTANCE:
-        found, stats = _compiled_nuts(
+        found, stats = compiled_pooling(
             np.pad(successes, fill),
             np.pad(trials, fill),
             key,
@@ -188,7 +188,8 @@ def sample_jointly(
     return Sample(named, {name: np.asarray(values) for name, values in stats.items()})
 
 
-def _labels(counts: Sequence[Runs]) -> tuple[str, ...]:
+def labels_of(counts: Sequence[Runs]) -> tuple[str, ...]:
+    """Names of the benchmarks, with the model in front where there are several."""
     if len(counts) < 2:
         raise InputError(
             f"counts has {len(counts)} benchmarks; partial pooling needs two or more, fit one alone"
@@ -201,7 +202,7 @@ def _labels(counts: Sequence[Runs]) -> tuple[str, ...]:
     return labels
 
 
-def _binomials(count: Runs) -> Float[np.ndarray, "2 3"]:
+def binomials(count: Runs) -> Float[np.ndarray, "2 3"]:
     """Successes and trials of p0, p_ic, p_ci."""
     ii, ic, ci, cc = transition_counts(count.observable).sum(axis=0)
     right, wrong = (x.sum() for x in started(count.observable))
@@ -221,7 +222,7 @@ def _joint(successes: Float[Array, "3 b"], trials: Float[Array, "3 b"]) -> None:
     unit = numpyro.sample("unit", dist.ImproperUniform(dist.constraints.real, (), (3,)))
     mu = numpyro.deterministic("mu", (weight * log_odds).sum(axis=1) / precision + scale * unit)
     numpyro.factor("prior of mu", (dist.Logistic().log_prob(mu) + jnp.log(scale)).sum())
-    _, log_weight = _quadrature(mu[:, None], tau[:, None], successes, trials, 1)
+    _, log_weight = benchmark_quadrature(mu[:, None], tau[:, None], successes, trials, 1)
     numpyro.factor("runs", logsumexp(log_weight, axis=-1).sum())
 
 
@@ -235,7 +236,7 @@ def _normal_likelihood(
 
 
 @partial(jax.jit, static_argnums=4)
-def _quadrature(
+def benchmark_quadrature(
     mu: Array, tau: Array, successes: Array, trials: Array, finer: int
 ) -> tuple[Array, Array]:
     """Nodes z of (logit p - mu) / tau ~ Normal(0, 1), and logs of weight times likelihood there.
@@ -277,7 +278,7 @@ def _draw_rates(
 ) -> Float[np.ndarray, "chain draw 3"]:
     """One benchmark's rates given mu and tau, the density taken as constant around each node."""
     z, log_weight = (
-        np.asarray(x, dtype=float) for x in _quadrature(mu, tau, successes, trials, _FINER)
+        np.asarray(x, dtype=float) for x in benchmark_quadrature(mu, tau, successes, trials, _FINER)
     )
     weight = scipy.special.softmax(log_weight, axis=-1)
     up_to = np.cumsum(weight, axis=-1)
@@ -289,7 +290,7 @@ def _draw_rates(
 
 
 @partial(jax.jit, static_argnames=("draws", "chains"))
-def _compiled_nuts(
+def compiled_pooling(
     successes: Array, trials: Array, key: PRNGKeyArray, target: Array, *, draws: int, chains: int
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The whole run under one jit, as in `msjax.posterior.sample`."""

@@ -54,7 +54,7 @@ _STATISTICS: dict[str, tuple[str, str, Any]] = {
 }
 _COLUMNS = 4
 _BAND = 0.99
-_BAND_SIMULATIONS = 10_000
+BAND_SIMULATIONS = 10_000
 _SEED = 0
 
 
@@ -355,7 +355,7 @@ def ecdf_band(simulations: int, bins: int) -> Float[np.ndarray, "2 edge"]:
         scipy.stats.binom.sf(counts - 1, simulations, inner),
     )
     random = np.random.default_rng(_SEED)
-    drawn = random.multinomial(simulations, np.full(bins, 1 / bins), _BAND_SIMULATIONS)
+    drawn = random.multinomial(simulations, np.full(bins, 1 / bins), BAND_SIMULATIONS)
     below = np.cumsum(drawn, axis=1)[:, :-1]
     least = tail[below, np.arange(bins - 1)].min(axis=1)
     inside = tail >= np.quantile(least, 1 - _BAND, method="lower")

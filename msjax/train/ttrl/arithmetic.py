@@ -34,18 +34,18 @@ __all__ = ["RESERVED", "tiny_benchmark", "train_tiny", "write_tiny"]
 RESERVED = 4096
 """Questions 0 .. RESERVED - 1 of arithmetic-hard are never trained on with their answers."""
 
-_VOCABULARY = ("<end>", *"0123456789+-=")
-_ID = {token: index for index, token in enumerate(_VOCABULARY)}
+VOCABULARY = ("<end>", *"0123456789+-=")
+TOKEN_IDS = {token: index for index, token in enumerate(VOCABULARY)}
 _PROMPT = len("35+13=")
 _LENGTH = _PROMPT + len("-44") + 1
 _TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
     "{% if message['role'] == 'user' %}={% else %}<end>{% endif %}{% endfor %}"
 )
-_CONFIG = {
+TINY_CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
-    "vocab_size": len(_VOCABULARY),
+    "vocab_size": len(VOCABULARY),
     "hidden_size": 64,
     "intermediate_size": 192,
     "num_hidden_layers": 2,
@@ -58,7 +58,7 @@ _CONFIG = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
     "torch_dtype": "float32",
-    "eos_token_id": _ID["<end>"],
+    "eos_token_id": TOKEN_IDS["<end>"],
 }
 _BATCH = 128
 _LEARNING_RATE = 5e-3
@@ -91,8 +91,8 @@ def write_tiny(folder: Path, *, seed: int, accuracy: float = 0.5) -> Path:
         raise InputError(f"{folder} was trained with {found}, not {marker}; name a new folder")
     decoder = train_tiny(seed=seed, accuracy=accuracy)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", _CONFIG)
-    _write_tokenizer(folder)
+    _write_json(folder / "config.json", TINY_CONFIG)
+    write_tokenizer(folder)
     write_weights(folder, nnx.state(decoder), decoder.config)
     _write_json(described, marker)  # last: says that all the rest is there
     return folder
@@ -113,7 +113,7 @@ def train_tiny(*, seed: int, accuracy: float = 0.5) -> Decoder:
         InputError: an accuracy outside (0, 1), or one that 5,000 batches do not reach.
     """
     require_uncertain("accuracy", accuracy)
-    decoder = Decoder(DecoderConfig.from_dict(_CONFIG), rngs=nnx.Rngs(seed))
+    decoder = Decoder(DecoderConfig.from_dict(TINY_CONFIG), rngs=nnx.Rngs(seed))
     graphdef, weights = nnx.split(decoder)
     optimiser = optax.chain(
         optax.clip_by_global_norm(1.0),
@@ -129,7 +129,7 @@ def train_tiny(*, seed: int, accuracy: float = 0.5) -> Decoder:
         updates, moments = optimiser.update(gradient, moments, weights)
         return optax.apply_updates(weights, updates), moments, right
 
-    sums = _worked_sums()
+    sums = worked_sums()
     random = np.random.default_rng(seed)
     reached = 0.0
     with tqdm(total=_MOST_STEPS, unit="step", desc="tiny decoder") as bar:
@@ -157,18 +157,19 @@ def _loss(
     hidden, _ = decoder(tokens[:, :-1], jnp.full(batch, time - 1, jnp.int32), cache)
     logits = decoder.logits(hidden.reshape(hidden.shape[0], -1)).T.reshape(batch, time - 1, -1)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
-    answers = _answers(tokens)
+    answers = in_answer(tokens)
     losses = jnp.where(answers, losses, 0)
     return jnp.sum(losses) / jnp.sum(answers), jnp.mean(jnp.exp(-jnp.sum(losses, axis=1)))
 
 
-def _answers(tokens: Int[Array, "batch time"]) -> Bool[Array, "batch predicted"]:
+def in_answer(tokens: Int[Array, "batch time"]) -> Bool[Array, "batch predicted"]:
     """Which predicted tokens belong to an answer, its end token included."""
-    unfinished = tokens[:, :-1] != _ID["<end>"]
+    unfinished = tokens[:, :-1] != TOKEN_IDS["<end>"]
     return unfinished & (jnp.arange(1, tokens.shape[1]) >= _PROMPT)[None, :]
 
 
-def _worked_sums() -> Int[np.ndarray, "sums time"]:
+def worked_sums() -> Int[np.ndarray, "sums time"]:
+    """Tokens of every sum and its result but those that are reserved, end tokens at the end."""
     reserved = {question.text for question in BENCHMARKS["arithmetic-hard"].questions(0, RESERVED)}
     return np.array(list(_encoded(reserved)), np.int32)
 
@@ -178,11 +179,12 @@ def _encoded(reserved: set[str]) -> Iterator[list[int]]:
         for b in range(10, 100):
             for sign, result in (("+", a + b), ("-", a - b)):
                 if f"{a} {sign} {b}" not in reserved:
-                    ids = [_ID[character] for character in f"{a}{sign}{b}={result}"]
-                    yield ids + [_ID["<end>"]] * (_LENGTH - len(ids))
+                    ids = [TOKEN_IDS[character] for character in f"{a}{sign}{b}={result}"]
+                    yield ids + [TOKEN_IDS["<end>"]] * (_LENGTH - len(ids))
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path) -> None:
+    """Write the tokenizer of the tiny decoder, a token a character, with its chat template."""
     from tokenizers import (
         AddedToken,
         Regex,
@@ -193,7 +195,7 @@ def _write_tokenizer(folder: Path) -> None:
         pre_tokenizers,
     )
 
-    tokenizer = Tokenizer(models.WordLevel(dict(_ID), unk_token="<end>"))
+    tokenizer = Tokenizer(models.WordLevel(dict(TOKEN_IDS), unk_token="<end>"))
     tokenizer.normalizer = normalizers.Replace(Regex("[^0-9+=-]"), "")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.decoder = decoders.Fuse()

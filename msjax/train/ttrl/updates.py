@@ -34,7 +34,7 @@ Method = Literal["grpo", "ppo", "sft"]
 METHODS: tuple[Method, ...] = ("grpo", "ppo", "sft")
 
 _LORA_SCALE = 2.0  # alpha / rank, with alpha = 2 rank
-_SLOTS = 1024  # of the KV caches whose activations one gradient keeps
+SLOTS = 1024  # of the KV caches whose activations one gradient keeps
 
 
 @dataclass(frozen=True)
@@ -202,14 +202,14 @@ class Learner:
                 "the retained set is empty, or a group of it has rewards nothing can be learnt "
                 "from; leave such groups out"
             )
-        targets = self._targets(groups, measured)
+        targets = self.targets(groups, measured)
         parts = [part for pair in zip(groups, targets, strict=True) for part in _parts(*pair)]
         loss = norm = jnp.zeros(())
         for _ in range(self.update.passes):
             trainable = state.policy, state.critic
             total, loss = None, jnp.zeros(())
             for prompt, tokens, target in parts:
-                part, gradient = _gradient(
+                part, gradient = update_gradient(
                     trainable,
                     self.base,
                     self.graphdef,
@@ -224,7 +224,8 @@ class Learner:
             state, norm = _applied(self.update, total, state)
         return Learnt(state, float(loss), float(norm))
 
-    def _targets(self, groups: Sequence[Rewarded], measured: Sequence[Measured]) -> list[_Target]:
+    def targets(self, groups: Sequence[Rewarded], measured: Sequence[Measured]) -> list[_Target]:
+        """Weights and advantages of the tokens of each group; weights are those of the step."""
         update = self.update
         masks = [
             group.rollouts.mask & (group.rewards > 0)[:, None]
@@ -260,7 +261,7 @@ def _parts(
 ) -> Iterator[tuple[Prompt, Int[np.ndarray, "rows max_new"], _Target]]:
     """A group in parts whose gradients fit into memory and add up to its own."""
     tokens = group.rollouts.tokens
-    rows = max(1, _SLOTS // (len(group.prompt.tokens) + tokens.shape[1]))
+    rows = max(1, SLOTS // (len(group.prompt.tokens) + tokens.shape[1]))
     for start in range(0, len(tokens), rows):
         part = slice(start, start + rows)
         yield group.prompt, tokens[part], jax.tree.map(lambda leaf, part=part: leaf[part], target)
@@ -310,7 +311,7 @@ def _gae(
 
 
 @partial(jax.jit, static_argnames=("graphdef", "update", "temperature"))
-def _gradient(
+def update_gradient(
     trainable: tuple[PyTree[Array], dict[str, Array] | None],
     base: PyTree[Array],
     graphdef: nnx.GraphDef,
@@ -320,6 +321,8 @@ def _gradient(
     target: _Target,
     temperature: float,
 ) -> tuple[Float[Array, ""], PyTree[Array]]:
+    """The loss of a group, or of a part of one, and its gradient."""
+
     def loss(trainable: tuple[PyTree[Array], dict[str, Array] | None]) -> Float[Array, ""]:
         policy, critic = trainable
         weights = _whole(base, policy)

@@ -101,7 +101,7 @@ def test_quantized_weights_are_named(folder) -> None:
 
 def test_tensors_larger_than_a_block_are_read_whole(folder, monkeypatch) -> None:
     whole = weights_of(folder)
-    monkeypatch.setattr("msjax.llm.flax.checkpoint._BLOCK", 100)  # three rows and a rest
+    monkeypatch.setattr("msjax.llm.flax.checkpoint.BLOCK", 100)  # three rows and a rest
     for ours, theirs in zip(weights_of(folder), whole, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

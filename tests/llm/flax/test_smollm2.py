@@ -15,7 +15,7 @@ def test_undo_permutation_inverts_llama_cpp() -> None:
     original = np.arange(heads * 2 * half * width, dtype=np.float32).reshape(-1, width)
     # llama.cpp, convert_hf_to_gguf: split the head into two halves and interleave them
     stored = original.reshape(heads, 2, half, width).swapaxes(1, 2).reshape(original.shape)
-    np.testing.assert_array_equal(smollm2._undo_permutation(stored, heads), original)
+    np.testing.assert_array_equal(smollm2.undo_permutation(stored, heads), original)
 
 
 def test_default_folder_follows_the_environment(monkeypatch, tmp_path) -> None:
@@ -29,7 +29,7 @@ def test_default_folder_follows_the_environment(monkeypatch, tmp_path) -> None:
 def converted(tmp_path) -> Path:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"weights")
-    smollm2._write_marker(tmp_path, smollm2._sha256(weights))
+    smollm2.write_marker(tmp_path, smollm2.sha256_of(weights))
     return tmp_path
 
 
@@ -64,4 +64,4 @@ def test_a_wrong_source_is_refused(tmp_path) -> None:
     source = tmp_path / "model.gguf"
     source.write_bytes(b"something else")
     with pytest.raises(InputError, match=smollm2.GGUF_SHA256):
-        smollm2._verify(source)
+        smollm2.verify(source)

@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
     """As `write_tiny` writes it, but for the training."""
     from flax import nnx
 
-    config = DecoderConfig.from_dict(arithmetic._CONFIG)
+    config = DecoderConfig.from_dict(arithmetic.TINY_CONFIG)
     untrained = Decoder(config, rngs=nnx.Rngs(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arithmetic, "train_tiny", lambda **_: untrained)
@@ -32,8 +32,8 @@ def test_the_tokenizer_reads_sums_in_any_words(folder) -> None:
         [{"role": "user", "content": "What is 35 + 13?"}], tokenize=False
     )
     ids = tokenizer.encode(asked, add_special_tokens=False)
-    assert [arithmetic._VOCABULARY[i] for i in ids] == list("35+13=")
-    answer = [arithmetic._ID[character] for character in "-44"]
+    assert [arithmetic.VOCABULARY[i] for i in ids] == list("35+13=")
+    answer = [arithmetic.TOKEN_IDS[character] for character in "-44"]
     assert tokenizer.decode([*answer, 0], skip_special_tokens=True) == "-44"
 
 
@@ -46,9 +46,9 @@ def test_the_folder_is_a_model_like_any_other(folder) -> None:
 
 
 def test_worked_sums_are_right_and_not_the_reserved_ones() -> None:
-    sums = arithmetic._worked_sums()
+    sums = arithmetic.worked_sums()
     assert len(sums) == 2 * 90 * 90 - RESERVED
-    text = ["".join(arithmetic._VOCABULARY[i] for i in row) for row in sums]
+    text = ["".join(arithmetic.VOCABULARY[i] for i in row) for row in sums]
     worked = {}
     for line in text:
         question, _, answer = line.partition("=")
@@ -61,8 +61,8 @@ def test_worked_sums_are_right_and_not_the_reserved_ones() -> None:
 
 
 def test_answers_alone_count(folder) -> None:
-    row = [arithmetic._ID[character] for character in "35+13=48"] + [0, 0]
-    (found,) = np.asarray(arithmetic._answers(jnp.array([row])))
+    row = [arithmetic.TOKEN_IDS[character] for character in "35+13=48"] + [0, 0]
+    (found,) = np.asarray(arithmetic.in_answer(jnp.array([row])))
     # predicted tokens: 5 + 1 3 = | 4 8 <end> | <end>
     assert found.tolist() == [False] * 5 + [True] * 3 + [False]
 

@@ -33,7 +33,7 @@ PROMPT = pad_prompt([4, 6, 11, 2, 4, 13])
 def small_decoder(dtype=jnp.float32) -> Decoder:
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
-    config = DecoderConfig.from_dict({**arithmetic._CONFIG, **shape, **heads})
+    config = DecoderConfig.from_dict({**arithmetic.TINY_CONFIG, **shape, **heads})
     return Decoder(config, dtype=dtype, rngs=nnx.Rngs(0))
 
 
@@ -45,8 +45,8 @@ def decoder() -> Decoder:
 @pytest.fixture(scope="module")
 def task(tmp_path_factory) -> ChatTask:
     folder = tmp_path_factory.mktemp("tokenizer")
-    arithmetic._write_json(folder / "config.json", arithmetic._CONFIG)
-    arithmetic._write_tokenizer(folder)
+    (folder / "config.json").write_text(json.dumps(arithmetic.TINY_CONFIG))
+    arithmetic.write_tokenizer(folder)
     return ChatTask(arithmetic.tiny_benchmark(), Chat(load_tokenizer(folder), "tiny", (0,)))
 
 
@@ -196,7 +196,7 @@ def test_a_gradient_in_parts_is_the_whole_one(decoder, monkeypatch) -> None:
     state = train.initial(jax.random.key(0))
     measured = train.measure(state, PROMPT, group.rollouts)
     whole = train.learn(state, [group], [measured])
-    monkeypatch.setattr(updates, "_SLOTS", 40)
+    monkeypatch.setattr(updates, "SLOTS", 40)
     parts = train.learn(state, [group], [measured])
     assert parts.gradient == pytest.approx(whole.gradient, rel=1e-5)
     assert parts.loss == pytest.approx(whole.loss, abs=1e-6)
@@ -255,12 +255,12 @@ def test_gradients_are_those_of_a_float64_reference(decoder, method, monkeypatch
         train = Learner(graphdef, base, update, temperature=1.0, max_new=MAX_NEW)
         critic = {"weight": jnp.full(16, 0.1, dtype), "bias": jnp.asarray(0.2, dtype)}
         measured = Measured(*(jnp.asarray(x, dtype) for x in (old, reference, values)))
-        (target,) = train._targets([group], [measured])
+        (target,) = train.targets([group], [measured])
         arguments = (base, graphdef, update, PROMPT, group.rollouts.tokens, target, 1.0)
         critic = critic if method == "ppo" else None
 
         def at(weights):
-            return updates._gradient((weights, critic), *arguments)
+            return updates.update_gradient((weights, critic), *arguments)
 
         return base, at
 
