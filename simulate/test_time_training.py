@@ -20,9 +20,9 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from msjax.cli.adapt import Adapt
 from msjax.cli.output import write_json
 from msjax.cli.tables import interval, markdown
+from msjax.cli.train_adapt import TrainAdapt
 from msjax.evaluate.means import DIFFERENCES, UNBOUNDED, mean_interval
 from msjax.intervals import Interval
 
@@ -67,7 +67,7 @@ class TestTimeTraining:
         for rule in RULES:
             out = self.out / f"seed-{seed}" / rule
             tiny = self.model == "tiny"
-            Adapt(
+            TrainAdapt(
                 out=out,
                 tiny=tiny,
                 model=self.out / f"seed-{seed}" / "start" if tiny else None,

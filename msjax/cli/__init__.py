@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 from msjax.errors import InputError, MissingExtraError
@@ -50,8 +51,6 @@ _OTHER = {
     "predict": "train priors",
 }
 """Names that are understood and not listed, and the command that each stands for."""
-_MODULES = {"import": "importing", "train adapt": "adapt", "train priors": "predict"}
-"""Files of commands that are called otherwise."""
 
 
 def find_command(name: str) -> Any:
@@ -67,8 +66,10 @@ def find_command(name: str) -> Any:
         near = list(dict.fromkeys(_OTHER.get(one, one) for one in near))
         remedy = f"did you mean {' or '.join(near)}?" if near else "see `msjax --help`"
         raise InputError(f"{name!r} is not a command; {remedy}")
-    module = _MODULES.get(_OTHER.get(name, name), _OTHER.get(name, name))
-    return getattr(import_module(f"msjax.cli.{module}"), module.capitalize())
+    words = _OTHER.get(name, name).split()
+    file = "_".join(words)
+    module = import_module(f"msjax.cli.{file}_" if iskeyword(file) else f"msjax.cli.{file}")
+    return getattr(module, "".join(word.capitalize() for word in words))
 
 
 def overview() -> str:

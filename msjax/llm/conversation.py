@@ -80,7 +80,7 @@ def refine(
         completion = yield Turn(
             messages,
             jax.random.fold_in(key, len(correct)),
-            parallel or benchmark.afresh or rounds == 0,
+            parallel or benchmark.new_conversation or rounds == 0,
             score_and_grade,
         )
         assert completion is not None

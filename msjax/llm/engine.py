@@ -54,14 +54,14 @@ class Turn(NamedTuple):
     Attributes:
         messages: what is said, a user message last; appended to what was said before.
         key: typed key of all that is sampled in answer.
-        afresh: whether what was said before is dropped instead.
+        new_conversation: whether what was said before is dropped instead.
         score: scores the completion before the conversation gets it. It may wait for another
             server: engines call it from several threads at a time.
     """
 
     messages: Sequence[Message]
     key: jax.Array
-    afresh: bool = False
+    new_conversation: bool = False
     score: Callable[[Completion], Score] | None = None
 
 

@@ -190,7 +190,7 @@ class OpenAIEngine:
                 completion: Completion | None = None
                 given_up: tuple[list[Message], Completion] | None = None
                 while (turn := next_turn(conversation, completion)) is not None:
-                    if turn.afresh:
+                    if turn.new_conversation:
                         said, completion = [], None
                     said += turn.messages
                     if given_up is not None and said == given_up[0]:

@@ -196,7 +196,7 @@ _LEARNT = ("prompts", "scorer", "chat_template", "chat_date")
 def prompts_hash(benchmark: Task) -> str:
     """A short SHA-256 of all that a benchmark says beside the question and the answer."""
     first, again = benchmark.conversation("QUESTION"), benchmark.revision("QUESTION", "ANSWER")
-    said = [first, again, benchmark.afresh]
+    said = [first, again, benchmark.new_conversation]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 

@@ -270,7 +270,7 @@ def _revision(
     answer = so_far.answers[-1]
     shown = NO_ANSWER if answer is None else answer
     prompt = asked(template.revise_prompt.format(question=last_text(messages), answer=shown))
-    if template.afresh:
+    if template.new_conversation:
         return [*messages[:-1], *prompt]
     return [*said, {"role": "assistant", "content": so_far.completions[-1].text}, *prompt]
 

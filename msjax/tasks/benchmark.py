@@ -107,9 +107,9 @@ class Task:
             object.__setattr__(self, attribute, value)
 
     @property
-    def afresh(self) -> bool:
+    def new_conversation(self) -> bool:
         """Whether every revision is a conversation anew rather than one more turn."""
-        return self.template.afresh
+        return self.template.new_conversation
 
     def asked_with(self, template: Template) -> "Task":
         """The same questions with other prompts, without the examples, whose form is their own."""
@@ -121,11 +121,11 @@ class Task:
         return [*self._opening(), *asked(prompt)]
 
     def revision(self, question: Question | str, answer: str | None) -> list[Message]:
-        """What is said to have the previous answer revised, with the opening if `afresh`."""
+        """What is said to have an answer revised; in a new conversation the opening as well."""
         shown = NO_ANSWER if answer is None else answer
         prompt = self.template.revise_prompt.format(question=_text(question), answer=shown)
         again = asked(prompt)
-        return [*self._opening(), *again] if self.afresh else again
+        return [*self._opening(), *again] if self.new_conversation else again
 
     def _opening(self) -> list[Message]:
         turns: list[Message] = []

@@ -34,7 +34,7 @@ class Template:
         revise_prompt: every later user message; may have {question} and {answer}, the answer
             extracted from the previous completion.
         system: the system message; empty: none is sent.
-        afresh: whether every revision is a conversation anew rather than one more turn.
+        new_conversation: whether every revision is a conversation anew rather than one more turn.
 
     Raises:
         InputError: a placeholder that is unknown or missing, or a single brace.
@@ -43,12 +43,12 @@ class Template:
     first_prompt: str
     revise_prompt: str
     system: str = ""
-    afresh: bool = False
+    new_conversation: bool = False
 
     def __post_init__(self) -> None:
         for name, known in _PLACEHOLDERS.items():
             _check_placeholders(name, getattr(self, name), known)
-        begins = ("first_prompt", "revise_prompt") if self.afresh else ("first_prompt",)
+        begins = ("first_prompt", "revise_prompt") if self.new_conversation else ("first_prompt",)
         for name in begins:
             prompt = getattr(self, name)
             if "{question}" not in prompt:
@@ -87,7 +87,7 @@ TEMPLATES = {
             "{question}\n\nAn earlier attempt arrived at: {answer}\n\nSolve the question anew, "
             "step by step, then " + _BOXED
         ),
-        afresh=True,
+        new_conversation=True,
     ),
     "critique": Template(
         first_prompt="{question}\n\nReason step by step, then " + _BOXED,
@@ -111,7 +111,7 @@ def find_template(name_or_path: str | Path) -> Template:
     """A template by name, or from a TOML or JSON file.
 
     A file has the fields first_prompt and revise_prompt, and maybe system, all text, and maybe
-    afresh, true or false.
+    new_conversation, true or false.
 
     Raises:
         InputError: an unknown name, a file that cannot be read, an unknown or missing field, a
@@ -128,11 +128,13 @@ def find_template(name_or_path: str | Path) -> Template:
     found = _read_fields(path)
     names = [field.name for field in fields(Template)]
     for name, value in found.items():
+        if name == "afresh":
+            raise InputError(f"{path}: afresh is called new_conversation now; rename it")
         if name not in names:
             raise InputError(f"{path}: field {name!r} is unknown; known are {', '.join(names)}")
-        if name == "afresh":
+        if name == "new_conversation":
             if not isinstance(value, bool):
-                raise InputError(f"{path}: afresh is {value!r}; write true or false")
+                raise InputError(f"{path}: new_conversation is {value!r}; write true or false")
         elif not isinstance(value, str):
             raise InputError(f"{path}: {name} is {value!r}; write it as text, in quotes")
     for name in ("first_prompt", "revise_prompt"):

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from msjax.cli import COMMANDS, main, overview
-from msjax.cli.adapt import Adapt
 from msjax.cli.card import Card
 from msjax.cli.output import OutputFile, OutputFolder, Seed, check_options
 from msjax.cli.reproduce import Reproduce
 from msjax.cli.run import Run
+from msjax.cli.train_adapt import TrainAdapt
 from msjax.cli.verify import Verify
 from msjax.errors import InputError
 
@@ -218,7 +218,7 @@ def test_an_interrupt_that_python_drops_still_ends_the_command(run, monkeypatch)
     ("command", "arguments", "says"),
     [
         (Run, ["run", "out"], "goes on from what is on disk"),
-        (Adapt, ["adapt", "out"], "goes on from what is on disk"),
+        (TrainAdapt, ["adapt", "out"], "goes on from what is on disk"),
         (Reproduce, ["reproduce"], "goes on from what is on disk"),
         (Card, ["card", "runs"], "starts from the beginning"),
         (Verify, ["verify"], "starts from the beginning"),

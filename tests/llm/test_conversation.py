@@ -134,7 +134,7 @@ CHANGES = {
     "first prompt": (changed(first_prompt="{question}?"), "recorded with prompts="),
     "revision": (changed(revise_prompt="Again."), "recorded with prompts="),
     "system": (changed(system="Be brief."), "recorded with prompts="),
-    "anew": (changed(afresh=True), "recorded with prompts="),
+    "anew": (changed(new_conversation=True), "recorded with prompts="),
 }
 
 

@@ -552,10 +552,10 @@ def test_a_notebook_with_its_own_event_loop_can_ask(serve) -> None:
     assert asyncio.run(cell()).text == "It is 4."
 
 
-def test_a_conversation_may_begin_afresh(serve) -> None:
+def test_a_conversation_may_begin_anew(serve) -> None:
     server = serve()
     one, two, three = (Turn(asked(f"say {i}"), key) for i, key in enumerate(keys(0, 3)))
-    talk(engine_at(server), [[one, two._replace(afresh=True), three]])
+    talk(engine_at(server), [[one, two._replace(new_conversation=True), three]])
     sent = [[m["content"] for m in request["messages"]] for request in server.asked]
     assert sent == [["say 0"], ["say 1"], ["say 1", "It is 4.", "say 2"]]
 

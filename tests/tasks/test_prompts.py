@@ -45,9 +45,10 @@ def test_templates_are_read_from_toml_and_json(tmp_path) -> None:
         ({"system": "{question}"}, r"system has the placeholder {question}.* have none"),
         ({"first_prompt": "Well?"}, "first_prompt is 'Well\\?', which never asks"),
         ({"first_prompt": 3}, "first_prompt is 3; write it as text"),
-        ({"afresh": "yes"}, "afresh is 'yes'; write true or false"),
+        ({"afresh": True}, "afresh is called new_conversation now; rename it"),
+        ({"new_conversation": "yes"}, "new_conversation is 'yes'; write true or false"),
         (
-            {"afresh": True, "revise_prompt": "{answer}?"},
+            {"new_conversation": True, "revise_prompt": "{answer}?"},
             "revise_prompt is '{answer}\\?', which never",
         ),
         ({"first": "x"}, "field 'first' is unknown; known are first_prompt"),

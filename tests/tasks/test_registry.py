@@ -168,7 +168,7 @@ def test_the_loop_carries_grades_and_observes_one_and_the_same_answer(algebra) -
     assert [turn.messages for turn in asked[1:]] == [
         algebra.revision(question, answer) for answer in run.answers[:-1]
     ]
-    assert all(turn.afresh for turn in asked)  # as OptScale's template has it
+    assert all(turn.new_conversation for turn in asked)  # as OptScale's template has it
 
 
 def test_any_benchmark_takes_any_template(tmp_path) -> None:
@@ -182,7 +182,7 @@ def test_any_benchmark_takes_any_template(tmp_path) -> None:
     ]
     assert benchmark.revision(question, "9") == [{"role": "user", "content": "9?"}]
     path.write_text(
-        "first_prompt='{question}!'\nrevise_prompt='{question}?'\nafresh=true\nsystem='A'"
+        "first_prompt='{question}!'\nrevise_prompt='{question}?'\nnew_conversation=true\nsystem='A'"
     )
     benchmark = find_task("arithmetic-easy", template=path)
     assert benchmark.revision(question, "9") == [

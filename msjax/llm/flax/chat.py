@@ -167,7 +167,8 @@ class Chat:
             raise InputError(
                 f"the chat template of {self._name} {self._probed[roles]}, so that a revision "
                 "would not continue the tokens before it; begin each revision anew (a template "
-                "with afresh = true), draw samples, or use a chat_template that only appends"
+                "with new_conversation = true), draw samples, or use a chat_template that only "
+                "appends"
             )
 
     def _template_end(self, first: str, after: str) -> list[int]:

@@ -128,8 +128,8 @@ class Batch:
         chat, context = self._engine.chat, self._engine.config.max_position_embeddings
         refused = False
         while turn is not None:
-            if turn.afresh or (past is None and not refused):
-                begun = chat.begin(turn.messages, alone=turn.afresh)
+            if turn.new_conversation or (past is None and not refused):
+                begun = chat.begin(turn.messages, alone=turn.new_conversation)
                 transcript: Transcript | None = begun
             elif past is None:
                 transcript = None

@@ -193,13 +193,13 @@ def test_what_talks_have_in_common_is_computed_once(sampler, monkeypatch) -> Non
     assert tokens == samples[0][0].usage.prompt - 1
 
 
-def test_a_conversation_may_begin_afresh(sampler, monkeypatch) -> None:
+def test_a_conversation_may_begin_anew(sampler, monkeypatch) -> None:
     beginning = "these examples come before every question. " * 2
     first, second = (asked(f"{beginning}{i} + {i}") for i in (1, 2))
     one, two = keys(1, 2)
     (expected,) = talk(sampler, [[Turn(second, two)]])
     tokens, (heard,) = computed_tokens(
-        monkeypatch, sampler, [[Turn(first, one), Turn(second, two, afresh=True)]]
+        monkeypatch, sampler, [[Turn(first, one), Turn(second, two, new_conversation=True)]]
     )
     assert heard[1].text == expected[0].text
     assert heard[1].usage.prompt == expected[0].usage.prompt
@@ -211,7 +211,7 @@ def test_a_conversation_may_begin_afresh(sampler, monkeypatch) -> None:
 def test_samples_of_one_conversation_compute_its_prompt_once(sampler, monkeypatch) -> None:
     prompt, drawn = asked("2 + 2"), keys(3, 4)
     alone = [talk(sampler, [[Turn(prompt, key)]])[0][0] for key in drawn]
-    turns = [Turn(prompt, key, afresh=True) for key in drawn]
+    turns = [Turn(prompt, key, new_conversation=True) for key in drawn]
     tokens, (samples,) = computed_tokens(monkeypatch, sampler, [turns])
     assert [sample.text for sample in samples] == [one.text for one in alone]
     known = samples[0].usage.prompt - 1
@@ -241,7 +241,7 @@ def test_what_is_longer_than_the_context_is_refused_and_the_others_go_on(sampler
     refused, outgrown = talk(
         sampler,
         [
-            [Turn(long, one), Turn(short, one), Turn(short, one, afresh=True)],
+            [Turn(long, one), Turn(short, one), Turn(short, one, new_conversation=True)],
             [Turn(short, one), Turn(long, two), Turn(short, three)],
         ],
     )

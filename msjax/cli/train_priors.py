@@ -181,7 +181,7 @@ class Apply:
 
 
 @dataclass(frozen=True)
-class Predict:
+class TrainPriors:
     """Predict a prior of every question from its features: MarkovScale-t and OptScale-t."""
 
     step: tyro.conf.OmitSubcommandPrefixes[

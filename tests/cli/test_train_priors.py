@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tyro
 
-from msjax.cli.predict import Apply, Features, Predict, Train
 from msjax.cli.replay import Replay
+from msjax.cli.train_priors import Apply, Features, Train, TrainPriors
 from msjax.data.store import read_runs
 from msjax.errors import InputError
 from msjax.train.priors.features import FeatureTable, read_features, write_features
@@ -127,5 +127,5 @@ def test_refusals(trained, tmp_path):
 
 
 def test_options():
-    parsed = tyro.cli(Predict, args=["fit", "a.jsonl", "--features", "f.npz", "--out", "p"])
+    parsed = tyro.cli(TrainPriors, args=["fit", "a.jsonl", "--features", "f.npz", "--out", "p"])
     assert isinstance(parsed.step, Train) and parsed.step.runs == (Path("a.jsonl"),)

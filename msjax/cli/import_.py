@@ -11,7 +11,7 @@ from msjax.errors import InputError
 
 
 @dataclass(frozen=True)
-class Importing:
+class Import:
     """Write what another tool recorded as runs that every command takes, and say what was read.
 
     Tables have one row per answer: question or question_id, round or sample, and correct, or answer

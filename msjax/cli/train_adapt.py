@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Adapt:
+class TrainAdapt:
     """Train a model on its own votes: sample, take the consensus as label, reward agreement.
 
     Rollouts of a question are sampled until OptPO's rule is content with the votes; the first of
