@@ -42,7 +42,9 @@ _TOO_LONG = re.compile(
     r"|reduce the length of|too many (?:input |prompt )?tokens|model token limit"
     r"|token count[^.\n]{0,40} exceed|exceed[^.\n]{0,40} token count|range of input length"
     r"|session_len|max_num_tokens|max_tokens must be at least 1, got -|string too long"
-    r"|input_length_error|larger than the model input length|provided prompt length",
+    r"|input_length_error|larger than the model input length|provided prompt length"
+    r"|token limit exceeded|above_max_length|input token count is|submitted was too long"
+    r"|length of input_ids|\bn_ctx\b|context shift is disabled|tokens but only \d+ are available",
     re.IGNORECASE,
 )
 _NOT_LENGTH = re.compile(r"per (?:minute|day|hour)|\b[tr]p[md]\b|rate.?limit|quota", re.IGNORECASE)

@@ -241,6 +241,16 @@ invalid params, context window exceeds limit
 Request body too large for gpt-4o model. Max size: 8000 tokens.
 Prompt length (90) exceeds maximum input length (64)
 Request prompt has 90 tokens in total, larger than the model input length limit 64.
+The prompt (total length 90) is too long to fit into the model (context length 64)
+You passed 90 input tokens and requested 10 output tokens. However, the model's context length is 64
+request (90 tokens) exceeds the available context size (64 tokens); exceed_context_size_error
+Unable to submit request because the input token count is 40000 but model only supports up to 32768
+Input length of input_ids is 90, but `max_length` is set to 64
+input exceeds context length
+context shift is disabled
+string_above_max_length
+Token limit exceeded
+prompt exceeds n_ctx
 Trying to keep the first 90 tokens when context the overflows. However, the model is loaded with 64
 """.strip().splitlines()
 
@@ -259,6 +269,9 @@ def test_words_for_too_long(words) -> None:
         "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
         "The response was filtered due to the prompt triggering the content management policy",
         "The model `m` does not exist",
+        "max_tokens: 64000 > 8192, which is the maximum allowed number of output tokens for m",
+        "Model output limit exceeded: daily quota",
+        "The image is too large",
         "Invalid value for temperature",
         "temperature must be at most 2",
         "Incorrect API key provided",
