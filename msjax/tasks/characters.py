@@ -17,9 +17,11 @@ _NO_WIDTH = dict.fromkeys(
 )
 _MINUS = str.maketrans(dict.fromkeys("\u2212\u2010\u2011\u2012\u02d7\ufe63\uff0d\u2796", "-"))
 _SPACES = "\u00a0\u2000-\u200a\u202f\u205f"
-_GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:[{_SPACES}]\d{{3}})+(?![\d])")
+_GROUPED = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:[{_SPACES}]\d{{3}})+(?![\d/])")
 # A long dash is a sign where a number follows at once and none comes before; else punctuation.
-_DASH = re.compile(r"(?:(?<=[\s({\[$=:,|*_])|^)[\u2013\u2014\u2015](?=[$\u20ac\u00a3]?[\d.\\])")
+_DASH = re.compile(
+    r"(?:(?<=[\s({\[$=:,|*_])|^)[\u2013\u2014\u2015](?=[$\u20ac\u00a3\u00a5\u20b9]?[\d.\\])"
+)
 _EN_DASH = re.compile(r"\s?\u2013\s?")
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni")
 _RAISED_SIGN = re.compile(r"(?<![\w)}\]])([⁺⁻])(?=\s?[\d.\\])")

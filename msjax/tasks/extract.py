@@ -39,7 +39,8 @@ Boxes = Literal["last", "first", "all"]
 
 UNCLOSED = "a thought that never closed has no answer"
 _WORKED = re.compile(r"=\s*\\?\$?-?\d|\*\*[^*\n]*\d[^*\n]*\*\*")  # a result of the text's own
-_THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;:]|\{,\}|,\\!\s?)(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;: ]|~|\{,\}|,\\!\s?)(?=\d{3}(?!\d))")
+_NUM = re.compile(r"\\num\s*\{([^{}]*)\}")
 _GAP = re.compile(r"[ \t]{4,}|\n{4,}")
 _LONGEST = 20_000  # characters at the end of a text in which all but boxes is looked for
 _CUT = "cut before an explicit answer"
@@ -106,7 +107,8 @@ def read_answer(
     finished = finished or said.closed
     if reader.verbatim:
         return reader.guessed(said.text) if finished else Reading(None, _CUT)
-    text = _GAP.sub(lambda found: found[0][:3], _THOUSANDS.sub(",", said.text))
+    text = _THOUSANDS.sub(",", _NUM.sub(r"\1", said.text))
+    text = _GAP.sub(lambda found: found[0][:3], text)
     whole = _before_run_on(text[-_LONGEST:], reader)
     if not whole.strip():
         return Reading(None, "nothing follows the thought" if anything else "empty")
@@ -372,16 +374,17 @@ _SMALL_WORD = re.compile(
     r"(?<![\\A-Za-z{])(?:so|is|in|of|to|as|at|by|if|it|on|he|we|be|do|an|my)(?![A-Za-z({^_])",
     re.IGNORECASE,
 )
-_RATIO = r"\\[dtc]?frac\s*(?:\{-?\d+\}\s*\{\d+\}|\d\s*\d)"
+_RATIO = r"(?:\\[dtc]?frac\s*(?:\{-?\d+\}\s*\{\d+\}|\d\s*\d)|\{\s*-?\d+\s*\\over\s*\d+\s*\})"
 _ROOT = r"(?:\u221a|\\?sqrt)\s*(?:\{[^{}]*\}|\([^()]*\)|\d+)"
 _NUMERAL = re.compile(
     rf"(?<![A-Za-z0-9_.^\\])(?:"
     rf"(?P<time>\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\d:])(?:\s?[ap]\.?m\b\.?)?|\d{{1,2}}\s?[ap]\.?m\b\.?)"
     rf"|\d+:\d+(?![\d:])"
-    rf"|\d+\s+and\s+\d+/\d+(?=\s+[a-z]{{3}})|\d+\s+\d+/\d+(?![\d/])|\d+\s*{_RATIO}|{_RATIO}"
+    rf"|\d+\s+and\s+\d+/\d+(?=\s+[a-z]{{3}})|\d+\s+\d+/\d+(?![\d/])|\d+(?:\s|~|\\[,;:])*{_RATIO}|{_RATIO}"
     rf"|(?:{UNSIGNED}\s*)?{_ROOT}|{UNSIGNED}\s*(?:\u03c0|\\pi\b|pi\b)(?:\s*/\s*\d+)?"
     rf"|{UNSIGNED}\s*(?:x|\*|\u00d7|\\times|\\cdot)\s*10\s?\^\s?(?:\{{-?\d+\}}|-?\d+)"
     rf"|\d+\s?\^\s?(?:\{{-?\d+\}}|-?\d+)"
+    rf"|\d{{1,3}}(?:\.\d{{3}}){{2,}}(?!\.?\d)"
     rf"|(?<!\d/){UNSIGNED}/\d+(?![\d/])"
     rf"|{UNSIGNED}(?:[eE][-+]\d{{1,3}}(?!\d))?(?!(?:st|nd|rd|th)\b)"
     rf")"
@@ -529,7 +532,7 @@ def _numerals(text: str) -> Iterator[_Token]:
 
 def _sign(before: str, at: int) -> tuple[int, str]:
     """Where a number begins with its currency and minus signs, and "-" if it is negative."""
-    left = re.search(r"(?:(-)\s?)?\\?[$\u20ac\u00a3\u00a5]\s?(-?)$", before)
+    left = re.search(r"(?:(-)\s?)?\\?[$\u20ac\u00a3\u00a5\u20b9]\s?(-?)$", before)
     if left:
         minus = left[1] or left[2]
         at = left.start()

@@ -48,7 +48,7 @@ _WRAPPED = re.compile(
 )
 # What says how something looks: colours, and declarations of type faces and sizes.
 _LOOKS = re.compile(
-    r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:bf|rm|it|sf|tt|bfseries|itshape|tiny|small|normalsize|large"
+    r"\\color\s*\{[^{}]*\}|\\textcolor\s*\{[^{}]*\}(?=\s*\{)|\\(?:bf|rm|it|sf|tt|bfseries|itshape|tiny|small|normalsize|large"
     r"|Large|LARGE|huge|Huge)(?![A-Za-z])"
 )
 _ROWS = re.compile(
@@ -125,6 +125,7 @@ _CURRENCY = re.compile(r"(?:(?:US|A|C)?\\?\$|€|£|¥|₹|\b(?:USD|EUR|GBP|Rs\.
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:\bpercent(?:age)?|\bper cent|\bpct)\b\.?(?:\s+points?)?)")
 _TIME = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _AND_RATIO = re.compile(r"(?<![\d.,])(\d+)\s+and\s+(\d+/\d+)(?=\s+[a-z]{3})", re.IGNORECASE)
+_NAMED = re.compile(r"((?:\\[a-z]+|[A-Za-z])(?:_\w|_\{\w+\}|')?)\s*=\s*(.+)")
 _HALVES = re.compile(rf"({UNSIGNED})\s+and\s+(?:a|one)[\s-]+half\b", re.IGNORECASE)
 _LONGEST = 2000  # characters; a longer text is written as it is
 _LITERAL = re.compile(
@@ -227,6 +228,8 @@ def canonical_math(answer: str) -> str:
     """One spelling for answers that are seen to be equal; see the top of this file."""
     if len(answer) > _LONGEST:
         return " ".join(answer.split())
+    if re.fullmatch(r"-?[1-9]\d{0,14}", answer):
+        return answer
     for _ in range(4):  # what one step uncovers, another may still shorten
         text = _one_pass(answer)
         if text == answer:
@@ -236,15 +239,10 @@ def canonical_math(answer: str) -> str:
 
 
 def _one_pass(answer: str) -> str:
-    text = _ROWS.sub(lambda found: _last_row(found[3]), undress(_unboxed(clean(answer))))
-    text = _LOOKS.sub("", text).replace("{,}", ",")
-    text = re.sub(r"(?<![A-Za-z])\{([-+])\}", r"\1", text)
-    text = _SIUNITX.sub(lambda found: f"{found[1]} {(found[2] or '').replace(chr(92), ' ')}", text)
-    text = _UNIT_RATIO.sub(r"\\text{\1/\2}", text)
-    text = _OVER.sub(
-        lambda found: _ratio(*(found.groups()[:2] if found[1] else found.groups()[2:])), text
-    )
-    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+    text = undress(_unboxed(clean(answer)))
+    text = re.sub(r"(?<![A-Za-z])\{([-+,])\}", r"\1", text)
+    if "\\" in text:
+        text = _with_fewer_commands(text)
     text = _PRICE.sub(lambda found: f"{found[1]} {_PRICED[found[2][0].lower()]}", text)
     text = _DOTTED_GROUPS.sub(lambda found: found[0].replace(".", ""), text)
     text = re.sub(r"(?<=\d),\s*\\!\s*(?=\d{3})", ",", text)
@@ -261,8 +259,12 @@ def _one_pass(answer: str) -> str:
     text = _AND_RATIO.sub(r"\1 \2", text)
     text = _HALVES.sub(lambda found: f"{found[1].replace(',', '')} 1/2", text)
     text = undress(" ".join(text.split()))
+    while _is_group(text):
+        text = text[1:-1].strip()
     if (time := _time(text)) is not None:
         return time
+    if (named := _NAMED.fullmatch(text)) is not None and quantity(named[2]) is not None:
+        return f"{named[1]}={_one_pass(named[2])}"
     found = quantity(text)
     if found is not None:
         words = f" {found.words}".replace(" °", "°") if found.words else ""
@@ -274,6 +276,28 @@ def _one_pass(answer: str) -> str:
     text = re.sub(r"(\\[A-Za-z]+) (?=[^A-Za-z])", r"\1", text)
     text = re.sub(r"([_^])\{(\w)\}", r"\1\2", text)
     return re.sub(r"\s*,\s*", ", ", " ".join(text.split())).strip()
+
+
+def _with_fewer_commands(text: str) -> str:
+    """LaTeX without what says how things look, and with other commands for the same replaced."""
+    text = _LOOKS.sub("", _ROWS.sub(lambda found: _last_row(found[3]), text))
+    text = _SIUNITX.sub(lambda found: f"{found[1]} {(found[2] or '').replace(chr(92), ' ')}", text)
+    text = _UNIT_RATIO.sub(r"\\text{\1/\2}", text)
+    if r"\over" in text:
+        text = _OVER.sub(lambda found: _ratio(*filter(None, found.groups())), text)
+    return _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+
+
+def _is_group(text: str) -> bool:
+    """Whether one pair of braces encloses all of a text."""
+    if not (text.startswith("{") and text.endswith("}")) or text.endswith("\\}"):
+        return False
+    depth = 0
+    for at, one in enumerate(text):
+        depth += {"{": 1, "}": -1}.get(one, 0)
+        if depth == 0:
+            return at == len(text) - 1
+    return False
 
 
 def _last_row(rows: str) -> str:
@@ -338,7 +362,7 @@ def quantity(text: str) -> Quantity | None:
     rest, spaced = rest.strip(), rest[:1] in (" ", "-", "")
     if not rest:
         return Quantity(number, "", bool(percent))
-    if aside := re.fullmatch(r"\(([A-Za-z][A-Za-z ]{2,})\)", rest):
+    if aside := re.fullmatch(r"\(([A-Za-z][A-Za-z /]+)\)", rest):
         rest, spaced = aside[1], True
     rest = rest.removeprefix("-") if re.match(r"-[A-Za-z]", rest) else rest
     known = re.match(rf"(?:(?:{_SHORT})(?![A-Za-z])|\^\\circ)", rest, re.IGNORECASE)

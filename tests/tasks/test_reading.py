@@ -197,6 +197,17 @@ def test_prompts_that_end_inside_a_thought(prompt, opened) -> None:
         ("\\boxed5", "5"),
         ("\\boxed{\\_\\_} The answer is 5", "5"),
         ("I will write \\boxed{number}. The answer is 5.", "5"),
+        ("\\boxed{\\textcolor{red}{4,012,993}}", "4012993"),
+        ("\\boxed{43\u00a0986\\text{ (km)}}", "43986"),
+        ("\\boxed{x = -85,\\!761\\text{ (km)}}", "-85761"),
+        ("\\boxed{x = 86\\,214}", "86214"),
+        ("#### {72936 \\over 43}", "72936/43"),
+        ("#### 977\\,\\tfrac{7}{10}", "977.7"),
+        ("#### 7~798~677", "7798677"),
+        ("#### 7.798.677", "7798677"),
+        ("#### -\\num{0.865}", "-0.865"),
+        ("**Answer:** 47\u202f451/500", "47.902"),
+        ("The answer is \u2212\u20b99.", "-9"),
     ],
 )
 def test_numbers_and_boxes_however_they_are_written(completion, expected) -> None:

@@ -7,10 +7,15 @@ import pytest
 
 from msjax.tasks import scorers
 
-MATH = scorers.math()
+MATH = {boxes: scorers.math(boxes) for boxes in ("last", "first", "all")}
 VULGAR = {Fraction(1, 2): "\u00bd", Fraction(1, 4): "\u00bc", Fraction(3, 4): "\u00be"}
-UNITS = ("", "", " dollars", " apples", " km", r"\text{ cm}", " hours")
-MINUS = ("-", "\u2212", "\u2013", "\u2011")
+UNITS = (
+    *("", "", " dollars", " apples", " km", " hours", "\u00a0km", "\u202fkm/h", " square meters"),
+    *(r"\text{ cm}", r"\,\mathrm{km}", r"\ \text{m}^2", r"~\text{miles per hour}", r"\text{ (km)}"),
+)
+MINUS = ("-", "\u2212", "\u2013", "\u2011", "\ufe63")
+CURRENCY = ("$", r"\$", "\u20ac", "\u00a3", "\u20b9")
+DIGITS = (0xFF10, 0x0660, 0x0966, 0x1D7CE, 0x1D7EC)  # the zeros of other scripts and of formulas
 
 
 def draw_value(chance):
@@ -44,21 +49,33 @@ def written(value, chance):
             f"{above}/{below}",
             rf"\frac{{{above}}}{{{below}}}",
             rf"\dfrac{{{above}}}{{{below}}}",
+            rf"\tfrac{{{above}}}{{{below}}}",
+            rf"{{{above} \over {below}}}",
+            f"{above}\u2044{below}",
         ]
         whole, rest = divmod(above, below)
         if whole:
-            ways += [f"{whole} {rest}/{below}", rf"{whole}\frac{{{rest}}}{{{below}}}"]
+            ways += [
+                f"{whole} {rest}/{below}",
+                rf"{whole}\frac{{{rest}}}{{{below}}}",
+                rf"{whole}\,\tfrac{{{rest}}}{{{below}}}",
+                f"{whole}\u202f{rest}/{below}",
+            ]
         if size % 1 in VULGAR:
             ways += [f"{whole or ''}{VULGAR[size % 1]}"]
     if places is not None:
         whole, part = divmod(int(size * 10**places), 10**places)
         tail = f".{part:0{places}d}" if places else ""
         plain = f"{whole}{tail}"
-        ways += [plain, plain + ("0" if places else ".00"), f"${plain}", rf"\${plain}"]
+        ways += [plain, plain + ("0" if places else ".00"), rf"\num{{{plain}}}"]
+        ways += [mark + plain for mark in CURRENCY]
         if whole >= 1000:
-            for separator in (",", "{,}", "\u202f", "\u00a0", r"\,", ",\\!"):
+            for separator in (",", "{,}", "\u202f", "\u00a0", "\u2009", r"\,", ",\\!", r"\ ", "~"):
                 ways += [grouped(whole, separator) + tail]
-        ways += ["".join(chr(ord(one) + 0xFEE0) if one.isdigit() else one for one in plain)]
+        if whole >= 10**6 and not places:
+            ways += [grouped(whole, ".")]
+        zero = chance.choice(DIGITS)
+        ways += ["".join(chr(zero + int(one)) if one.isdigit() else one for one in plain)]
         ways += ["\u200b".join(plain)]
     return sign + chance.choice(ways)
 
@@ -66,7 +83,7 @@ def written(value, chance):
 def completion(value, chance):
     """A completion that says a value, among other numbers, as models do."""
     form = written(value, chance)
-    latex = "\\" in form.replace(r"\$", "") or "{" in form
+    latex = "\\" in form.replace(r"\$", "").replace(r"\text{}", "") or "{" in form or "~" in form
     unit = chance.choice(UNITS)
     math = f"${form}$" if latex or (chance.random() < 0.3 and "$" not in form) else form
     other = chance.randint(2, 99)
@@ -74,6 +91,12 @@ def completion(value, chance):
         rf"\boxed{{{form}{unit}}}",
         rf"so \boxed {{{form}}} with {other} digits",
         rf"\fbox{{{form}}}",
+        rf"\boxed{{\boxed{{{form}}}}}",
+        rf"\boxed{{\textcolor{{red}}{{{form}}}}}",
+        rf"\boxed{{\mathbf{{{form}}}}}",
+        rf"\boxed{{x = {form}{unit}}}",
+        rf"\boxed{{}} or rather \boxed{{{form}}}",
+        f"\\[\\boxed{{\n{form}\n}}\\]",
         rf"$x = \boxed{{{form}{unit}}}$.",
         f"The answer is {math}.",
         f"The final answer is **{math}** for {other} people.",
@@ -95,7 +118,6 @@ def completion(value, chance):
     before = chance.choice(
         (
             "",
-            f"<think>\nPerhaps \\boxed{{{other}}}? The answer is {other}.\n</think>\n\n",
             f"{other} + 1 is needed. Then we divide by 7.\n\n",
             f"My previous answer was {other}. ",
             f"1. There are {other} of them.\n2. We add 5.\n\n",
@@ -107,19 +129,59 @@ def completion(value, chance):
     return before + chance.choice(says) + after
 
 
+def with_more_boxes(value, chance):
+    """A completion with several boxes, and which of them counts."""
+    form, other = written(value, chance), chance.randint(2, 99)
+    return chance.choice(
+        (
+            (rf"Is it \boxed{{{other}}}? No: \boxed{{{form}}}.", "last"),
+            (rf"It is \boxed{{{form}}}. Twice that is \boxed{{{2 * value}}}.", "first"),
+            (rf"It is \boxed{{{form}}}, that is, \boxed{{{written(value, chance)}}}.", "all"),
+        )
+    )
+
+
+def thought(chance):
+    """What stands before the answer, and whether the prompt had opened it as a thought."""
+    other = chance.randint(2, 99)
+    said = rf"Perhaps \boxed{{{other}}}? The answer is {other}."
+    return chance.choice(
+        (
+            *((("", False),) * 6),
+            (f"<think>\n{said}\n</think>\n\n", False),
+            (f"{said}\n</think>\n\n", False),
+            (f"{said}\n</think>\n\n", True),
+            (f"<thinking>{said}</thinking>", False),
+            (f"[THINK]{said}[/THINK]", False),
+            (f"\u25c1think\u25b7{said}\u25c1/think\u25b7", False),
+            (f"<|begin_of_thought|>{said}<|end_of_thought|>", False),
+            (
+                f"<|channel|>analysis<|message|>{said}<|end|><|start|>assistant"
+                "<|channel|>final<|message|>",
+                False,
+            ),
+            (f"analysisWe see. {said}assistantfinal", False),
+        )
+    )
+
+
 def misread(seed, count):
     """What is read as another value, and how many have no answer, of so many completions."""
     chance = random.Random(seed)
     wrong, none = [], 0
     for _ in range(count):
         value = draw_value(chance)
-        text = completion(value, chance)
-        gold = MATH.target(f"{value.numerator}/{value.denominator}")
-        found = MATH.read(text).answer
+        text, boxes = completion(value, chance), "last"
+        if chance.random() < 0.1:
+            text, boxes = with_more_boxes(value, chance)
+        before, thinking = thought(chance)
+        scorer = MATH[boxes]
+        gold = scorer.target(f"{value.numerator}/{value.denominator}")
+        found = scorer.read(before + text, thinking=thinking).answer
         if found is None:
             none += 1
-        elif not MATH.grade(gold, found).equal:
-            wrong.append((str(value), text, found))
+        elif not scorer.grade(gold, found).equal:
+            wrong.append((str(value), before + text, found))
     return wrong, none
 
 
