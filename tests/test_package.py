@@ -47,7 +47,9 @@ def test_an_unknown_name_is_named() -> None:
 
 EXTRAS = {
     "local": ("flax", "gguf", "jinja2", "safetensors", "tokenizers", "transformers"),
-    "serve": ("openai",),
+    "serve": ("aiohttp", "httptools", "openai", "prometheus_client", "starlette", "uvicorn"),
+    "dspy": ("dspy",),
+    "inspect": ("inspect_ai",),
     "tasks": ("math_verify", "reasoning_gym"),
     "parquet": ("pyarrow",),
     "arviz": ("arviz_base",),
@@ -56,7 +58,9 @@ EXTRAS = {
 }
 OPTIONAL_ROOMS = (
     "llm.flax",
+    "llm.serve",
     "report",
+    "integrations",
     "train",
 )
 
@@ -79,6 +83,8 @@ def test_without_extras_the_core_works_and_the_rest_names_what_to_install(tmp_pa
         f"{served} --benchmarks one.jsonl --questions 1": "serve",
         "generate new.jsonl --benchmarks one.parquet": "parquet",
         "fit pilot.jsonl --figures new": "report",
+        "serve --upstream http://127.0.0.1:9/v1": "serve",
+        "import one.eval": "inspect",
         "figures": "report",
         "report .": "report",
         "card --demo --html new.html": "report",

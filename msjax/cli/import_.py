@@ -16,14 +16,14 @@ class Import:
 
     Tables have one row per answer: question or question_id, round or sample, and correct, or answer
     and gold; maybe tokens, score, verdict, benchmark, model, cluster. Other columns are kept as
-    metadata. lm-eval's samples are recognised. Commands that take runs take such files directly,
-    where columns have these names.
+    metadata. lm-eval's samples and inspect_ai's logs are recognised. Commands that take runs take
+    such files directly, where columns have these names.
 
     Example: msjax import logs.csv --columns question=prompt correct=is_right --out runs.jsonl
     """
 
     source: tyro.conf.Positional[Path]
-    """CSV, JSON Lines, JSON or Parquet file of rows, or lm-eval samples."""
+    """CSV, JSON Lines, JSON or Parquet file of rows, lm-eval samples, or a log of inspect_ai."""
     out: OutputFile | None = None
     """JSON Lines file of runs to write; without one, only what was read is said."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=COLUMN ...")] = ()
@@ -35,6 +35,10 @@ class Import:
     """For rows that name none; default: the name of the file."""
     model: str = "model"
     """For rows that name none."""
+    filter: str | None = None
+    """Of lm-eval's filters, which one to read; default: the first."""
+    metric: str | None = None
+    """Of lm-eval's metrics or inspect_ai's scorers, which one is the label; default: the first."""
     json: OutputFile | None = None
     """Write what was read, guessed and left out as JSON."""
 
@@ -54,6 +58,8 @@ class Import:
             scorer=self.scorer,
             benchmark=self.benchmark,
             model=self.model,
+            filter=self.filter,
+            metric=self.metric,
         )
         groups = []
         for runs in Runs.from_records(found.records).groups:

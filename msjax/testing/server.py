@@ -22,7 +22,8 @@ def completion(
     """The body of a chat completion."""
     message = {"role": "assistant", "content": text}
     choices = [{"index": 0, "message": message, "finish_reason": finish, **choice}]
-    return {"object": "chat.completion", "choices": choices, "usage": usage}
+    head = {"id": "chatcmpl-0", "object": "chat.completion", "created": 0, "model": MODEL}
+    return {**head, "choices": choices, "usage": usage}
 
 
 @dataclass

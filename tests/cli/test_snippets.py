@@ -121,6 +121,8 @@ PYTHON = [
 
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_runs(code, folder, serve) -> None:
+    for library in re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE):
+        pytest.importorskip(library)
     if "jax.distributed" in code:
         # Two processes run it in tests/simulate/test_paths.py.
         code = code.replace("jax.distributed.initialize()", "").replace("2**30", "2**20")

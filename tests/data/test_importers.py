@@ -163,3 +163,50 @@ def test_bad_files_are_named(tmp_path) -> None:
     ]:
         with pytest.raises(InputError, match=message):
             msjax.read(source)
+
+
+def test_rows_that_hold_lists_are_read_as_one_row_per_answer(tmp_path) -> None:
+    """Epochs may be missing, and two runs of one model are two models, as their choices differ."""
+    accounts = [{"prompt": 20, "completion": 5}, None, {"prompt": 20, "cached": 8, "completion": 5}]
+    row = {
+        "model": "m", "benchmark": "b", "question_id": "q", "run": "x", "protocol": "parallel",
+        "epochs": [1, 2, 4], "correct": [1, 0, 1], "answers": ["A", None, "A"], "gold": "A",
+        "tokens": accounts,
+    }  # fmt: skip
+    more = {**row, "question_id": "p", "epochs": [1, 2, 3]}
+    runs = msjax.read(as_lines(tmp_path / "pool.jsonl", [row, more]))
+    assert (runs.model, runs.protocol) == ("m", "parallel")
+    assert runs.correct.tolist() == [[1, 0, 1]] * 2 and runs.answers.tolist() == [[0, -1, 0]] * 2
+    assert runs.uncached[0, [0, 2]].tolist() == [25, 17] and np.isnan(runs.uncached[0, 1])
+    both = msjax.read([row, {**row, "run": "y"}]).groups
+    assert [group.model for group in both] == ["m, run x", "m, run y"]
+    for change, match in (
+        ({"answers": ["A"]}, "answers has 1 entries for 3 labels"),
+        ({"epochs": [1, 2, 2]}, "sample 2 of its question occurs twice"),
+    ):
+        with pytest.raises(InputError, match=match):
+            msjax.read([{**row, **change}])
+
+
+def test_a_filter_and_a_metric_of_lm_eval_are_chosen(tmp_path, capsys) -> None:
+    row = {"doc_id": 1, "doc": {}, "target": "5", "resps": [["It is 5"]], "filtered_resps": ["5"]}
+    row |= {"metrics": ["strict", "loose"], "strict": 0, "loose": 1, "filter": "a"}
+    path = as_lines(tmp_path / "samples_x_1.jsonl", [row, {**row, "filter": "b", "strict": 1}])
+    assert msjax.read(path).right.tolist() == [[False]]
+    assert msjax.read(path, filter="b").right.tolist() == [[True]]
+    assert msjax.read(path, metric="loose").right.tolist() == [[True]]
+    assert main(["import", str(path), "--filter", "c"]) == 2
+    assert "filter is 'c'; the file has a, b" in capsys.readouterr().err
+
+
+@pytest.mark.realdata
+def test_pools_of_epoch_ai_have_their_published_accuracies(real_data) -> None:
+    """110 runs of two benchmarks; in a few, samples that failed count otherwise there."""
+    folder = real_data / "epoch_pools"
+    published = {one["run"]: one for one in json.loads((folder / "runs.json").read_text())}
+    found: dict[str, list[float]] = {}
+    for record in import_records(folder / "pool.jsonl").records:
+        found.setdefault(record.metadata["run"], []).append(np.mean(record.correct))
+    assert len(found) == 110 and set(found) <= set(published)
+    away = [abs(np.mean(x) - published[run]["published_accuracy"]) for run, x in found.items()]
+    assert max(away) < 0.006 and sum(x > 5e-4 for x in away) <= 5

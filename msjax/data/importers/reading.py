@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from msjax.data.importers.inspect_ai import is_inspect, records_of_inspect
 from msjax.data.importers.lm_eval import is_lm_eval, records_of_lm_eval
 from msjax.data.importers.rows import records_of_rows
 from msjax.data.importers.served import is_served, records_of_served
@@ -40,27 +41,31 @@ def read(
     scorer: str | Scorer = "math",
     benchmark: str | None = None,
     model: str = "model",
+    filter: str | None = None,
+    metric: str | None = None,
 ) -> Runs:
     """Runs from files of trajectories, tables of answers, lm-eval samples, dictionaries.
 
     Args:
         sources: JSON Lines of trajectories (as `msjax run` writes) or of rows, CSV, JSON, Parquet,
-            what `msjax serve` wrote, lm-eval samples, lists of dictionaries, or data frames; rows
-            hold one answer each (see docs/data.md).
+            what `msjax serve` wrote, lm-eval samples, logs of inspect_ai, lists of dictionaries, or
+            data frames; rows hold one answer each, or lists of them (see docs/data.md).
         columns: for fields of rows the names of their columns, such as {"correct": "is_right"}.
         scorer: grades answers of rows that have a gold answer and no label.
         benchmark: for rows that do not name one; the name of the file if None.
         model: for rows that do not name one.
+        filter: of lm-eval's filters, which one to read; the first if None.
+        metric: of lm-eval's metrics, or of inspect_ai's scorers, which one is the label; the first
+            if None.
 
     Raises:
         InputError: a file that is absent, empty, torn or of another kind, columns that are missing
             (all are named at once), a question that occurs twice, or values of the wrong kind, with
             file, line and remedy.
     """
-    found = [
-        import_records(source, columns=columns, scorer=scorer, benchmark=benchmark, model=model)
-        for source in sources
-    ]
+    known: dict[str, Any] = {"columns": columns, "scorer": scorer, "filter": filter}
+    known |= {"benchmark": benchmark, "model": model, "metric": metric}
+    found = [import_records(source, **known) for source in sources]
     return Runs.from_records(record for one in found for record in one.records)
 
 
@@ -71,10 +76,22 @@ def import_records(
     scorer: str | Scorer = "math",
     benchmark: str | None = None,
     model: str = "model",
+    filter: str | None = None,
+    metric: str | None = None,
 ) -> Import:
     """The trajectories of one source, and what was guessed; see `read`."""
     if isinstance(source, (str, Path)):
         path = Path(source)
+        if is_inspect(path):
+            return Import(
+                *records_of_inspect(
+                    path,
+                    benchmark=benchmark,
+                    model=None if model == "model" else model,
+                    metric=metric,
+                    scorer=scorer,
+                )
+            )
         if _holds_trajectories(path):
             return Import(read_runs(path))
         name = benchmark or path.stem
@@ -86,7 +103,9 @@ def import_records(
     if first is not None and is_lm_eval(first[1]):
         if benchmark is None and name.startswith("samples_"):
             name = name.removeprefix("samples_").rpartition("_")[0] or name
-        records, notes = records_of_lm_eval(whole, benchmark=name, model=model, scorer=scorer)
+        records, notes = records_of_lm_eval(
+            whole, benchmark=name, model=model, filter=filter, metric=metric, scorer=scorer
+        )
         return Import(records, notes)
     if first is not None and is_served(first[1]):
         return Import(*records_of_served(whole, benchmark=name))
@@ -107,8 +126,10 @@ def _holds_trajectories(path: Path) -> bool:
         return True
     if is_lm_eval(first) or is_served(first):
         return False
+    if isinstance(first.get("correct"), list):
+        return "version" in first or set(first) <= set(Trajectory.model_fields)
     ours = {"version", "protocol", "stop_reason", "censored", "answers", "completions"}
-    return bool(ours & set(first)) or isinstance(first.get("correct"), list)
+    return bool(ours & set(first))
 
 
 def _notes(records: Sequence[Trajectory], first: Any) -> list[str]:
@@ -117,6 +138,10 @@ def _notes(records: Sequence[Trajectory], first: Any) -> list[str]:
         "answers of a question are read as "
         + ("independent samples" if kinds == {"parallel"} else "rounds of revision")
     ]
+    counts = {len(record.correct) for record in records}
+    if kinds == {"parallel"} and len(counts) > 1:
+        fewer = sum(len(record.correct) < max(counts) for record in records)
+        notes.append(f"{fewer} of {len(records)} questions have fewer than {max(counts)} samples")
     if first is not None and all(
         usage.uncached is None for record in records for usage in record.tokens
     ):

@@ -11,7 +11,7 @@ Unknown columns are kept as metadata of their question.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msjax.data.messages import FINISHED
@@ -27,17 +27,17 @@ FIELDS = {
     "question_id": ("question_id", "id", "qid", "doc_id"),
     "question": ("question", "problem"),
     "round": ("round", "turn", "attempt", "step", "iteration"),
-    "sample": ("sample", "epoch", "repeat"),
-    "answer": ("answer", "prediction", "extracted"),
-    "completion": ("completion", "response", "output"),
+    "sample": ("sample", "epoch", "repeat", "epochs", "samples"),
+    "answer": ("answer", "prediction", "extracted", "answers"),
+    "completion": ("completion", "response", "output", "completions"),
     "gold": ("gold", "target", "reference", "expected"),
     "correct": ("correct", "is_correct", "right", "label"),
     "tokens": ("tokens", "total_tokens"),
     "prompt_tokens": ("prompt_tokens", "input_tokens"),
     "completion_tokens": ("completion_tokens", "output_tokens"),
     "cached_tokens": ("cached_tokens", "cached"),
-    "score": ("score", "confidence", "reward"),
-    "verdict": ("verdict", "accepted"),
+    "score": ("score", "confidence", "reward", "scores"),
+    "verdict": ("verdict", "accepted", "verdicts"),
     "cluster": ("cluster",),
     "benchmark": ("benchmark", "task", "dataset"),
     "model": ("model",),
@@ -46,6 +46,12 @@ FIELDS = {
 """What a row may hold, and the names of columns by which each is recognised."""
 _Row = tuple[str, dict[str, Any]]
 """Where a row stands, for messages, and its fields; columns that are no field are in "_rest"."""
+_COUNTS = {
+    f"{name}{end}": f"{name}_tokens"
+    for name in ("prompt", "completion", "cached")
+    for end in ("", "_tokens")
+}
+"""Counts of an account that is an object of its own."""
 _TRUE = {"1", "true", "c", "correct", "yes", "right", "accept", "accepted"}
 _FALSE = {"0", "false", "i", "incorrect", "no", "wrong", "reject", "rejected"}
 
@@ -70,9 +76,10 @@ def records_of_rows(
         InputError: columns that are missing (all are named) or in doubt, a round that is missing or
             occurs twice, and values of the wrong kind, each with its row.
     """
-    grouped: dict[tuple[str, str, str], list[_Row]] = defaultdict(list)
+    grouped: dict[tuple[str, str, str, str], list[_Row]] = defaultdict(list)
     names: dict[str, str] | None = None
-    for where, row in rows:
+    runs: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for where, row in _one_answer_each(rows):
         if names is None:
             names = _names(where, row, columns or {})
         known = {one: _value(row.get(column)) for one, column in names.items()}
@@ -80,16 +87,41 @@ def records_of_rows(
         identity = known.get("question_id", known.get("question"))
         if identity is None:
             raise InputError(f"{where}: {names.get('question_id', names.get('question'))} is empty")
-        key = (
-            str(known.get("benchmark") or benchmark),
-            str(known.get("model") or model),
-            str(identity),
-        )
-        grouped[key].append((where, known))
+        group = str(known.get("benchmark") or benchmark), str(known.get("model") or model)
+        # Where answers are numbered, a run is not the number of one.
+        run = str(row.get("run") or "") if {"round", "sample"} & set(names) else ""
+        runs[group].add(run)
+        grouped[(*group, run, str(identity))].append((where, known))
     if names is None:
         raise InputError("rows: none given; give one row per answer")
     grader = None if "correct" in names else find_scorer(scorer)
-    return [_trajectory(key, found, grader) for key, found in grouped.items()]
+    found = []
+    for (task, who, run, identity), answers in grouped.items():
+        name = f"{who}, run {run}" if len(runs[task, who]) > 1 else who
+        found.append(_trajectory((task, name, identity), answers, grader))
+    return found
+
+
+def _one_answer_each(
+    rows: Iterable[tuple[str, Mapping[str, Any]]],
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows, those that hold lists of answers as one row for each."""
+    for where, row in rows:
+        labels = next((row[x] for x in row if str(x).lower() in FIELDS["correct"]), None)
+        if not isinstance(labels, list):
+            yield where, row
+            continue
+        other = [k for k, v in row.items() if isinstance(v, list) and len(v) != len(labels)]
+        if other:
+            raise InputError(
+                f"{where}: {other[0]} has {len(row[other[0]])} entries for {len(labels)} labels; "
+                "give one for each answer"
+            )
+        numbered = {str(name).lower() for name in row} & {*FIELDS["round"], *FIELDS["sample"]}
+        number = "sample" if row.get("protocol") == "parallel" else "round"
+        for k in range(len(labels)):
+            one = {name: v[k] if isinstance(v, list) else v for name, v in row.items()}
+            yield where, one if numbered else {**one, number: k}
 
 
 def _names(where: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
@@ -187,9 +219,17 @@ def _ordered(rows: list[_Row]) -> list[_Row]:
         numbered.append((int(number), where, row))
     numbered.sort(key=lambda one: one[0])
     start = min(numbered[0][0], 1)
+    before = None
     for wanted, (number, where, _) in enumerate(numbered, start):
-        if number != wanted:
-            what = "occurs twice" if number < wanted else f"comes without {name} {wanted}"
+        # A sample that failed is missing; a round that is missing breaks those after it.
+        gap = number != wanted if name == "round" else number == before
+        before = number
+        if gap:
+            what = (
+                "occurs twice"
+                if number < wanted or name == "sample"
+                else f"comes without {name} {wanted}"
+            )
             raise InputError(f"{where}: {name} {number} of its question {what}; mend the rows")
     return [(where, row) for _, where, row in numbered]
 
@@ -235,6 +275,9 @@ def _float(where: str, name: str, value: Any) -> float | None:
 
 def _usage(where: str, row: dict[str, Any]) -> Usage:
     """The account of one answer."""
+    if isinstance(row.get("tokens"), Mapping):
+        reported = {k: v for k, v in row["tokens"].items() if k in _COUNTS and v is not None}
+        row = {**row, "tokens": None, **{_COUNTS[k]: v for k, v in reported.items()}}
     counts = {}
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "tokens"):
         number = _float(where, name, row.get(name))

@@ -1,0 +1,1 @@
+"""Rules inside other libraries: one small file each, imported only where that library is there."""
