@@ -221,9 +221,9 @@ class Runs:
 
         accounts = [
             [
-                believed(usage, answered=bool(text) or answer is not None)
-                for usage, text, answer in zip(
-                    run.tokens, run.completions, run.answers, strict=True
+                believed(usage, answered=bool(text) or answer is not None or right)
+                for usage, text, answer, right in zip(
+                    run.tokens, run.completions, run.answers, run.correct, strict=True
                 )
             ]
             for run in runs

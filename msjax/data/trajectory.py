@@ -1,5 +1,6 @@
 """One recorded run: what a question went through, validated when it is read."""
 
+import math
 import reprlib
 from codecs import BOM_UTF8
 from typing import Any, Literal
@@ -31,6 +32,16 @@ _PER_ANSWER: dict[str, Any] = {
     "finish": None,
 }
 """Fields with one entry for each answer, and what stands for an entry that was not recorded."""
+
+
+# What `msjax run` records as the setting "score"; None is the mean log-probability per token.
+_RANGES: dict[Any, tuple[float, float]] = {
+    None: (-math.inf, 0.0),
+    "token_logprob": (-math.inf, 0.0),
+    "certainty": (-math.inf, 0.0),
+    "confidence": (0.0, 1.0),
+}
+_ROUNDING = 1e-3
 
 
 class Trajectory(BaseModel):
@@ -93,6 +104,12 @@ class Trajectory(BaseModel):
                 self.__dict__[name] = (absent,) * entries
             elif found != entries:
                 raise ValueError(f"{name} has {found} entries but correct has {entries}")
+        low, high = _RANGES.get(self.settings.get("score", ""), (-math.inf, math.inf))
+        for number, score in enumerate(self.scores):
+            if score is not None and not low <= score <= high + _ROUNDING:
+                raise ValueError(
+                    f"scores.{number} is {score}, but this score lies in [{low:g}, {high:g}]"
+                )
         if self.returned is not None and self.returned >= entries:
             raise ValueError(f"returned is {self.returned} but answers has 0 to {entries - 1}")
         return self

@@ -68,6 +68,8 @@ def believed(usage: Usage, *, answered: bool) -> Usage:
         cannot_be |= {"prompt": None, "cached": None}
     if usage.completion == 0 and answered:
         cannot_be |= {"completion": None}
+    if usage.total == 0 and answered:
+        cannot_be |= {"total": None}
     return usage.model_copy(update=cannot_be) if cannot_be else usage
 
 

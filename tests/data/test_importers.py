@@ -86,6 +86,14 @@ LM_EVAL = {
 }  # fmt: skip
 
 
+def test_no_answer_takes_no_tokens() -> None:
+    counts = [{"tokens": 0}, {"prompt_tokens": 3, "completion_tokens": 0}, {"tokens": 7}, {}]
+    rows = [{"question": str(i), "correct": 1} | count for i, count in enumerate(counts)]
+    assert msjax.read(rows).uncached[:, 0].tolist() == pytest.approx(
+        [np.nan, np.nan, 7, np.nan], nan_ok=True
+    )
+
+
 def test_lm_eval_samples(tmp_path) -> None:
     rows = [
         LM_EVAL | {"doc_id": i, "filter": name, "resps": [["It is 2."]]}
@@ -142,6 +150,7 @@ def test_what_is_written_reads_back(tmp_path, capsys) -> None:
         ([{"question": "a", "correct": 1, "round": 2}], {}, "comes without round 1"),
         ([{"question": "a", "correct": 1, "round": 0}] * 2, {}, "round 0 of its question occurs"),
         ([{"question": "a", "correct": 1, "tokens": -1}], {}, "tokens is -1"),
+        ([{"question": "a", "correct": 1, "tokens": True}], {}, "tokens is True"),
         ([{"question": "a", "correct": 1, "tokens": "many"}], {}, "tokens is 'many'"),
         ([{"question": "", "correct": 1}], {}, "question is empty"),
         ([{"question": "a", "correct": 1, "round": 0, "sample": 0}], {}, "has both"),

@@ -208,6 +208,30 @@ OTHER = "is no file of recorded runs"
 
 
 @pytest.mark.parametrize(
+    ("score", "value", "inside"),
+    [
+        (None, 5.0, "[-inf, 0]"),  # a mean log-probability
+        ("certainty", 0.5, "[-inf, 0]"),
+        ("confidence", 1.5, "[0, 1]"),
+        ("confidence", -0.5, "[0, 1]"),
+        (None, 1e-7, ""),  # rounded
+        ("reward", 5.0, ""),
+    ],
+)
+def test_scores_outside_their_range_are_refused(path, score, value, inside) -> None:
+    fields = json.loads(trajectory(3).model_dump_json())
+    fields["settings"]["score"], fields["scores"] = score, [value, None]
+    with path.open("a") as lines:
+        lines.write(json.dumps(fields) + "\n")
+    if not inside:
+        assert read_runs(path)[3].scores == (value, None)
+        return
+    with pytest.raises(InputError, match="line 4: scores.0 is ") as caught:
+        read_runs(path)
+    assert f"this score lies in {inside}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "empty"),

@@ -281,7 +281,8 @@ def _usage(where: str, row: dict[str, Any]) -> Usage:
     counts = {}
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "tokens"):
         number = _float(where, name, row.get(name))
-        if number is not None and (number < 0 or number != int(number)):
+        flag = isinstance(row.get(name), bool)
+        if number is not None and (flag or number < 0 or number != int(number)):
             raise InputError(f"{where}: {name} is {row[name]!r}; write a whole number >= 0")
         counts[name] = None if number is None else int(number)
     if counts["prompt_tokens"] is None and counts["completion_tokens"] is None:
