@@ -25,7 +25,7 @@ _COLOURS = {"upper": "#009e73", "neutral": style.MODEL, "lower": "#cc79a7"}
 
 
 def make(sources: Sources, stem: Path) -> None:
-    """One panel per benchmark: bounds above, methods below, as points with 90 % intervals."""
+    """One panel per benchmark: sets of bounds above, methods below, with 90 % intervals."""
     fit, replay = sources.json("fit.json"), sources.json("replay.json")
     shared = [name for name in fit["benchmarks"] if name in replay["pools"]]
     rows: list[dict[str, Any]] = []
@@ -51,10 +51,15 @@ def make(sources: Sources, stem: Path) -> None:
 
 
 def _bounds(name: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the sets that the runs allow: both ends, and the interval that holds both."""
     bounds = _chosen(found)
+    ends = {
+        "upper": ("upper", "upper_most"),
+        "neutral": ("neutral", "neutral"),
+        "lower": ("lower_most", "lower"),
+    }
     return [
-        _row(name, f"{bound} bound", bounds[bound] and bounds[bound]["median"], bounds[bound])
-        for bound in _BOUNDS
+        _row(name, f"{bound} bound", *(bounds[end] for end in ends[bound])) for bound in _BOUNDS
     ]
 
 
@@ -70,17 +75,22 @@ def _chosen(found: dict[str, Any]) -> dict[str, Any]:
 
 def _methods(name: str, pool: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        _row(name, method, rule["accuracy"]["estimate"], rule["accuracy"])
+        _row(name, method, of_rule, of_rule)
         for method in _METHODS
-        if (rule := pool["rules"].get(method))
+        if (rule := pool["rules"].get(method)) and (of_rule := rule["accuracy"])
     ]
 
 
 def _row(
-    name: str, what: str, middle: float | None, ends: dict[str, float] | None
+    name: str, what: str, least: dict[str, float] | None, most: dict[str, float] | None
 ) -> dict[str, Any]:
-    low, high = (None, None) if ends is None else (ends["low"], ends["high"])
-    return {"benchmark": name, "what": what, "accuracy": middle, "low": low, "high": high}
+    """A set of which both ends are estimates, with the ends of its interval; or a point."""
+    row: dict[str, Any] = {"benchmark": name, "what": what}
+    numbers = ("accuracy", "accuracy_most", "low", "high")
+    if least is None or most is None:
+        return row | dict.fromkeys(numbers)
+    middle = [end.get("estimate", end.get("median")) for end in (least, most)]
+    return row | dict(zip(numbers, (*middle, least["low"], most["high"]), strict=True))
 
 
 def _point(axis: Any, place: int, row: dict[str, Any]) -> None:
@@ -88,13 +98,8 @@ def _point(axis: Any, place: int, row: dict[str, Any]) -> None:
         axis.text(0.5, place, "not identified", ha="center", va="center", fontsize=7)
         return
     bound = row["what"].removesuffix(" bound")
-    middle = row["accuracy"]
-    axis.errorbar(
-        middle,
-        place,
-        xerr=[[max(0.0, middle - row["low"])], [max(0.0, row["high"] - middle)]],
-        fmt=_BOUNDS.get(bound, "D"),
-        color=_COLOURS.get(bound, style.RULE),
-        ms=5,
-        capsize=2,
-    )
+    colour, ends = _COLOURS.get(bound, style.RULE), [row["accuracy"], row["accuracy_most"]]
+    axis.plot([row["low"], row["high"]], [place, place], color=colour, lw=1)
+    if ends[0] != ends[1]:
+        axis.plot(ends, [place, place], color=colour, lw=4, solid_capstyle="butt")
+    axis.plot(ends, [place, place], _BOUNDS.get(bound, "D"), color=colour, ms=5)
