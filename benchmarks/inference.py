@@ -1,9 +1,11 @@
-"""Effective samples per second against PyMC's NUTS, on the same models and the same runs.
+"""Effective samples per second beside PyMC, nutpie and BlackJAX, on the same models and runs.
 
 Runs take turns, so that what else the machine does falls on all alike. A rate is the bulk ESS of
 the worst parameter over the time of warm-up and sampling; what comes before (tracing, compiling)
-is shown beside it. PyMC is given each model in the way its users would write it, one row per
-question, and once more with the table of distinct runs that msjax makes itself.
+is shown beside it. `fit` integrates these models and draws independently, which is timed whole;
+its NUTS, which models that cannot be integrated take, is a row of its own. PyMC and nutpie are
+given each model in the way its users would write it, one row per question, and once more with the
+table of distinct runs that msjax makes itself; BlackJAX the log-density of msjax.
 
     pip install -e '.[bench]'
     python -m benchmarks.inference --json inference.json
@@ -30,7 +32,7 @@ from msjax.cli.tables import markdown
 
 @dataclass(frozen=True)
 class Inference:
-    """Compare msjax's sampler with PyMC's, and time `auto`.
+    """Compare msjax's samplers with others, and time `auto`.
 
     python -m benchmarks.inference --json inference.json
     """
@@ -81,26 +83,75 @@ def worst_ess(draws: dict[str, np.ndarray]) -> float:
     return min(float(array_stats.ess(values, method="bulk")) for values in draws.values())
 
 
-def of_msjax(name: str, runs: np.ndarray) -> Sampler:
-    """`msjax.posterior.sample.run_nuts`, on the table of distinct runs."""
+def of_msjax(name: str, runs: np.ndarray, nuts: bool) -> Sampler:
+    """What `fit` draws, or `msjax.posterior.sample.run_nuts` on the table of distinct runs."""
     import jax
 
     from msjax.posterior.models import find_model
-    from msjax.posterior.sample import run_nuts, tabulate
+    from msjax.posterior.sample import run_nuts, sample_posterior, tabulate
 
     model = find_model(name)
 
     def sample(seed: int) -> tuple[float, float, dict[str, float]]:
         start = time.perf_counter()
-        found = run_nuts(model, tabulate(model, runs), jax.random.key(seed))
+        key = jax.random.key(seed)
+        if nuts:
+            found = run_nuts(model, tabulate(model, runs), key)
+        else:
+            found = sample_posterior(model, runs, key)
         seconds = time.perf_counter() - start
         return worst_ess(found.draws), seconds, {n: x.mean() for n, x in found.draws.items()}
 
     return sample
 
 
-def of_pymc(name: str, runs: np.ndarray, distinct: bool) -> Sampler:
-    """PyMC's NUTS, four chains on all cores, one row per question or per distinct run."""
+def of_blackjax(name: str, runs: np.ndarray) -> Sampler:
+    """BlackJAX's NUTS with its window adaptation, four chains vectorised, on msjax's density."""
+    import blackjax
+    import jax
+    import jax.numpy as jnp
+
+    from msjax.posterior.models import find_model
+    from msjax.posterior.sample import condensed, tabulate
+
+    model = find_model(name)
+    statistics, times = map(jnp.asarray, condensed(model, tabulate(model, runs)))
+
+    def density(free: dict[str, Any]) -> Any:
+        """Log-posterior of log-odds: priors are uniform, and Beta(1, 2) of correlations."""
+        parameters = {n: jax.nn.sigmoid(x) for n, x in free.items()}
+        jacobian = sum(jax.nn.log_sigmoid(x) + jax.nn.log_sigmoid(-x) for x in free.values())
+        prior = sum(jnp.log1p(-parameters[n]) for n in free if n.startswith("icc"))
+        return times @ model.log_likelihood(parameters, statistics) + jacobian + prior
+
+    @jax.jit
+    @jax.vmap
+    def chain(key: Any) -> Any:
+        start_key, warm_key, key = jax.random.split(key, 3)
+        uniform = jax.random.uniform(start_key, (len(model.parameters),), minval=-1, maxval=1)
+        start = dict(zip(model.parameters, uniform, strict=True))
+        warm = blackjax.window_adaptation(blackjax.nuts, density)
+        (state, parameters), _ = warm.run(warm_key, start, num_steps=1000)
+        step = blackjax.nuts(density, **parameters).step
+
+        def one(state: Any, key: Any) -> Any:
+            state, _ = step(key, state)
+            return state, state.position
+
+        return jax.lax.scan(one, state, jax.random.split(key, 1000))[1]
+
+    def sample(seed: int) -> tuple[float, float, dict[str, float]]:
+        start = time.perf_counter()
+        found = jax.block_until_ready(chain(jax.random.split(jax.random.key(seed), 4)))
+        seconds = time.perf_counter() - start
+        draws = {n: 1 / (1 + np.exp(-np.asarray(x, float))) for n, x in found.items()}
+        return worst_ess(draws), seconds, {n: x.mean() for n, x in draws.items()}
+
+    return sample
+
+
+def of_pymc(name: str, runs: np.ndarray, distinct: bool, nutpie: bool = False) -> Sampler:
+    """PyMC's NUTS, or nutpie's, four chains on all cores, a row per question or distinct run."""
     import pymc as pm
     import pytensor.tensor as pt
 
@@ -139,6 +190,9 @@ def of_pymc(name: str, runs: np.ndarray, distinct: bool) -> Sampler:
         first = pt.where(right, pt.log(p0), pt.log1p(-p0))
         pm.Potential("runs", pt.sum(times * (first + moves)))
 
+    if nutpie:
+        return _of_nutpie(model)
+
     def sample(seed: int) -> tuple[float, float, dict[str, float]]:
         with model, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -151,13 +205,33 @@ def of_pymc(name: str, runs: np.ndarray, distinct: bool) -> Sampler:
     return sample
 
 
+def _of_nutpie(model: Any) -> Sampler:
+    import nutpie
+
+    compiled = nutpie.compile_pymc_model(model)
+
+    def sample(seed: int) -> tuple[float, float, dict[str, float]]:
+        start = time.perf_counter()
+        found = nutpie.sample(
+            compiled, chains=4, cores=os.cpu_count(), seed=seed, progress_bar=False
+        )
+        seconds = time.perf_counter() - start
+        draws = {str(n): np.asarray(x) for n, x in found["posterior"].data_vars.items()}
+        draws = {n: x for n, x in draws.items() if not n.endswith("__")}
+        return worst_ess(draws), seconds, {n: float(x.mean()) for n, x in draws.items()}
+
+    return sample
+
+
 def measure(samplers: dict[tuple[str, str], Sampler], repeats: int) -> list[Row]:
     """Every sampler once to compile, then in turns."""
     before: dict[tuple[str, str], float] = {}
     for key, sample in samplers.items():
         start = time.perf_counter()
         _, seconds, _ = sample(0)
-        before[key] = time.perf_counter() - start - (seconds if key[1] != "msjax" else 0)
+        # What is timed of a compiled sampler holds its compiling the first time.
+        compiles = key[1].startswith(("msjax", "BlackJAX"))
+        before[key] = time.perf_counter() - start - (0 if compiles else seconds)
     rates: dict[tuple[str, str], list[float]] = {key: [] for key in samplers}
     means = {}
     for turn in range(1, repeats + 1):
@@ -190,7 +264,11 @@ def main() -> None:
     auto = time_auto(runs)
     samplers: dict[tuple[str, str], Sampler] = {}
     for name in ("mover_stayer", "heterogeneous"):
-        samplers[name, "msjax"] = of_msjax(name, runs)
+        samplers[name, "msjax"] = of_msjax(name, runs, nuts=False)
+        samplers[name, "msjax, NUTS"] = of_msjax(name, runs, nuts=True)
+        samplers[name, "BlackJAX, msjax's density"] = of_blackjax(name, runs)
+        samplers[name, "nutpie, a row per question"] = of_pymc(name, runs, False, nutpie=True)
+        samplers[name, "nutpie, a row per distinct run"] = of_pymc(name, runs, True, nutpie=True)
         samplers[name, "PyMC, a row per question"] = of_pymc(name, runs, distinct=False)
         samplers[name, "PyMC, a row per distinct run"] = of_pymc(name, runs, distinct=True)
     rows = measure(samplers, options.repeats)

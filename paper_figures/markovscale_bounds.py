@@ -42,7 +42,7 @@ def make(sources: Sources, stem: Path) -> None:
             axis.set_xlabel("accuracy (90 % intervals)")
             when = "in the limit" if _has_limit(found) else f"k = {found['bounds']['rounds']}"
             axis.set_title(
-                f"{name}\nbounds {when}, n = {found['questions']},\n{found['model']}; "
+                f"{name}\nbounds {when}, n = {found['questions']};\n"
                 f"methods n = {pool['questions']}",
                 fontsize=8,
             )

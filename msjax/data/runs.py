@@ -131,8 +131,8 @@ class Runs:
         tokens: Any = None,
         scores: Any = None,
         verdicts: Any = None,
-        question_ids: Sequence[Any] | None = None,
-        cluster: Sequence[Any] | None = None,
+        question_ids: Iterable[Any] | None = None,
+        cluster: Iterable[Any] | None = None,
         benchmark: str | Sequence[str] = "benchmark",
         model: str | Sequence[str] = "model",
         protocol: str = "sequential",
@@ -206,17 +206,17 @@ class Runs:
     def from_records(cls, records: Iterable[Trajectory]) -> "Runs":
         """Runs from trajectories, in their order.
 
-        Raises InputError when there are none, or a model answered a question twice.
+        Raises InputError when there are none, or a run of a question occurs twice.
         """
         runs = tuple(records)
         if not runs:
             raise InputError("runs: none given; record some with `msjax run`")
-        seen = Counter((run.benchmark, run.model, run.protocol, run.question_id) for run in runs)
-        (benchmark, _, _, question_id), times = seen.most_common(1)[0]
+        seen = Counter(run.identity for run in runs)
+        (benchmark, _, _, question_id, repeat), times = seen.most_common(1)[0]
         if times > 1:
             raise InputError(
-                f"question_id {question_id!r} of {benchmark!r}: occurs {_times(times)}; one run "
-                "per question and model is allowed"
+                f"question_id {question_id!r} of {benchmark!r}: occurs {_times(times)} with repeat "
+                f"{repeat}; number the runs of a question repeat = 0, 1, ..., or leave one out"
             )
 
         accounts = [
@@ -331,6 +331,17 @@ class Runs:
     def revises(self) -> bool:
         """Whether rounds are revisions, not answers elicited from prefixes of one trace."""
         return self.protocol == "sequential"
+
+    @cached_property
+    def question_numbers(self) -> Int[np.ndarray, " row"]:
+        """Which of the questions 0, 1, ... each row is of, in order of first appearance."""
+        number = {name: i for i, name in enumerate(dict.fromkeys(self.question_ids))}
+        return np.array([number[name] for name in self.question_ids], dtype=int)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether some question was run several times."""
+        return len(set(self.question_ids)) < self.questions
 
     # Parts
 
@@ -652,7 +663,7 @@ def _fitted(
     return np.where(states == MISSING, fill, found)
 
 
-def _names(name: str, values: Sequence[Any] | None, rows: int) -> tuple[str, ...]:
+def _names(name: str, values: Iterable[Any] | None, rows: int) -> tuple[str, ...]:
     if values is None:
         return tuple(map(str, range(rows)))
     found = tuple(str(value) for value in values)

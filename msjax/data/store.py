@@ -41,12 +41,12 @@ def read_runs(path: Path) -> list[Trajectory]:
     runs = _parsed(path, lines)
     if not runs:
         raise InputError(f"{path}: empty, so there is nothing to read; record a run first")
-    seen = Counter((run.benchmark, run.question_id, run.model, run.protocol) for run in runs)
-    (benchmark, question_id, *_), times = seen.most_common(1)[0]
+    seen = Counter(run.identity for run in runs)
+    (benchmark, _, _, question_id, repeat), times = seen.most_common(1)[0]
     if times > 1:
         raise InputError(
-            f"{path}: question_id {question_id!r} of {benchmark!r} occurs {times} times; "
-            "one line per question and model is allowed"
+            f"{path}: question_id {question_id!r} of {benchmark!r} occurs {times} times with "
+            f"repeat {repeat}; number the runs of a question repeat = 0, 1, ..., or leave one out"
         )
     return runs
 

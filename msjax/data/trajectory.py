@@ -53,6 +53,7 @@ class Trajectory(BaseModel):
     reasoning trace from which an answer was elicited.
 
     Attributes:
+        repeat: which run of its question this is, where a question was run several times.
         answers: canonical answers, None for none.
         correct: whether each answer is right.
         scores: verifier or confidence scores, None where not scored.
@@ -74,6 +75,7 @@ class Trajectory(BaseModel):
     model: str = "model"
     benchmark: str = "benchmark"
     question_id: str
+    repeat: NonNegativeInt = 0
     protocol: Protocol = "sequential"
     question: str = ""
     gold: str = ""
@@ -113,6 +115,11 @@ class Trajectory(BaseModel):
         if self.returned is not None and self.returned >= entries:
             raise ValueError(f"returned is {self.returned} but answers has 0 to {entries - 1}")
         return self
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, int]:
+        """What no two trajectories have in common: benchmark, model, protocol, question, repeat."""
+        return self.benchmark, self.model, self.protocol, self.question_id, self.repeat
 
     @property
     def right(self) -> bool:

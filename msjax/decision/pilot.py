@@ -105,6 +105,11 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
     notes: list[str] = []
     hidden, recorded, seen = None, None, None
     if samples is not None:
+        if samples.repeated:
+            raise InputError(
+                f"{samples.name}: a question has several runs of independent samples; give all its "
+                "samples in one"
+            )
         samples = _sorted(samples)
     if rounds is not None:
         rounds = _with_tokens(_sorted(rounds), notes)
@@ -141,7 +146,7 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
 
 def _sorted(runs: Runs) -> Runs:
     """Questions in the order of their names, so that nothing depends on the order of lines."""
-    order = sorted(range(runs.questions), key=lambda i: runs.question_ids[i])
+    order = sorted(range(runs.questions), key=lambda i: (runs.question_ids[i], *runs.correct[i]))
     return runs.take(np.array(order))
 
 
@@ -175,6 +180,10 @@ def _clusters(runs: Runs, field: str | None, notes: list[str]) -> list[str]:
         return [_value(runs, i, field) for i in range(runs.questions)]
     if runs.cluster is not None:
         return list(runs.cluster)
+    if runs.repeated:
+        number = len(set(runs.question_ids))
+        notes.append(f"{_runs(runs.questions)} of {number} questions; those of one are one cluster")
+        return list(runs.question_ids)
     texts = repeated_questions(runs)
     if texts is None:
         return list(runs.question_ids)

@@ -3,6 +3,7 @@
 Reference: docs/decisions.md; Gelman et al. (2013), Bayesian Data Analysis, 5.4.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -143,9 +144,9 @@ def model_differences(decisions: Sequence["Decision"]) -> list[ModelDifference]:
     for one, other in combinations(decisions, 2):
         if one.pilot.benchmark != other.pilot.benchmark:
             continue
-        position = {name: i for i, name in enumerate(other.pilot.runs.question_ids)}
-        names = one.pilot.runs.question_ids
-        shared = [(i, position[name]) for i, name in enumerate(names) if name in position]
+        position = {run: i for i, run in enumerate(_numbered(other.pilot.runs.question_ids))}
+        mine = _numbered(one.pilot.runs.question_ids)
+        shared = [(i, position[run]) for i, run in enumerate(mine) if run in position]
         if len(shared) >= FEWEST:
             pairs.append((one, other, np.array(shared)))
     if not pairs:
@@ -163,6 +164,16 @@ def model_differences(decisions: Sequence["Decision"]) -> list[ModelDifference]:
         )
         models = (one.pilot.model, other.pilot.model)
         found.append(ModelDifference(one.pilot.benchmark, models, len(both), first, used))
+    return found
+
+
+def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Every run by its question and which run of that question it is."""
+    met: Counter[str] = Counter()
+    found = []
+    for name in names:
+        found.append((name, met[name]))
+        met[name] += 1
     return found
 
 

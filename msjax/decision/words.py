@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from msjax.data.runs import Runs
 from msjax.decision.advice import SIZES
 from msjax.decision.bounds import gating_bounds
 from msjax.decision.card import SCHEMA, Card, Decision, PolicyRow
@@ -214,11 +215,17 @@ def _plain(decision: Decision) -> str:
     return f"{row.policy.name}, last answer: {_signed(row.gain)} against the first answer{counts}"
 
 
+def _complete(rounds: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the complete runs, and which question each is of."""
+    complete = rounds.recorded > rounds.rounds
+    return rounds.right[complete], rounds.question_numbers[complete]
+
+
 def _bounds(decision: Decision) -> str:
     rounds = decision.pilot.rounds
     if decision.status == "not identified" or rounds is None or rounds.rounds == 0:
         return ""
-    found = gating_bounds(rounds.right[rounds.recorded > rounds.rounds])
+    found = gating_bounds(*_complete(rounds))
     if found is None:
         return ""
     return (
@@ -509,6 +516,9 @@ def title(decision: Decision) -> str:
     pilot = decision.pilot
     questions = len(decision.outcomes.right)
     what = [_counted(questions, "question")]
+    if pilot.runs.repeated:
+        number = len(set(pilot.runs.question_ids))
+        what = [f"{_counted(questions, 'run')} of {_counted(number, 'question')}"]
     if pilot.rounds is not None:
         what.append(f"up to {_counted(_recorded_rounds(decision), 'round')} of revision")
     if pilot.samples is not None:
@@ -588,7 +598,7 @@ def _decision_dict(decision: Decision) -> dict[str, Any]:
     pilot, rounds = decision.pilot, decision.pilot.rounds
     bounds = None
     if rounds is not None and rounds.rounds and decision.status != "not identified":
-        bounds = gating_bounds(rounds.right[rounds.recorded > rounds.rounds])
+        bounds = gating_bounds(*_complete(rounds))
     return {
         "name": pilot.name,
         "title": title(decision),

@@ -61,7 +61,8 @@ def weigh(
             continue
         progress(model.name)
         fitted.append(Candidate(model, fit_model(count, model, jax.random.fold_in(key, i))))
-    weights = scipy.special.softmax([c.fit.log_evidence for c in fitted if c.fit])
+    evidence = [c.fit.log_evidence for c in fitted if c.fit]
+    weights = scipy.special.softmax(evidence) if len(evidence) > 1 else np.ones(len(evidence))
     weighed = [replace(c, weight=float(w)) for c, w in zip(fitted, weights, strict=True)]
     return (*sorted(weighed, key=lambda c: -c.weight), *refused)
 

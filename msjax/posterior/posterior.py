@@ -21,6 +21,7 @@ from msjax.posterior.fits import Fit, fit_model
 from msjax.posterior.models import find_model
 from msjax.posterior.models.label_free import LabelFree, LabelFreeMirrored, swap_statement
 from msjax.posterior.models.model import Draws, Model
+from msjax.posterior.models.repeated import Repeated
 from msjax.posterior.predictive import PredictiveCheck, predictive_checks
 from msjax.posterior.quantities import Quantities, estimate, quantities, round_tokens
 from msjax.posterior.sample import sample_prior
@@ -343,10 +344,13 @@ class Posterior:
                 "observed do not follow from those observed, so no limit and no prediction of "
                 "later rounds can be trusted"
             )
+        units = self.runs.questions
+        if isinstance(self.leading.model, Repeated):
+            units = len(set(self.runs.question_ids))
         groups = self.runs.cluster or self.runs.question_ids
-        if len(set(groups)) < self.runs.questions:
+        if len(set(groups)) < units:
             found.append(
-                f"NOT INDEPENDENT: {self.runs.questions} runs come from {len(set(groups))} "
+                f"NOT INDEPENDENT: {units} runs come from {len(set(groups))} "
                 f"{'clusters' if self.runs.cluster else 'questions'} but are taken as independent, "
                 "so intervals are too narrow"
             )
@@ -479,7 +483,8 @@ def fit(
     """What the runs of one benchmark say: the posterior of its accuracies, rates, limit and bounds.
 
     Averaged over models of the runs in proportion to their probability given the runs, unless one
-    is named. `msjax.posterior.models.MODELS` lists them.
+    is named. `msjax.posterior.models.MODELS` lists them. Questions that were run several times are
+    described by the model `repeated` alone.
 
     Args:
         runs: `Runs` of one benchmark and language model, or what `Runs.from_arrays` takes.
@@ -501,6 +506,8 @@ def fit(
         )
     key = jax.random.key(seed) if isinstance(seed, int) else seed
     fit_key, rest = split_key(key)
+    if model == AUTO and runs.repeated:
+        model = Repeated(runs.question_numbers)
     if model == AUTO:
         return criticise(weigh(runs, fit_key, progress=progress), rest)
     chosen = find_model(model) if isinstance(model, str) else model
@@ -558,12 +565,17 @@ def criticise(
         contradicted_models=tuple(
             one.model.name for one, wrong in zip(fits, criticism.contradicted, strict=True) if wrong
         ),
-        checks=check_chain(count, check_key) if first.model.sees == "labels" else (),
+        checks=check_chain(_one_run_each(count), check_key) if first.model.sees == "labels" else (),
         predictive=criticism.checks,
         prior=prior,
         prior_accuracy=first.model.curves(prior, drawn.bounds.neutral.shape[1] - 1).mean_accuracy,
         convention=convention,
     )
+
+
+def _one_run_each(runs: Runs) -> Runs:
+    """The first run of every question, as checks take questions for independent."""
+    return runs.take(np.unique(runs.question_numbers, return_index=True)[1])
 
 
 def split_key(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:

@@ -57,11 +57,13 @@ class Quantities(NamedTuple):
     limit_helps: Float[np.ndarray, " draw"]
 
 
-def bounds(curves: Curves, accuracy: Float[np.ndarray, "draw kind *k"]) -> Bounds:
+def bounds(
+    curves: Curves, accuracy: Float[np.ndarray, "draw kind *k"], starts_apart: bool = False
+) -> Bounds:
     """Bounds when the kinds of question have this accuracy.
 
     Jensen's inequality gives E[max(p0, p)] its least value when p0 is constant within a kind, and
-    its greatest, p0 + (1 - p0) p, when p0 is 0 or 1.
+    its greatest, p0 + (1 - p0) p, when p0 is 0 or 1. With `starts_apart` it is constant.
 
     Reference: docs/theory.md B2, F4.
     """
@@ -75,7 +77,9 @@ def bounds(curves: Curves, accuracy: Float[np.ndarray, "draw kind *k"]) -> Bound
     first, neutral = (curves.weight * start).sum(axis=1)[:, None], mean(later)
     upper = mean(np.maximum(start[..., None], later))
     both = mean(start[..., None] * later)
-    found = Bounds(upper, neutral, first + neutral - upper, first + neutral - both, both)
+    lower = first + neutral - upper
+    most, least = (upper, lower) if starts_apart else (first + neutral - both, both)
+    found = Bounds(upper, neutral, lower, most, least)
     return found if accuracy.ndim == 3 else Bounds(*(x[:, 0] for x in found))
 
 
@@ -85,9 +89,10 @@ def quantities(fit: Fit) -> Quantities:
     Reference: docs/theory.md B2, B3, F4.
     """
     curves = fit.model.curves(fit.draws, max(MIN_ROUNDS, fit.count.rounds))
-    after = bounds(curves, curves.accuracy)
+    apart = fit.model.tells_starts_apart
+    after = bounds(curves, curves.accuracy, apart)
     no_limit = np.full(curves.weight.shape, np.nan)
-    limit = bounds(curves, no_limit if curves.limit is None else curves.limit)
+    limit = bounds(curves, no_limit if curves.limit is None else curves.limit, apart)
     start = after.neutral[:, 0]
     first = fit.model.first_revision(fit.draws)
 

@@ -147,13 +147,29 @@ def draw_independently(
         )
     factors = model.factors(correct)
     if factors is None:
-        return None
+        return _by_importance(model, correct, random, shape) if model.nearly_normal else None
     grids = [integrate(factor) for factor in factors]
     drawn = {name: x for grid in grids for name, x in grid.draw(random, chains * draws).items()}
     return Independent(
         Sample({name: drawn[name].reshape(shape) for name in model.parameters}, {}),
         sum(grid.log_evidence for grid in grids),
     )
+
+
+def _by_importance(
+    model: Model,
+    correct: Int8[np.ndarray, "question answer"],
+    random: np.random.Generator,
+    shape: tuple[int, int],
+) -> Independent | None:
+    from msjax.posterior.importance import importance_sample
+
+    rows = padded(*condensed(model, tabulate(model, correct)))
+    found = importance_sample(model.largest, *rows, random, shape[0] * shape[1])
+    if found is None:
+        return None
+    drawn = {name: x.reshape(shape) for name, x in found.draws.items()}
+    return Independent(Sample(drawn, {}), found.log_evidence)
 
 
 def run_nuts(

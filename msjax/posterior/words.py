@@ -27,7 +27,7 @@ def summarise(post: "Posterior") -> str:
     """Warnings, numbers with 90 % intervals, models, as text."""
     runs = post.runs
     lines = [
-        f"{runs.name} ({runs.model}): {_number(runs.questions, 'question')}, "
+        f"{runs.name} ({runs.model}): {_asked(runs)}, "
         f"{runs.first_right} right at once, up to {_number(runs.rounds, 'round')}"
     ]
     for warning in post.warnings:
@@ -55,6 +55,11 @@ def summarise(post: "Posterior") -> str:
     )
     lines += _models(post)
     return "\n".join(lines)
+
+
+def _asked(runs: "Runs") -> str:
+    number = _number(len(set(runs.question_ids)), "question")
+    return f"{_number(runs.questions, 'run')} of {number}" if runs.repeated else number
 
 
 def details(post: "Posterior") -> str:
@@ -201,6 +206,8 @@ def _models(post: "Posterior") -> list[str]:
     fitted = [c for c in post.candidates if c.fit]
     if len(fitted) == 1:
         only = "the only candidate that these runs allow" if len(post.candidates) > 1 else "named"
+        if post.runs.repeated:
+            only = "for questions that were run several times"
         return [f"  Model: {fitted[0].model.name} ({only})"]
     parts = [
         f"{c.model.name} {c.weight:.2f}"

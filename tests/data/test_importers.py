@@ -153,7 +153,6 @@ def test_what_is_written_reads_back(tmp_path, capsys) -> None:
         ([{"question": "a", "correct": 1, "tokens": True}], {}, "tokens is True"),
         ([{"question": "a", "correct": 1, "tokens": "many"}], {}, "tokens is 'many'"),
         ([{"question": "", "correct": 1}], {}, "question is empty"),
-        ([{"question": "a", "correct": 1, "round": 0, "sample": 0}], {}, "has both"),
         ([], {}, "none given"),
         ([3], {}, "row 1: is 3"),
     ],
@@ -161,6 +160,22 @@ def test_what_is_written_reads_back(tmp_path, capsys) -> None:
 def test_bad_rows_are_named(rows, options, message) -> None:
     with pytest.raises(InputError, match=message):
         msjax.read(rows, **options)
+
+
+@pytest.mark.parametrize("column", ["sample", "epoch", "repeat", "trial"])
+def test_samples_that_have_rounds_are_runs_of_their_question(column) -> None:
+    rows = [
+        {"question": q, column: s, "round": k, "correct": (s + k) % 2}
+        for q in ("a", "b")
+        for s in (1, 2)
+        for k in (0, 1, 2)
+    ]
+    runs = msjax.read(rows)
+    assert runs.question_ids == ("a", "a", "b", "b") and runs.repeated and not runs.parallel
+    assert runs.correct.tolist() == [[1, 0, 1], [0, 1, 0]] * 2
+    assert [run.repeat for run in runs.records] == [0, 1, 0, 1]
+    once = msjax.read([row for row in rows if row[column] == 1])
+    assert not once.repeated
 
 
 def test_bad_files_are_named(tmp_path) -> None:

@@ -32,6 +32,9 @@ def test_benchmarks_are_kept_apart_and_files_pooled(make_run, tmp_path):
     assert [(count.name, count.questions) for count in counts] == [("x", 2), ("y", 1)]
     with pytest.raises(InputError, match="'a' of 'x': occurs twice"):
         read(paths[0], paths[0])
+    again = [run.model_copy(update={"repeat": 1}) for run in runs]
+    twice = Runs.from_records([*runs, *again])
+    assert twice.repeated and twice.groups[0].question_numbers.tolist() == [0, 1, 0, 1]
 
 
 def test_where_the_label_stops_runs_nothing_after_success_counts(make_run):

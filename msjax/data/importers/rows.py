@@ -10,7 +10,7 @@ Unknown columns are kept as metadata of their question.
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -27,7 +27,8 @@ FIELDS = {
     "question_id": ("question_id", "id", "qid", "doc_id"),
     "question": ("question", "problem"),
     "round": ("round", "turn", "attempt", "step", "iteration"),
-    "sample": ("sample", "epoch", "repeat", "epochs", "samples"),
+    "sample": ("sample", "epoch", "epochs", "samples"),
+    "repeat": ("repeat", "trajectory", "trial"),
     "answer": ("answer", "prediction", "extracted", "answers"),
     "completion": ("completion", "response", "output", "completions"),
     "gold": ("gold", "target", "reference", "expected"),
@@ -76,7 +77,7 @@ def records_of_rows(
         InputError: columns that are missing (all are named) or in doubt, a round that is missing or
             occurs twice, and values of the wrong kind, each with its row.
     """
-    grouped: dict[tuple[str, str, str, str], list[_Row]] = defaultdict(list)
+    grouped: dict[tuple[str, str, str, str, str], list[_Row]] = defaultdict(list)
     names: dict[str, str] | None = None
     runs: dict[tuple[str, str], set[str]] = defaultdict(set)
     for where, row in _one_answer_each(rows):
@@ -91,14 +92,17 @@ def records_of_rows(
         # Where answers are numbered, a run is not the number of one.
         run = str(row.get("run") or "") if {"round", "sample"} & set(names) else ""
         runs[group].add(run)
-        grouped[(*group, run, str(identity))].append((where, known))
+        grouped[(*group, run, str(identity), str(known.get("repeat", "")))].append((where, known))
     if names is None:
         raise InputError("rows: none given; give one row per answer")
     grader = None if "correct" in names else find_scorer(scorer)
     found = []
-    for (task, who, run, identity), answers in grouped.items():
+    repeats: Counter[tuple[str, str, str]] = Counter()
+    for (task, who, run, identity, _), answers in grouped.items():
         name = f"{who}, run {run}" if len(runs[task, who]) > 1 else who
-        found.append(_trajectory((task, name, identity), answers, grader))
+        key = task, name, identity
+        found.append(_trajectory(key, repeats[key], answers, grader))
+        repeats[key] += 1
     return found
 
 
@@ -152,11 +156,11 @@ def _names(where: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> di
             "Say which column holds a field with columns={'correct': 'NAME'} or --columns "
             "correct=NAME; docs/data.md lists the fields"
         )
-    if {"round", "sample"} <= set(found) and "round" not in columns and "sample" not in columns:
-        raise InputError(
-            f"{where}: has both {found['round']!r} and {found['sample']!r}; say which counts the "
-            "answers of a question with columns={'round': 'NAME'} or {'sample': 'NAME'}"
-        )
+    # Samples that have rounds are runs of their question, and repeats without rounds are samples.
+    if {"round", "sample"} <= set(found):
+        found["repeat"] = found.pop("sample")
+    elif "repeat" in found and "round" not in found and "sample" not in found:
+        found["sample"] = found.pop("repeat")
     return found
 
 
@@ -167,7 +171,9 @@ def _value(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _trajectory(key: tuple[str, str, str], rows: list[_Row], grader: Scorer | None) -> Trajectory:
+def _trajectory(
+    key: tuple[str, str, str], repeat: int, rows: list[_Row], grader: Scorer | None
+) -> Trajectory:
     rows = _ordered(rows)
     first = rows[0][1]
     answers: list[str | None] = []
@@ -185,6 +191,7 @@ def _trajectory(key: tuple[str, str, str], rows: list[_Row], grader: Scorer | No
         "benchmark": key[0],
         "model": key[1],
         "question_id": key[2],
+        "repeat": repeat,
         "protocol": "parallel" if "sample" in first else "sequential",
         "question": str(first.get("question") or ""),
         "gold": str(first.get("gold") or ""),

@@ -7,6 +7,7 @@ from msjax.posterior.models.label_free import LabelFree
 from msjax.posterior.models.logit_normal import LogitNormal
 from msjax.posterior.models.model import Model
 from msjax.posterior.models.noisy import Noisy
+from msjax.posterior.models.repeated import Repeated
 
 __all__ = ["CANDIDATES", "MODELS", "find_model"]
 
@@ -22,7 +23,7 @@ CANDIDATES: tuple[Model, ...] = (
 """The models that `auto` compares, from few parameters to many."""
 
 MODELS: dict[str, Model] = {
-    model.name: model for model in (*CANDIDATES, LogitNormal(), Noisy(), LabelFree())
+    model.name: model for model in (*CANDIDATES, LogitNormal(), Repeated(), Noisy(), LabelFree())
 }
 """Every model of one benchmark's runs, by name."""
 

@@ -28,14 +28,14 @@ from msjax.posterior.models.chains import started, transition_counts
 from msjax.posterior.models.model import ChainMixture, Chains, Draws, FirstRevision, Parameters
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
     """Nodes of a standard normal law and their probabilities, which sum to 1."""
 
     nodes: Float[np.ndarray, "dimension node"]
     weight: Float[np.ndarray, " node"]
 
 
-def _normal_rule(dimensions: int, spacing: float, radius: float) -> _Rule:
+def normal_rule(dimensions: int, spacing: float, radius: float) -> Rule:
     """The trapezoidal rule in a ball.
 
     On smooth integrands it is as fast as Gauss-Hermite's, whose tensor grid is mostly nodes
@@ -48,23 +48,23 @@ def _normal_rule(dimensions: int, spacing: float, radius: float) -> _Rule:
     nodes = np.stack([x.ravel() for x in np.meshgrid(*[axis] * dimensions, indexing="ij")])
     square = (nodes**2).sum(axis=0)
     inside = square <= radius**2
-    return _Rule(
+    return Rule(
         nodes[:, inside].astype(np.float32),
         scipy.special.softmax(-square[inside] / 2).astype(np.float32),
     )
 
 
-_RATES = _normal_rule(2, 0.5, 5.0)
+RATES_RULE = normal_rule(2, 0.5, 5.0)
 """Kinds of question (p_ic, p_ci): log P(run) is right to .01 for 10 rounds and sd <= 2.5."""
 
-_P0 = _normal_rule(1, 0.9, 4.5)
+P0_RULE = normal_rule(1, 0.9, 4.5)
 """What the rates leave open of p0; the mean of a logistic is smoother than a run's probability."""
 
-_MEAN = _normal_rule(1, 0.5, 5.0)
+_MEAN = normal_rule(1, 0.5, 5.0)
 _NEWTON_STEPS = 6
 
 
-class _Nodes(NamedTuple):
+class Nodes(NamedTuple):
     """Log-odds at the nodes; p0 also at those of what the rates leave open."""
 
     p0: Float[Array, "*draw part node"]
@@ -117,7 +117,9 @@ class LogitNormal(ChainMixture):
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
     ) -> Float[Array, " row"]:
-        terms = jnp.vstack([_log_terms(_nodes(parameters)), np.log(_RATES.weight)])
+        terms = jnp.vstack(
+            [_log_terms(nodes_of(parameters, RATES_RULE, P0_RULE)), np.log(RATES_RULE.weight)]
+        )
         joint = terms.T @ jnp.pad(statistics, ((0, 0), (0, 1)), constant_values=1).T
         # Nodes first and the sum written out: half the time of logsumexp over the last axis.
         most = jax.lax.stop_gradient(joint.max(axis=0))
@@ -144,8 +146,8 @@ class LogitNormal(ChainMixture):
         """Kinds are pairs of rates, and p0 of a kind is its mean given them."""
         nodes, _ = _nodes_of_draws(draws)
         p0, p_ic, p_ci = (scipy.special.expit(np.asarray(x, dtype=float)) for x in nodes)
-        weight = np.broadcast_to(_RATES.weight.astype(float), p_ic.shape)
-        return Chains(_P0.weight @ p0, p_ic, p_ci), weight
+        weight = np.broadcast_to(RATES_RULE.weight.astype(float), p_ic.shape)
+        return Chains(P0_RULE.weight @ p0, p_ic, p_ci), weight
 
     def first_revision(self, draws: Draws) -> FirstRevision:
         """Among the questions that start wrong, or right, which differ in their rates."""
@@ -171,17 +173,18 @@ class LogitNormal(ChainMixture):
         chains = Chains(*(np.empty((len(p_ic), len(row))) for _ in range(3)))
         # Draw by draw: all draws, questions and nodes at once would not fit in memory.
         for i, (p, term) in enumerate(zip(p0, np.asarray(terms), strict=True)):
-            log_weight = rows @ term + np.log(_RATES.weight)
-            node = _choose(random, scipy.special.softmax(log_weight, axis=1), row)
+            log_weight = rows @ term + np.log(RATES_RULE.weight)
+            node = choose(random, scipy.special.softmax(log_weight, axis=1), row)
             # First answer wrong, right, not seen.
-            law = np.stack([1 - p, p, np.ones_like(p)]) * _P0.weight[:, None]
+            law = np.stack([1 - p, p, np.ones_like(p)]) * P0_RULE.weight[:, None]
             law = law.swapaxes(1, 2).reshape(-1, len(p))
-            chains.p0[i] = p[_choose(random, law, first * p.shape[1] + node), node]
+            chains.p0[i] = p[choose(random, law, first * p.shape[1] + node), node]
             chains.p_ic[i], chains.p_ci[i] = p_ic[i, node], p_ci[i, node]
         return chains
 
 
-def _nodes(parameters: Parameters) -> _Nodes:
+def nodes_of(parameters: Parameters, rates: Rule, starts: Rule) -> Nodes:
+    """Log-odds at the nodes of two rules: of the rates, and of what these leave open of p0."""
     sd = jnp.stack([parameters[name] for name in ("sd_p0", "sd_ic", "sd_ci")])
     mu = _location(jnp.stack([parameters[name] for name in ("p0", "p_ic", "p_ci")]), sd)
     # Cholesky factor of the correlations, in the order ic, ci, p0.
@@ -189,9 +192,9 @@ def _nodes(parameters: Parameters) -> _Nodes:
     rest = jnp.sqrt(1 - r**2)
     on_ci = (parameters["corr_p0_ci"] - r * on_ic) / rest
     left = jnp.sqrt(jnp.maximum(1 - on_ic**2 - on_ci**2, 1e-9))
-    z_ic, z_ci = _RATES.nodes
-    return _Nodes(
-        mu[0] + sd[0] * (on_ic * z_ic + on_ci * z_ci + left * _P0.nodes.T),
+    z_ic, z_ci = rates.nodes
+    return Nodes(
+        mu[0] + sd[0] * (on_ic * z_ic + on_ci * z_ci + left * starts.nodes.T),
         mu[1] + sd[1] * z_ic,
         mu[2] + sd[2] * (r * z_ic + rest * z_ci),
     )
@@ -221,21 +224,21 @@ def _yes_and_no(log_odds: Array) -> Array:
     return jax.nn.sigmoid(jnp.stack([log_odds, -log_odds]))
 
 
-def _log_terms(nodes: _Nodes) -> Float[Array, "6 node"]:
+def _log_terms(nodes: Nodes) -> Float[Array, "6 node"]:
     """What each statistic adds to the log-probability of a run."""
-    first = jnp.log(_P0.weight @ _yes_and_no(nodes.p0))
+    first = jnp.log(P0_RULE.weight @ _yes_and_no(nodes.p0))
     moves = jax.nn.log_sigmoid(jnp.stack([nodes.ic, -nodes.ic, nodes.ci, -nodes.ci]))
     return jnp.concatenate([first, moves])
 
 
 @jax.jit
 @jax.vmap
-def _nodes_of_draws(draws: Parameters) -> tuple[_Nodes, Array]:
-    nodes = _nodes(draws)
+def _nodes_of_draws(draws: Parameters) -> tuple[Nodes, Array]:
+    nodes = nodes_of(draws, RATES_RULE, P0_RULE)
     return nodes, _log_terms(nodes)
 
 
-def _choose(
+def choose(
     random: np.random.Generator,
     weight: Float[np.ndarray, "law node"],
     law: Int[np.ndarray, " question"],

@@ -87,6 +87,8 @@ class Model(abc.ABC):
     below which some parameter cannot be told from another. `sees` says what its data are: right or
     wrong (labels, or a verifier's verdicts in their place), or whether each revision changed the
     answer. Accuracy and bounds are known even if the parameters in `nuisance` are not identified.
+    `nearly_normal` says whether importance sampling is tried before NUTS, `tells_starts_apart`
+    whether kinds of question are told apart by p0 as well; elsewhere p0 may differ within a kind.
     """
 
     name: ClassVar[str]
@@ -96,6 +98,8 @@ class Model(abc.ABC):
     min_rounds: ClassVar[int] = 2
     sees: ClassVar[Literal["labels", "changes"]] = "labels"
     nuisance: ClassVar[tuple[str, ...]] = ()
+    nearly_normal: ClassVar[bool] = False
+    tells_starts_apart: ClassVar[bool] = False
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
