@@ -326,6 +326,11 @@ class Run(Prices):
             rounds=self._budget,
             seed=self.seed,
             parallel=self.samples is not None,
+            sources={
+                task.name: given
+                for given, task in zip(self.benchmarks, self._asked.values(), strict=False)
+                if given != task.name
+            },
             settings={
                 "rule": label,
                 "rounds": self.rounds if self.samples is None else None,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from msjax.data.runs import Runs
+from msjax.data.trajectory import Trajectory
 from msjax.decision.advice import SIZES
 from msjax.decision.bounds import gating_bounds
 from msjax.decision.card import SCHEMA, Card, Decision, PolicyRow
@@ -339,6 +340,9 @@ def _apply(decision: Decision) -> str:
     kind = f"--samples {use.asks}" if use.parallel else f"--rounds {use.asks - 1}"
     if use.stop == "fixed" and (use.returns == "last" or use.parallel):
         rule = "--rule fixed"
+    if not _recorded_here(decision):
+        # Whose loop that is we do not know: the proxy stands in front of any.
+        return "" if use.name == FIRST else f"msjax serve --upstream URL {kind} {rule}"
     return f"{_RUN} live.jsonl{_same_settings(decision)} {kind} {rule}"
 
 
@@ -348,27 +352,42 @@ def _record(decision: Decision) -> str:
         more = USUAL
     if decision.status == "too few":
         more = USUAL - int(decision.judgement.clusters[0])
-    if more is None or _cut(decision):
+    if more is None or _cut(decision) or not _recorded_here(decision):
         return ""
     rounds = max(_recorded_rounds(decision), 1 if decision.status == "judged" else 3)
     kind = f"--rounds {rounds}"
     if decision.pilot.rounds is None and decision.pilot.samples is not None:
         kind = f"--samples {decision.pilot.samples.samples}"
-    start = len(decision.outcomes.right)
+    names = [run.question_id for run in _records(decision)]
+    numbered = all(name.isdecimal() for name in names)
+    start = max(map(int, names)) + 1 if numbered else len(decision.outcomes.right)
     return (
         f"{_RUN} more.jsonl{_same_settings(decision)} --start {start} --questions {more} {kind} "
         "--rule fixed"
     )
 
 
-def _same_settings(decision: Decision) -> str:
-    """Options that were the same for all runs."""
+def _records(decision: Decision) -> Sequence[Trajectory]:
     runs = decision.pilot.seen if decision.pilot.seen is not None else decision.pilot.samples
-    text = f" --benchmarks {shlex.quote(decision.pilot.benchmark)}"
-    if runs is None or runs.records is None:
-        return text
-    for name in ("server", "temperature", "top_p", "max_new_tokens"):
-        values = {run.settings.get(name) for run in runs.records}
+    return (runs and runs.records) or ()
+
+
+def _recorded_here(decision: Decision) -> bool:
+    """Whether `msjax run` recorded the runs, so that it can record more of them."""
+    records = _records(decision)
+    return bool(records) and all(run.key for run in records)
+
+
+def _same_settings(decision: Decision) -> str:
+    """Options with which the runs were recorded; names in capitals are for the user to fill in."""
+    pilot, settings = decision.pilot, [run.settings for run in _records(decision)]
+    sources = {str(one.get("source") or pilot.benchmark) for one in settings}
+    benchmark = sources.pop() if len(sources) == 1 else pilot.benchmark
+    text = f" --benchmarks {shlex.quote(benchmark)}"
+    if {one.get("engine") for one in settings} == {"server"}:
+        text += f" --server URL --model {shlex.quote(pilot.model)}"
+    for name in ("template", "score", "temperature", "top_p", "max_new_tokens"):
+        values = {one.get(name) for one in settings}
         if len(values) == 1 and (value := values.pop()) is not None:
             text += f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
     return text

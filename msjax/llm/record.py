@@ -5,7 +5,7 @@ import json
 import math
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class RunPlan:
         seed: of all sampling.
         settings: what every line of the file must have been recorded with.
         parallel: whether answers are independent samples, not revisions.
+        sources: of benchmarks by name, the file or function they come from.
     """
 
     model: str
@@ -50,6 +51,7 @@ class RunPlan:
     seed: int
     settings: dict[str, str | int | float | None]
     parallel: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 class Promise:
@@ -129,6 +131,13 @@ def record_run(
         for name in rules
     }
 
+    kept: dict[str, dict[str, str | int | float | None]] = {
+        name: plan.settings
+        | prompts[name]
+        | ({"source": plan.sources[name]} if name in plan.sources else {})
+        for name in rules
+    }
+
     def unchanged(run: Trajectory) -> None:
         _check_question(path, run, now.get((run.benchmark, run.question_id)))
         _check_known(path, run, prompts.get(run.benchmark, {}))
@@ -171,7 +180,7 @@ def record_run(
                                 model=engine.name,
                                 seed=plan.seed,
                                 rounds=plan.rounds,
-                                settings=plan.settings | prompts[name] | learnt,
+                                settings=kept[name] | learnt,
                                 finish=finish,
                                 score=score,
                                 parallel=plan.parallel,
@@ -189,7 +198,7 @@ def record_run(
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
 
 
-_LEARNT = ("prompts", "scorer", "chat_template", "chat_date")
+_LEARNT = ("source", "prompts", "scorer", "chat_template", "chat_date")
 """Settings that follow from others, and that older files do not have."""
 
 

@@ -1,12 +1,16 @@
 """`msjax card`: what it prints, writes, returns and refuses."""
 
 import json
+import re
+import shlex
 from html import unescape
 from pathlib import Path
 
 import pytest
 
 from msjax.cli import main
+from msjax.data.store import read_runs
+from msjax.testing.server import Reply, completion
 
 PILOTS = Path(__file__).parents[1] / "data" / "pilots"
 PILOT = str(PILOTS / "full60.jsonl")
@@ -81,3 +85,55 @@ def test_says_which_policy_is_guaranteed_to_be_no_worse(tmp_path, capsys):
         assert f"guarantee, {name}: " in printed
     said = [line.partition(": ")[2] for line in printed.splitlines() if "guarantee, " in line]
     assert len(said) == 3 and all(sentence in unescape(page.read_text()) for sentence in said)
+
+
+def test_the_commands_that_are_advised_can_be_followed(tmp_path, serve, monkeypatch, capsys):
+    """A model that is right at its second answer, behind a server, on questions from a file."""
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        json.dumps({"question": f"What is {i} + {i}?", "answer": str(2 * i)}) for i in range(60)
+    ]
+    Path("sums.jsonl").write_text("\n".join(lines))
+
+    def answers(_: int, request: dict) -> Reply:
+        asked = [m["content"] for m in request["messages"] if m["role"] == "user"]
+        number = int(re.search(r"What is (\d+)", " ".join(asked)).group(1))
+        right = len(asked) > 1 or number % 5 == 0
+        return Reply(completion(f"The answer is {2 * number + (not right)}."))
+
+    server = serve(answers)
+    where = ["--server", server.url, "--model", "small-model", "--max-new-tokens", "20"]
+    pilot = ["run", "pilot.jsonl", "--benchmarks", "sums.jsonl", "--template", "reconsider"]
+    assert main([*pilot, *where, "--questions", "25", "--rounds", "2"]) == 0
+    capsys.readouterr()
+    assert main(["card", "pilot.jsonl"]) == 0
+    printed = capsys.readouterr().out
+    (apply,) = re.findall(r"apply it: +(msjax run .*)", printed)
+    assert "--benchmarks sums.jsonl --server URL --model small-model --template reconsider" in apply
+    words = shlex.split(apply.replace("URL", server.url))[1:]
+    assert main([*words, "--start", "25", "--questions", "10"]) == 0
+    live = read_runs(Path("live.jsonl"))
+    assert all(run.right for run in live) and {run.revisions for run in live} == {1}
+
+    first = sorted(read_runs(Path("pilot.jsonl")), key=lambda run: run.question_id)[:12]
+    Path("few.jsonl").write_text("".join(run.model_dump_json() + "\n" for run in first))
+    capsys.readouterr()
+    assert main(["card", "few.jsonl"]) == 0
+    printed = capsys.readouterr().out
+    (more,) = re.findall(r"record more: +(msjax run .*)", printed)
+    words = shlex.split(more.replace("URL", server.url))[1:]
+    assert main(words) == 0
+    (then,) = re.findall(r"then: +(msjax card .*)", printed)
+    assert main(shlex.split(then)[1:]) == 0
+    assert "better than the first answer" in capsys.readouterr().out
+
+
+def test_a_log_of_ones_own_is_advised_to_be_served(tmp_path, capsys):
+    rows = ["question_id,round,correct"]
+    rows += [f"q{i},{k},{int(i % 8 > 0 if k else i % 4 == 0)}" for i in range(40) for k in range(3)]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(rows))
+    assert main(["card", str(log)]) == 0
+    printed = capsys.readouterr().out
+    assert "msjax serve --upstream URL --rounds 1 --rule fixed" in printed
+    assert "msjax run" not in printed

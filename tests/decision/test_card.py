@@ -164,7 +164,7 @@ def test_following_the_advice_decides():
     before = decide(runs(forty))
     assert before.verdict == "cannot tell"
     more = before.single.more.questions
-    assert str(more) in dict(commands(before.single))["record more"]
+    assert dict(before.statements)["collect"].startswith(f"{more:,} more questions")
     like_them = (forty * (1 + more // 40))[:more]
     names = [str(i) for i in range(40 + more)]
     after = decide(runs(forty + like_them, question_ids=names))
