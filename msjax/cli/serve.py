@@ -40,7 +40,8 @@ class Serve(Prices):
 
     rule: str = "until_repeated"
     """When to stop and what to return; card: what `msjax card` recommends, by --pilot. Rules that
-    learn from labels need --pilot (or markovscale a --posterior)."""
+    learn from labels need --pilot (or markovscale a --posterior). off: requests are passed on, to
+    whichever server is loaded least."""
 
     also: tuple[str, ...] = ()
     """More rules that requests may name, in a field msjax: {"rule": NAME}; off passes one on."""
@@ -145,8 +146,10 @@ class Serve(Prices):
         return 0
 
     def _announce(self, settings: "ServeSettings", port: int) -> None:
-        first = settings.rules[0]
-        print(f"rule {first.name}: {first.live.says}")
+        if self.rule == "off":
+            print("rule off: requests are passed on")
+        else:
+            print(f"rule {self.rule}: {settings.rules[0].live.says}")
         if settings.shadow:
             print(f"shadow: all answers are asked for; {settings.baseline.name} decides")
         if settings.holdout:
@@ -176,7 +179,7 @@ class Serve(Prices):
             raise InputError(f"--port is {self.port}; give 0 to 65535")
         self.worth_and_price()
         score, waits = self._scoring()
-        names = tuple(dict.fromkeys((self.rule, *self.also)))
+        names = [one for one in dict.fromkeys((self.rule, *self.also)) if one != "off"]
         pilot = self._pilot
         monitor = None
         answered = any(answer is not None for run in pilot for answer in run.answers)

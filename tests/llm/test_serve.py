@@ -6,19 +6,18 @@ import json
 import re
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 
 import numpy as np
 import openai
 import pytest
-import uvicorn
+from proxies import ASKED, Running, eventually
 
 import msjax
 from msjax.errors import InputError
 from msjax.llm.drift import AnswerMonitor
 from msjax.llm.live_rule import rule_without_pilot
+from msjax.llm.openai_engine import OpenAIEngine
 from msjax.llm.scores import find_score
 from msjax.llm.serve.app import JUDGE, Deciding, ServeSettings, make_app
 from msjax.llm.serve.effects import Difference, RunningMean
@@ -26,8 +25,6 @@ from msjax.rules.registry import rule_names
 from msjax.testing import make_run
 from msjax.testing.server import DROP, MODEL, Reply, completion
 from msjax.verify.evidence import FALSE_ALARM
-
-ASKED = [{"role": "user", "content": "What is 2 + 3?"}]
 
 
 def deciding(name: str, budget: int, parallel: bool = False, judged: bool = False) -> Deciding:
@@ -39,47 +36,6 @@ def smallest() -> ServeSettings:
     """One answer from a server that is not there."""
     only = deciding("fixed", 1)
     return ServeSettings(("http://127.0.0.1:9/v1",), (only,), only, 1)
-
-
-class Running:
-    """A proxy at work: its settings, a client of it and its metrics."""
-
-    def __init__(self, settings: ServeSettings) -> None:
-        config = uvicorn.Config(make_app(settings), port=0, log_level="warning", access_log=False)
-        self.server = uvicorn.Server(config)
-        sockets = [config.bind_socket()]
-        self.url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": sockets})
-        self.thread.start()
-        self.client = openai.OpenAI(
-            base_url=f"{self.url}/v1", api_key="client-key", max_retries=0, timeout=20
-        )
-
-    def ask(self, messages=ASKED, model=MODEL, **more):
-        return self.client.chat.completions.create(model=model, messages=messages, **more)
-
-    def get(self, path: str) -> str:
-        return self.send("GET", path)[1]
-
-    def send(self, method, path, body=None, **headers) -> tuple[int, str]:
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"content-type": "application/json", **headers}
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=20) as found:
-                return found.status, found.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def metric(self, name: str) -> float:
-        (value,) = re.findall(rf"^{re.escape(name)} (\S+)$", self.get("/metrics"), re.MULTILINE)
-        return float(value)
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-        self.client.close()
 
 
 @pytest.fixture
@@ -116,13 +72,6 @@ def saying(*answers: str) -> Callable[[int, dict], Reply]:
         return Reply(completion(f"It is {answers[min(rounds, len(answers) - 1)]}."))
 
     return script
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 10
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()
 
 
 def test_an_unchanged_client_gets_the_answer_that_the_rule_returns(proxy):
@@ -373,6 +322,20 @@ def test_load_is_spread_over_servers(proxy, serve):
     for thread in threads:
         thread.join(20)
     assert (len(one.asked), len(other.asked)) == (1, 1)
+
+
+def test_a_run_is_spread_over_servers_and_outlives_one_of_them(proxy, serve):
+    """What `msjax run --server` asks goes through a proxy without a rule, untouched."""
+    good = [serve(), serve()]
+    bad = serve(lambda number, request: Reply(status=503) if number else Reply())
+    there = proxy(rules=(), upstreams=tuple(one.url for one in (*good, bad)))
+    engine = OpenAIEngine(f"{there.url}/v1", MODEL, concurrency=6, patience=0)
+    runs = msjax.run(msjax.find_task("arithmetic-easy"), engine, rounds=1, questions=8)
+    assert runs.answered and (runs.recorded == 2).all()
+    assert len(bad.asked) >= 2 and all(len(one.asked) >= 3 for one in good)
+    assert sum(len(one.asked) for one in good) == 16 - 1
+    health = {one["url"]: one for one in json.loads(there.get("/healthz"))["upstreams"]}
+    assert health[bad.url]["reason"] == "status 503"
 
 
 def test_no_server_at_all_is_said_with_its_address(proxy):

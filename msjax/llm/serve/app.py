@@ -86,7 +86,8 @@ class ServeSettings:
 
     Attributes:
         upstreams: URLs of servers of the same models.
-        rules: the first one decides; requests may name any of them.
+        rules: the first one decides; requests may name any of them. With none, requests that name
+            none are passed on.
         baseline: what requests are given that are held out, or after an alarm.
         budget: the most answers to one request.
         parallel: whether answers are independent samples.
@@ -306,7 +307,7 @@ class Proxy:
         ]
         settings = self.settings
         value = {
-            "rule": settings.rules[0].name,
+            "rule": settings.rules[0].name if settings.rules else "off",
             "baseline": settings.baseline.name,
             "fallen_back": self.fallen_back,
             "upstreams": servers,
@@ -355,7 +356,7 @@ class Proxy:
         """The request and what decides on it, or why it is passed on untouched."""
         settings = self.settings
         rule, most = options.get("rule"), options.get("max_answers")
-        if rule == "off":
+        if rule == "off" or (rule is None and not settings.rules):
             return "rule off"
         for name in _NO_REVISION:
             if body.get(name):
