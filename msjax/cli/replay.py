@@ -149,6 +149,7 @@ class Replay(Prices):
         return new, [predicted_rules(predictor, table, pool) for pool in new]
 
     def _pools(self) -> "list[Runs]":
+        from msjax.data.checks import hidden_by_labels
         from msjax.data.importers.optscale import read_optscale
         from msjax.data.importers.reading import read
         from msjax.errors import InputError
@@ -156,7 +157,13 @@ class Replay(Prices):
         if not self.prompts:
             runs = read(*self.pools)
             print_doubts(runs)
-            return [pool.require_complete() for pool in runs.groups]
+            for pool in runs.groups:
+                if why := hidden_by_labels(pool.require_complete()):
+                    raise InputError(
+                        f"{pool.name}: {why}, so a rule that would have gone on cannot be "
+                        "replayed; record runs with all their rounds"
+                    )
+            return list(runs.groups)
         if len(self.prompts) != len(self.pools):
             raise InputError(
                 f"--prompts has {len(self.prompts)} files for {len(self.pools)} pools; "

@@ -13,6 +13,7 @@ from msjax.errors import InputError
 __all__ = [
     "cut_by_label",
     "differing_settings",
+    "hidden_by_labels",
     "labels_accumulate",
     "names_differing_in_case",
     "repeated_questions",
@@ -65,8 +66,8 @@ def cut_by_label(runs: Runs, cut: Bool[np.ndarray, " row"]) -> bool:
     return bool(ends_right[cut].all() and (not revised or share ** cut.sum() < _SELDOM))
 
 
-def labels_accumulate(runs: Runs) -> bool:
-    """Whether labels look as if they said "right by now" instead of "right now".
+def labels_accumulate(runs: Runs) -> str:
+    """Why labels look as if they said "right by now" instead of "right now"; "" if they do not.
 
     They do if no right answer is ever followed by a wrong one although five or more were repaired,
     and either answers change while they stay right, in half of all cases or more, or answers are
@@ -75,11 +76,38 @@ def labels_accumulate(runs: Runs) -> bool:
     before, after = runs.right[:, :-1], runs.right[:, 1:]
     revised = runs.real[:, 1:] & before
     if (revised & ~after).any() or (runs.real[:, 1:] & ~before & after).sum() < _FEW_REPAIRS:
-        return False
+        return ""
     if not runs.answered:
-        return bool(revised.sum() >= _FEW_AT_RISK)
-    changed = runs.answers[:, 1:] != runs.answers[:, :-1]
-    return bool((revised & changed).sum() >= max(_FEW_CUT, revised.sum() / 2))
+        found = revised.sum() >= _FEW_AT_RISK
+        why = (
+            'no right answer ever becomes wrong, as if `correct` said "right by now"; give the '
+            "answers too if that is not so"
+        )
+    else:
+        changed = runs.answers[:, 1:] != runs.answers[:, :-1]
+        found = (revised & changed).sum() >= max(_FEW_CUT, revised.sum() / 2)
+        why = (
+            "no right answer ever becomes wrong although answers change, as if `correct` said "
+            '"right by now"'
+        )
+    return why if found else ""
+
+
+def hidden_by_labels(runs: Runs) -> str:
+    """What labels hide of rounds of revision, though the runs do not say so; "" for nothing.
+
+    Args:
+        runs: of one group.
+    """
+    if runs.protocol != "sequential" or runs.censored.any():
+        return ""
+    early = (runs.recorded < runs.samples) & ~runs.rule_stopped
+    if cut_by_label(runs, early):
+        return (
+            f"{int(early.sum())} runs of {runs.questions} ended early, each at its first right "
+            "answer, as if the label had stopped them"
+        )
+    return labels_accumulate(runs)
 
 
 def repeated_questions(runs: Runs) -> Int[np.ndarray, " row"] | None:

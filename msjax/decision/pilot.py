@@ -236,14 +236,7 @@ def _judged(
             part, recorded, rest, hidden = _judged(runs.take(kept), notes)
             return part, recorded, kept[rest], hidden
         return runs.truncated(0), None, every, f"{ended}, as if the label had stopped them"
-    if labels_accumulate(runs):
-        why = (
-            "no right answer ever becomes wrong although answers change, as if `correct` said "
-            '"right by now"'
-            if runs.answered
-            else 'no right answer ever becomes wrong, as if `correct` said "right by now"; give '
-            "the answers too if that is not so"
-        )
+    if why := labels_accumulate(runs):
         return runs.truncated(0), None, every, why
     if looks.any():
         return _stopped(runs, looks, notes)

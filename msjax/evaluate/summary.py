@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 from scipy import special
 
-from msjax.data.checks import differing_settings, names_differing_in_case
+from msjax.data.checks import differing_settings, hidden_by_labels, names_differing_in_case
 from msjax.data.messages import CUT, KNOWN
 from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
@@ -90,7 +90,8 @@ def doubts(runs: Runs) -> list[str]:
     """What there is to say of runs before anything is estimated from them, in a sentence each.
 
     Names of benchmarks and models that differ in capital letters only, settings that differ among
-    runs that are estimated together, and answers that did not end well.
+    runs that are estimated together, runs that their labels seem to have stopped, and answers that
+    did not end well.
     """
     names = (("benchmarks", runs.benchmarks), ("models", runs.models))
     alike = [
@@ -99,7 +100,8 @@ def doubts(runs: Runs) -> list[str]:
         for what, each in names
         for group in names_differing_in_case(each)
     ]
-    return [*alike, *differing_settings(runs), *ending_notes(runs.records or ())]
+    hidden = [f"{group.name}: {why}" for group in runs.groups if (why := hidden_by_labels(group))]
+    return [*alike, *differing_settings(runs), *hidden, *ending_notes(runs.records or ())]
 
 
 def ending_notes(runs: Sequence[Trajectory]) -> list[str]:
