@@ -83,6 +83,10 @@ class Serve(Prices):
     reward_model: str | None = None
     """Name of the reward model, as its server calls it."""
 
+    thinking: bool = False
+    """The chat template of upstream opens the thought with which a text begins, as that of
+    DeepSeek-R1 does; not where thoughts come in a field of their own."""
+
     judge: str | None = None
     """Ask this model of upstream after every answer whether it is right, for rules that look at
     verdicts; same: the model that gave the answer."""
@@ -198,6 +202,7 @@ class Serve(Prices):
             score=score,
             score_waits=waits,
             logprobs=score is not None and not waits,
+            thinking=self.thinking,
             judge=None if self.judge is None else self.judge.removeprefix("same"),
             ahead=self.ahead,
             holdout=self.holdout,

@@ -244,6 +244,16 @@ def test_samples_stop_and_those_under_way_are_given_up(proxy):
     assert {7, 8} < {request["seed"] for request in there.upstream.asked}
 
 
+@pytest.mark.parametrize(("thinking", "answers"), [(False, ["7"]), (True, [None])])
+def test_a_text_that_begins_inside_a_thought_is_read_after_it(proxy, thinking, answers):
+    there = proxy(
+        lambda number, request: Reply(completion("First, \\boxed{7} is tempting.")),
+        rule="fixed,rounds=0",
+        thinking=thinking,
+    )
+    assert there.ask().msjax["answers"] == answers
+
+
 def test_samples_at_temperature_zero_are_one(proxy):
     there = proxy(rule="vote_margin", parallel=True)
     raw = there.client.chat.completions.with_raw_response.create(
@@ -275,7 +285,7 @@ def test_a_client_that_goes_away_takes_its_upstream_request_along(proxy, stream)
     ],
 )
 def test_an_error_of_the_first_answer_is_the_clients(proxy, reply, status, words):
-    there = proxy(lambda number, request: reply, timeout=2.0)
+    there = proxy(lambda number, request: reply, timeout=1.0)
     with pytest.raises(openai.APIStatusError, match=words) as error:
         there.ask()
     assert error.value.status_code == status
@@ -397,13 +407,13 @@ def test_a_share_is_held_out_and_the_saving_is_shown(proxy):
     """The rule stops at two answers, the baseline asks for four: 50 tokens are saved."""
     there = proxy(saying("4"), holdout=0.5, concurrency=64)
     arms = []
-    for _ in range(220):
+    for _ in range(140):
         found = there.ask().msjax
         arms.append(found["arm"])
         assert len(found["answers"]) == {"rule": 2, "baseline": 4}[found["arm"]]
         label = {"id": found["id"], "correct": found["arm"] == "rule"}
         assert there.send("POST", "/feedback", label)[0] == 200
-    assert 80 < arms.count("baseline") < 140
+    assert 50 <= arms.count("baseline") <= 90
     low, saved, high = (
         there.metric(f'msjax_saving_tokens{{end="{x}"}}') for x in ("low", "estimate", "high")
     )
@@ -415,13 +425,13 @@ def test_intervals_of_a_difference_hold_at_all_times():
     """Costs and labels that differ widely, of requests that become harder as time goes on."""
     random = np.random.default_rng(0)
     missed = {"tokens": 0, "labels": 0}
-    for _ in range(300):
+    for _ in range(150):
         kinds = {"tokens": Difference(0.2), "labels": Difference(0.2)}
         ever = dict.fromkeys(missed, False)
         effects = []
-        for t in range(1500):
+        for t in range(800):
             baseline = random.random() < 0.2
-            hard = t / 1500
+            hard = t / 800
             cost = random.exponential(400 if baseline else 300)
             right = random.random() < 0.8 - 0.3 * hard + (0.0 if baseline else 0.1 * hard)
             effects.append(0.1 * hard)
@@ -434,7 +444,7 @@ def test_intervals_of_a_difference_hold_at_all_times():
             missed[name] += ever[name]
     from scipy.stats import binom
 
-    assert all(binom.sf(count - 1, 300, 0.1) > FALSE_ALARM for count in missed.values()), missed
+    assert all(binom.sf(count - 1, 150, 0.1) > FALSE_ALARM for count in missed.values()), missed
 
 
 def test_an_interval_narrows_around_the_mean():

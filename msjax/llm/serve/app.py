@@ -96,6 +96,7 @@ class ServeSettings:
         score: of each answer, None for none; and whether it waits for another server.
         score_waits: whether scoring waits for another server.
         logprobs: whether scores need the log-probabilities of upstream.
+        thinking: whether the chat template of upstream opens the thought with which a text begins.
         judge: name of the model that is asked whether an answer is right; "" for the one that gave
             it; None for no judge.
         ahead: samples in flight at a time, for one request.
@@ -123,6 +124,7 @@ class ServeSettings:
     score: Score | None = None
     score_waits: bool = False
     logprobs: bool = False
+    thinking: bool = False
     judge: str | None = None
     ahead: int = 1
     holdout: float = 0.0
@@ -491,6 +493,7 @@ class Proxy:
             read.usage,
             finish=read.finish,
             reasoning=read.reasoning,
+            thinking=self.settings.thinking and not read.reasoning,
             reply=json.loads(text),
         )
 
