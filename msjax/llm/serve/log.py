@@ -65,7 +65,8 @@ async def open_log(path: Path) -> AsyncIterator[ServedLog]:
     with locked(path):
         try:
             # It holds what users asked, so nobody else may read it.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(path, flags, 0o600)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
         try:
@@ -86,17 +87,22 @@ def _mend(descriptor: int, path: Path) -> None:
     size = os.lseek(descriptor, 0, os.SEEK_END)
     if not size:
         return
-    first = os.pread(descriptor, _BLOCK, 0).partition(b"\n")[0]
+    first = _read(descriptor, _BLOCK, 0).partition(b"\n")[0]
     if not first.startswith(b'{"served":1,') and not b'{"served":1,'.startswith(first):
         raise InputError(f"{path}: is no file of served requests; name another file")
-    if os.pread(descriptor, 1, size - 1) == b"\n":
+    if _read(descriptor, 1, size - 1) == b"\n":
         return
     end = size
     while end:
         start = max(0, end - _BLOCK)
-        at = os.pread(descriptor, end - start, start).rfind(b"\n")
+        at = _read(descriptor, end - start, start).rfind(b"\n")
         if at >= 0:
             os.ftruncate(descriptor, start + at + 1)
             return
         end = start
     os.ftruncate(descriptor, 0)
+
+
+def _read(descriptor: int, count: int, at: int) -> bytes:
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.read(descriptor, count)
