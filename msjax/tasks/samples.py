@@ -189,6 +189,11 @@ def _json_list(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON in UTF-8 ({error}); download it again") from None
+    if isinstance(rows, dict):
+        raise InputError(
+            f"{path}: holds one JSON object, such as a command writes with --json; give a list of "
+            "objects, one per question or answer, or the recorded runs themselves"
+        )
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"{path}: is no list of objects; write one object per question")
     for number, row in enumerate(rows, 1):

@@ -183,7 +183,8 @@ def test_bad_files_are_named(tmp_path) -> None:
     for source, message in [
         (tmp_path / "absent.csv", "no such file"),
         (tmp_path, "Is a directory"),
-        (tmp_path / "result.json", "is no list of objects"),
+        (tmp_path / "result.json", "holds one JSON object"),
+        (tmp_path, "is a folder; name a file"),
     ]:
         with pytest.raises(InputError, match=message):
             msjax.read(source)

@@ -14,6 +14,7 @@ from msjax.data.importers.served import is_served, records_of_served
 from msjax.data.runs import Runs
 from msjax.data.store import read_runs
 from msjax.data.trajectory import Trajectory
+from msjax.errors import InputError
 from msjax.tasks.samples import rows_of
 from msjax.tasks.scorers import Scorer
 
@@ -82,6 +83,8 @@ def import_records(
     """The trajectories of one source, and what was guessed; see `read`."""
     if isinstance(source, (str, Path)):
         path = Path(source)
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file of recorded runs in it")
         if is_inspect(path):
             return Import(
                 *records_of_inspect(
