@@ -186,9 +186,9 @@ def misread(seed, count):
 
 
 def test_a_value_comes_back_however_it_is_written() -> None:
-    wrong, none = misread(seed=1, count=2000)
+    wrong, none = misread(seed=1, count=1000)
     assert wrong == []
-    assert none <= 5
+    assert none <= 3
 
 
 @pytest.mark.slow
