@@ -17,6 +17,7 @@ from typing import Any
 
 from msjax.data.messages import FINISHED
 from msjax.data.usage import MOST_TOKENS, Usage, believed
+from msjax.tasks.characters import writable
 
 __all__ = [
     "Reply",
@@ -124,9 +125,9 @@ def read_reply(body: str) -> Reply:
     finish, model = choice.get("finish_reason"), found.get("model")
     usage, problem = read_usage(found.get("usage"), said=bool(text or reasoning))
     return Reply(
-        text=_clean(text),
-        reasoning=_clean(reasoning),
-        finish=_clean(finish) if isinstance(finish, str) and finish else None,
+        text=writable(text),
+        reasoning=writable(reasoning),
+        finish=writable(finish) if isinstance(finish, str) and finish else None,
         token_logprob=_mean_logprob(choice.get("logprobs")),
         usage=usage,
         problem=problem,
@@ -178,11 +179,6 @@ def _texts(part: Any) -> str:
 
 def _get(part: Any, name: str, default: Any) -> Any:
     return part.get(name, default) if isinstance(part, Mapping) else default
-
-
-def _clean(text: str) -> str:
-    """Text that can be written: halves of surrogate pairs become U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _mean_logprob(logprobs: Any) -> float:

@@ -8,7 +8,7 @@ width is gone.
 import re
 import unicodedata
 
-__all__ = ["clean"]
+__all__ = ["clean", "writable"]
 
 _NO_WIDTH = dict.fromkeys(
     [0xAD, 0x180E, 0xFEFF]
@@ -59,6 +59,11 @@ def clean(text: str) -> str:
     return "".join(
         str(unicodedata.digit(one)) if one.isdigit() and not one.isascii() else one for one in text
     )
+
+
+def writable(text: str) -> str:
+    """Text that a file can hold: halves of surrogate pairs become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _ratio(found: "re.Match[str]") -> str:

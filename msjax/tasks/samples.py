@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from msjax.errors import InputError, require_extra
+from msjax.tasks.characters import writable
 from msjax.tasks.extract import last_box
 
 __all__ = ["SUFFIXES", "Sample", "Samples", "json_rows", "rows_of", "samples"]
@@ -272,10 +273,11 @@ def _sample(
     elif isinstance(label, bool) or not isinstance(label, (str, int)) or label == "":
         raise InputError(f"{where}: {named} is {label!r}; write text or an integer")
     else:
-        identity = str(label)
+        identity = writable(str(label))
     used = {one for one in (asked, answer, named) if one is not None}
     metadata = {key: value for key, value in row.items() if key not in used}
-    return Sample(identity, text.strip(), given, where, metadata)
+    given = writable(given) if isinstance(given, str) else given
+    return Sample(identity, writable(text).strip(), given, where, metadata)
 
 
 def _lower(where: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from msjax.errors import InputError
 from msjax.tasks.registry import load_benchmark
+from msjax.tasks.samples import samples
 
 PUBLISHED = {
     "gsm8k": (
@@ -125,3 +126,10 @@ def test_published_benchmarks_load(real_data, name, count) -> None:
     assert all(question.verify(question.gold) for question in questions)
     boxed = [benchmark.scorer.read(rf"\boxed{{{q.gold}}}").answer for q in questions]
     assert boxed == [question.gold for question in questions]
+
+
+def test_half_of_a_surrogate_pair_becomes_a_character_that_can_be_written(tmp_path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text('{"question": "a \\ud800?", "answer": "1\\udc00", "id": "\\ud800"}')
+    (sample,) = samples(path)
+    assert (sample.id, sample.question, sample.target) == ("\ufffd", "a \ufffd?", "1\ufffd")
