@@ -65,7 +65,7 @@ def test_zero_rounds_and_one_chain():
 
 
 def test_other_probabilities_do_not_compile_again(compiling_nothing):
-    functional = functionals.correct_count(3)
+    functional = functionals.correct_count(6)
     runs = [
         simulate_counts,
         simulate_joint_counts,
@@ -73,10 +73,10 @@ def test_other_probabilities_do_not_compile_again(compiling_nothing):
         lambda key, chain, n, rounds: simulate_histogram(key, chain, n, rounds, functional),
     ]
     for run in runs:
-        run(jax.random.key(0), TwoStateChain(*POINTS[0]), 100, 3)
+        run(jax.random.key(0), TwoStateChain(*POINTS[0]), 5000, 6)
         with compiling_nothing():
             for seed, point in enumerate(POINTS):
-                run(jax.random.key(seed), TwoStateChain(*point), 100, 3)
+                run(jax.random.key(seed), TwoStateChain(*point), 5000, 6)
 
 
 def test_vmap_over_keys_and_chains():
@@ -98,10 +98,10 @@ def test_no_key_is_used_twice():
 def test_blocks_hold_the_chains_asked_for():
     """More chains than one block holds, and a number that fills no whole word."""
     chain, n = TwoStateChain(0.3, 0.2, 0.1), 300_007
-    paths = np.asarray(simulate(jax.random.key(8), chain, n, 5))
-    assert paths.shape == (n, 6)
+    paths = np.asarray(simulate(jax.random.key(8), chain, n, 2))
+    assert paths.shape == (n, 3)
     assert (paths[:100_000] != paths[150_000:250_000]).any(axis=0).all()
-    np.testing.assert_array_equal(simulate_counts(jax.random.key(8), chain, n, 5), paths.sum(0))
+    np.testing.assert_array_equal(simulate_counts(jax.random.key(8), chain, n, 2), paths.sum(0))
 
 
 def test_one_chain_per_path():
@@ -129,20 +129,20 @@ from msjax.simulation.paths import *
 key, chain = jax.random.key(12), TwoStateChain(0.3, 0.2, 0.1)
 for devices in (1, 2, 8):
     where = jax.devices()[:devices]
-    print(np.asarray(simulate_counts(key, chain, 300_007, 5, where)).tolist())
-print(np.asarray(simulate_joint_counts(key, chain, 300_007, 5, where)).tolist())
-print(np.asarray(simulate_histogram(key, chain, 300_007, 5, longest_streak(5), where)).tolist())
-print(np.asarray(simulate(key, chain, 300_007, 5, where)).sum(1).tolist())
+    print(np.asarray(simulate_counts(key, chain, 300_007, 2, where)).tolist())
+print(np.asarray(simulate_joint_counts(key, chain, 300_007, 2, where)).tolist())
+print(np.asarray(simulate_histogram(key, chain, 300_007, 2, longest_streak(2), where)).tolist())
+print(np.asarray(simulate(key, chain, 300_007, 2, where)).sum(1).tolist())
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     key, chain = jax.random.key(12), TwoStateChain(0.3, 0.2, 0.1)
     here = [
-        *(simulate_counts(key, chain, 300_007, 5) for _ in range(3)),
-        simulate_joint_counts(key, chain, 300_007, 5),
-        simulate_histogram(key, chain, 300_007, 5, functionals.longest_streak(5)),
-        np.asarray(simulate(key, chain, 300_007, 5)).sum(1),
+        *(simulate_counts(key, chain, 300_007, 2) for _ in range(3)),
+        simulate_joint_counts(key, chain, 300_007, 2),
+        simulate_histogram(key, chain, 300_007, 2, functionals.longest_streak(2)),
+        np.asarray(simulate(key, chain, 300_007, 2)).sum(1),
     ]
     assert done.stdout.splitlines() == [str(np.asarray(x).tolist()) for x in here]
 
@@ -157,7 +157,7 @@ jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=hosts, process_id=
 from msjax.theory.chain import TwoStateChain
 from msjax.simulation.paths import simulate_counts
 assert len(jax.devices()) == hosts
-counts = simulate_counts(jax.random.key(12), TwoStateChain(.3, .2, .1), 300_007, 5)
+counts = simulate_counts(jax.random.key(12), TwoStateChain(.3, .2, .1), 300_007, 2)
 print(np.asarray(counts).tolist())
 """
     with socket.socket() as free:
@@ -172,7 +172,7 @@ print(np.asarray(counts).tolist())
         for rank in range(hosts)
     ]
     printed = [process.communicate(timeout=120)[0].splitlines()[-1] for process in processes]
-    here = simulate_counts(jax.random.key(12), TwoStateChain(0.3, 0.2, 0.1), 300_007, 5)
+    here = simulate_counts(jax.random.key(12), TwoStateChain(0.3, 0.2, 0.1), 300_007, 2)
     assert printed == hosts * [str(np.asarray(here).tolist())]
 
 
