@@ -172,10 +172,10 @@ def of_pymc(name: str, runs: np.ndarray, distinct: bool, nutpie: bool = False) -
             ):
                 icc = pm.Beta(spread, 1, 2)
                 total = (1 - icc) / icc
-                law = pm.BetaBinomial.dist(
+                distribution = pm.BetaBinomial.dist(
                     alpha=rate * total, beta=(1 - rate) * total, n=left + stayed
                 )
-                moves = moves + pm.logp(law, left)
+                moves = moves + pm.logp(distribution, left)
         else:
             settled_right, settled_wrong = (
                 pm.Uniform(n) for n in ("settled_right", "settled_wrong")

@@ -2,7 +2,7 @@
 
 The posterior-aware rule averages over 1,000 draws for every question of a batch of 1,000. The table
 is that of `msjax replay --no-choose` on a parallel pool of the size of GSM8K with 64 samples in 100
-orders. Fits of score laws have a benchmark of their own, `benchmarks/score_fits.py`.
+orders. Fits of score distributions have a benchmark of their own, `benchmarks/score_fits.py`.
 
     python -m benchmarks.rules --json rules.json
 """
@@ -49,7 +49,7 @@ def time_decision(batch: int, draws: int, repeats: int) -> list[float]:
     import jax
     import jax.numpy as jnp
 
-    from msjax.rules.belief import ScoreLaws, SignalLaw, belief_rule
+    from msjax.rules.belief import ScoreDistributions, SignalDistribution, belief_rule
     from msjax.rules.protocol import Observation
     from msjax.theory.chain import TwoStateChain
     from msjax.theory.score_fits import BetaScores
@@ -57,7 +57,9 @@ def time_decision(batch: int, draws: int, repeats: int) -> list[float]:
     random = np.random.default_rng(0)
     chain = TwoStateChain(*random.beta(5, 5, (3, draws)).astype(np.float32))
     shapes = [BetaScores(jnp.float32(a), jnp.float32(b)) for a, b in ((4, 2), (2, 3))]
-    signals = SignalLaw(jnp.asarray(random.beta(7, 3, draws), jnp.float32), ScoreLaws(*shapes))
+    signals = SignalDistribution(
+        jnp.asarray(random.beta(7, 3, draws), jnp.float32), ScoreDistributions(*shapes)
+    )
     rule = belief_rule(chain, np.full(10, 100.0), signals, price=1e-4)
     update = jax.jit(jax.vmap(rule.update))
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), rule.init())

@@ -1,4 +1,4 @@
-"""Fits of score laws for many questions at once against a SciPy loop over questions.
+"""Fits of score distributions for many questions at once against a SciPy loop over questions.
 
 The loop is what OptScale's public code does: L-BFGS-B on the textbook density of the truncated
 normal, mu free and sigma >= 1e-6, from the mean and standard deviation of the scores (maximum
@@ -42,7 +42,7 @@ PRIOR = (0.6, 0.15)
 
 @dataclass(frozen=True)
 class ScoreFits:
-    """Compare fits of score laws.
+    """Compare fits of score distributions.
 
     python -m benchmarks.score_fits --json score_fits.json
     """
@@ -68,7 +68,7 @@ class FitRow:
         compiling: seconds of our first call.
         ours: compiled, all questions at once.
         loop: SciPy, question by question.
-        compared: questions of the loop whose law is identified (not flagged degenerate).
+        compared: questions of the loop whose distribution is identified (not flagged degenerate).
         worse: of these, questions where our objective is lower by more than `TOLERANCE`.
         better: of these, questions where it is higher by more than `TOLERANCE`.
         shortfall: nats by which the worst of these is lower.
@@ -129,7 +129,7 @@ def scipy_fit(scores: np.ndarray, prior: tuple | None) -> np.ndarray:
 def compare_fits(name: str, scores: np.ndarray, loop: int, repeats: int) -> FitRow:
     """Time both on the same scores, from raw scores to parameters, and compare the optima."""
     prior = PRIOR if name == "posterior mode" else None
-    law: Callable = jax.jit(
+    distribution: Callable = jax.jit(
         (lambda s: fit_truncated_normal_to_prior(score_statistics(s), TruncatedNormal(*PRIOR)))
         if prior
         else (lambda s: fit_truncated_normal(score_statistics(s)))
@@ -141,10 +141,10 @@ def compare_fits(name: str, scores: np.ndarray, loop: int, repeats: int) -> FitR
         result = work()
         return (time.perf_counter() - start) / questions * 1e6, result
 
-    first, found = timed(lambda: jax.block_until_ready(law(scores)), 1)
+    first, found = timed(lambda: jax.block_until_ready(distribution(scores)), 1)
     ours, theirs = [], []
     for _ in range(repeats):
-        ours.append(timed(lambda: jax.block_until_ready(law(scores)), len(scores))[0])
+        ours.append(timed(lambda: jax.block_until_ready(distribution(scores)), len(scores))[0])
         spent, fits = timed(lambda: [scipy_fit(pool, prior) for pool in pools], loop)
         theirs.append(spent)
     fit, degenerate = (found, np.zeros(len(scores), bool)) if prior else found

@@ -27,7 +27,7 @@ import numpy as np
 import msjax
 from msjax.report.figures import style
 from msjax.theory.best_of_n import TruncatedNormal, sample_scores, samples_to_reach
-from msjax.theory.voting import error_probability, expected_votes, margin_needed, votes_law
+from msjax.theory.voting import error_probability, expected_votes, margin_needed, votes_distribution
 
 # %matplotlib inline
 print("msjax", msjax.__version__)
@@ -93,7 +93,7 @@ def majority_errs(votes):
 
 
 figure, axis = plt.subplots(figsize=(4.8, 3.2))
-stopped = [(m, votes_law(chances, m, 64)) for m in range(1, 6)]
+stopped = [(m, votes_distribution(chances, m, 64)) for m in range(1, 6)]
 axis.plot(
     [float(expected_votes(law)) for _, law in stopped],
     [float(error_probability(law)) for _, law in stopped],

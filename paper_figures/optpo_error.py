@@ -13,7 +13,12 @@ import numpy as np
 
 from msjax.report.figures import style
 from msjax.report.figures.sources import Sources
-from msjax.theory.voting import error_probability, expected_votes, votes_law, wald_two_class
+from msjax.theory.voting import (
+    error_probability,
+    expected_votes,
+    votes_distribution,
+    wald_two_class,
+)
 
 __all__ = ["SAYS", "make"]
 
@@ -32,9 +37,9 @@ def make(_: Sources, stem: Path) -> None:
     with style.panels(2, 3.4, 3.3, share_y=False) as (figure, (error, votes)):
         for number, p in enumerate(_CHANCES):
             look = style.look(number)
-            laws = [votes_law(np.array([p, 1 - p]), h, _BUDGET) for h in _MARGINS]
-            wrong = [float(error_probability(law)) for law in laws]
-            cast = [float(expected_votes(law)) for law in laws]
+            distributions = [votes_distribution(np.array([p, 1 - p]), h, _BUDGET) for h in _MARGINS]
+            wrong = [float(error_probability(distribution)) for distribution in distributions]
+            cast = [float(expected_votes(distribution)) for distribution in distributions]
             free = wald_two_class(p, margins)
             label = f"p = {p:g}"
             error.plot(margins, wrong, ls="none", ms=4, label=label, **look)

@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from msjax.report.figures import style
 from msjax.report.figures.sources import Sources
-from msjax.theory.voting import error_probability, expected_votes, votes_law
+from msjax.theory.voting import error_probability, expected_votes, votes_distribution
 
 __all__ = ["SAYS", "make"]
 
@@ -33,9 +33,9 @@ def make(_: Sources, stem: Path) -> None:
     with style.panels(len(_CHANCES), 2.4, 3.3) as (figure, axes):
         for axis, p in zip(axes, _CHANCES, strict=True):
             chances = np.array([p, 1 - p])
-            adaptive = [votes_law(chances, h, _BUDGET) for h in _MARGINS]
-            cost = [float(expected_votes(law)) for law in adaptive]
-            right = [1 - float(error_probability(law)) for law in adaptive]
+            adaptive = [votes_distribution(chances, h, _BUDGET) for h in _MARGINS]
+            cost = [float(expected_votes(distribution)) for distribution in adaptive]
+            right = [1 - float(error_probability(distribution)) for distribution in adaptive]
             series = (
                 ("stop at a lead", _MARGINS, cost, right),
                 ("fixed number", _FIXED, _FIXED, [_majority(p, n) for n in _FIXED]),

@@ -1,4 +1,4 @@
-"""Figure: samples needed by OptScale's rule, over the law of the scores.
+"""Figure: samples needed by OptScale's rule, over the distribution of the scores.
 
 Reference: OptScale (arXiv 2506.22376), N*; docs/theory.md D2.
 """

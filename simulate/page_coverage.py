@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from msjax.decision.answer_distribution import belief_policy, learn
 from tqdm import tqdm
 
 from msjax._io import write_text
 from msjax.cli.tables import markdown
 from msjax.data.runs import Runs
 from msjax.decision.advice import questions_needed
-from msjax.decision.answer_law import belief_policy, learn
 from msjax.decision.policies import policies_of
 from msjax.decision.verdict import Judgement, Outcomes, judge
 
@@ -41,7 +41,7 @@ _WRONG_ANSWERS, _KEEP_WRONG = 6, 0.7
 
 @dataclass(frozen=True)
 class Study:
-    """Judge simulated pilots of every law, number of questions and number of rounds.
+    """Judge simulated pilots of every distribution, number of questions and number of rounds.
 
     python -m simulate.page_coverage --json simulate/results/page_coverage.json
     """
@@ -49,9 +49,9 @@ class Study:
     json: Path | None = None
     """Write the results here as well."""
     pilots: int = 300
-    """Pilots of every law, number of questions and number of rounds."""
+    """Pilots of every distribution, number of questions and number of rounds."""
     answers: int = 100
-    """Pilots of laws whose answers are simulated too, so that all policies are compared."""
+    """Pilots of distributions whose answers are simulated too: all policies are compared."""
     futures: int = 200
     """Pilots whose advice is followed."""
     seed: int = 0
@@ -123,7 +123,7 @@ def clustered(random: np.random.Generator, questions: int, rounds: int) -> np.nd
     return np.stack([first, np.where(copied, first, other)], axis=1).reshape(questions, -1)
 
 
-LAWS: dict[str, Draw] = {
+DISTRIBUTIONS: dict[str, Draw] = {
     "null": same(0.6, 0.3, 0.2),
     "helps": same(0.4, 0.5, 0.05),
     "helps little": same(0.55, 0.25, 0.1),
@@ -134,8 +134,11 @@ LAWS: dict[str, Draw] = {
     "correlated": correlated,
     "clustered": clustered,
 }
-WITH_ANSWERS: dict[str, Draw] = {"sticky answers": same(0.5, 0.3, 0.15), "null": LAWS["null"]}
-"""Laws for which answers are simulated too, so that votes, repeats and learnt rules compete."""
+WITH_ANSWERS: dict[str, Draw] = {
+    "sticky answers": same(0.5, 0.3, 0.15),
+    "null": DISTRIBUTIONS["null"],
+}
+"""Distributions for which answers are simulated too: votes, repeats, learnt rules compete."""
 
 
 def tokens_of(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -216,31 +219,33 @@ class Counts:
         }
 
 
-def study(law: Draw, questions: int, rounds: int, pilots: int, random: np.random.Generator) -> dict:
+def study(
+    distribution: Draw, questions: int, rounds: int, pilots: int, random: np.random.Generator
+) -> dict:
     """Pilots of which labels and tokens are known: every number of rounds competes."""
-    right = law(random, _MANY, rounds).mean(axis=0)
+    right = distribution(random, _MANY, rounds).mean(axis=0)
     tokens = 200.0 * np.arange(1, rounds + 2)
-    cluster = np.arange(questions) // 2 if law is clustered else np.arange(questions)
+    cluster = np.arange(questions) // 2 if distribution is clustered else np.arange(questions)
     counts = Counts()
     for _ in range(pilots):
-        labels = law(random, questions, rounds).astype(float)
+        labels = distribution(random, questions, rounds).astype(float)
         spent = tokens_of(random, labels.shape).cumsum(axis=1)
         counts.add(judge(Outcomes(labels, spent, cluster, rounds), margin=_MARGIN), right, tokens)
     return counts.row()
 
 
 def study_answers(
-    law: Draw, questions: int, rounds: int, pilots: int, random: np.random.Generator
+    distribution: Draw, questions: int, rounds: int, pilots: int, random: np.random.Generator
 ) -> dict:
     """Pilots whose answers are known: votes, repeats and the learnt rule compete too."""
-    fresh = _runs(law, 20_000, rounds, random)
+    fresh = _runs(distribution, 20_000, rounds, random)
     truth = policies_of(fresh, None, learnt=False)
     right, tokens = np.nanmean(truth.right, axis=0), np.nanmean(truth.uncached, axis=0)
     spent = np.cumsum(fresh.uncached, axis=1)
     names = [policy.name for policy in truth.policies]
     counts = Counts()
     for _ in range(pilots):
-        runs = _runs(law, questions, rounds, random)
+        runs = _runs(distribution, questions, rounds, random)
         found = policies_of(runs, None)
         chosen = judge(
             Outcomes(found.right, found.uncached, np.arange(questions), rounds), margin=_MARGIN
@@ -264,8 +269,8 @@ def study_answers(
     return counts.row()
 
 
-def _runs(law: Draw, questions: int, rounds: int, random: np.random.Generator) -> Runs:
-    right = law(random, questions, rounds)
+def _runs(distribution: Draw, questions: int, rounds: int, random: np.random.Generator) -> Runs:
+    right = distribution(random, questions, rounds)
     return Runs.from_arrays(
         right, answers=answers_of(random, right), tokens=tokens_of(random, right.shape)
     )
@@ -315,16 +320,21 @@ def main() -> None:
     options = tyro.cli(Study)
     random = np.random.default_rng(options.seed)
     started = time.perf_counter()
-    cells = [(law, n, k) for law in LAWS for n in QUESTIONS for k in ROUNDS]
-    labels = [
-        {"law": law, "questions": n, "rounds": k} | study(LAWS[law], n, k, options.pilots, random)
-        for law, n, k in tqdm(cells, unit="cell", disable=None)
+    cells = [
+        (distribution, n, k) for distribution in DISTRIBUTIONS for n in QUESTIONS for k in ROUNDS
     ]
-    cells = [(law, n, k) for law in WITH_ANSWERS for n in QUESTIONS for k in ROUNDS]
+    labels = [
+        {"distribution": distribution, "questions": n, "rounds": k}
+        | study(DISTRIBUTIONS[distribution], n, k, options.pilots, random)
+        for distribution, n, k in tqdm(cells, unit="cell", disable=None)
+    ]
+    cells = [
+        (distribution, n, k) for distribution in WITH_ANSWERS for n in QUESTIONS for k in ROUNDS
+    ]
     answers = [
-        {"law": law, "questions": n, "rounds": k}
-        | study_answers(WITH_ANSWERS[law], n, k, options.answers, random)
-        for law, n, k in tqdm(cells, unit="cell", disable=None)
+        {"distribution": distribution, "questions": n, "rounds": k}
+        | study_answers(WITH_ANSWERS[distribution], n, k, options.answers, random)
+        for distribution, n, k in tqdm(cells, unit="cell", disable=None)
     ]
     advice = [
         study_advice(n, 3, options.futures, random) for n in tqdm(QUESTIONS[1:], disable=None)
@@ -362,10 +372,11 @@ def _lines(found: dict) -> str:
 
 
 def table(rows: list[dict], title: str) -> str:
-    """Coverage by law, over all numbers of questions and rounds, and by number of questions."""
+    """Coverage by distribution, over all numbers of questions and rounds, and by the former."""
     groups = [("all " + str(n), [r for r in rows if r["questions"] == n]) for n in QUESTIONS]
     groups = [
-        (law, [r for r in rows if r["law"] == law]) for law in {r["law"]: 0 for r in rows}
+        (distribution, [r for r in rows if r["distribution"] == distribution])
+        for distribution in {r["distribution"]: 0 for r in rows}
     ] + groups
     lines = []
     for name, chosen in groups:

@@ -144,7 +144,7 @@ def _replay_table(rules: Sequence[Any], oracle: Any) -> str:
 
 
 def simulate(options: RuleTable) -> dict[str, Any]:
-    """Rules that learn from small pilots, on benchmarks of known law."""
+    """Rules that learn from small pilots, on benchmarks of known distribution."""
     import jax
 
     from msjax.evaluate.simulated import POPULATIONS, judge_rules, simulate_pool

@@ -43,11 +43,11 @@ class LawOfAnswers(NamedTuple):
     def rule(self, token_price: float) -> "StoppingRule":
         """The rule that does the same in front of a model, `token_price` in right answers."""
         from msjax.rules.most_probable import belief_answers
-        from msjax.theory.answer_posterior import AnswerLaw
+        from msjax.theory.answer_posterior import AnswerDistribution
         from msjax.theory.chain import TwoStateChain
 
         chain = TwoStateChain(self.p0, self.p_ic, self.p_ci)
-        law = AnswerLaw(chain, self.keep_wrong, self.wrong_answers)
+        law = AnswerDistribution(chain, self.keep_wrong, self.wrong_answers)
         return belief_answers(law, self.round_tokens, price=token_price)
 
 

@@ -22,7 +22,7 @@ from msjax.theory.chain import (
     eigenvalue,
     optimal_rounds,
 )
-from msjax.theory.path_laws import correct_count_mean
+from msjax.theory.path_distributions import correct_count_mean
 
 __all__ = [
     "Gradients",

@@ -1,4 +1,4 @@
-"""The exact law of a stopping rule on independent votes, from the rule's own states.
+"""The exact distribution of a stopping rule on independent votes, from the rule's own states.
 
 Nothing is derived from how a rule is described: `rule.update`, the function that runs live, is
 applied to every state the votes can lead to, and equal states are merged. Doubles throughout; no
@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from msjax.errors import InputError, require
 from msjax.rules.protocol import Decision, Observation, StoppingRule
 
-__all__ = ["Audit", "StopLaw", "audit", "stop_law"]
+__all__ = ["Audit", "StopDistribution", "audit", "stop_distribution"]
 
 STATE_LIMIT = 300_000
 _MOST_VOTES = 4096
@@ -27,7 +27,7 @@ QUICK_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensiv
 _ROUNDING = 1e-9
 
 
-class StopLaw(NamedTuple):
+class StopDistribution(NamedTuple):
     """When a rule stops, and with which answer, within a number of votes.
 
     Attributes:
@@ -54,7 +54,7 @@ class Audit:
         expected_votes: mean number of votes.
         p95_votes: the smallest number of votes that is not exceeded with probability .95.
         unanimous_votes: votes until the rule stops if all agree; the budget at the latest.
-        equivalent_margin: as in `StopLaw`, up to the budget.
+        equivalent_margin: as in `StopDistribution`, up to the budget.
         claimed_error: what the rule claims; None if it claims nothing.
         null: P(the rule's criterion is met within t votes) between two answers that are equally
             likely, for each horizon t.
@@ -74,8 +74,8 @@ class Audit:
     anytime_valid: bool | None
 
 
-def stop_law(rule: StoppingRule, rates: Sequence[float], votes: int) -> StopLaw:
-    """Exact law of `rule` within `votes` independent votes.
+def stop_distribution(rule: StoppingRule, rates: Sequence[float], votes: int) -> StopDistribution:
+    """Exact distribution of `rule` within `votes` independent votes.
 
     Follows the distribution over the rule's states: at each vote every state is updated with every
     class, numbered by first appearance as in live use, and states that are equal, with equal
@@ -92,10 +92,10 @@ def stop_law(rule: StoppingRule, rates: Sequence[float], votes: int) -> StopLaw:
 
     Reference: docs/theory.md E4 (the same recursion for a vote margin alone).
     """
-    return _law(_Stepper(rule), rates, votes)
+    return _distribution(_Stepper(rule), rates, votes)
 
 
-def _law(stepper: "_Stepper", rates: Sequence[float], votes: int) -> StopLaw:
+def _distribution(stepper: "_Stepper", rates: Sequence[float], votes: int) -> StopDistribution:
     _require_rates(rates)
     require("votes", votes, lambda x: x >= 1, "give a number of votes >= 1")
     outcomes = _Outcomes.of(rates)
@@ -115,7 +115,7 @@ def _law(stepper: "_Stepper", rates: Sequence[float], votes: int) -> StopLaw:
         right += frontier.mass[stop & is_right].sum()
         frontier = frontier.kept(~stop).merged(outcomes)
     margin = stops_from if goes_on_to < stops_from <= votes else None
-    return StopLaw(stopped_at, float(right), margin)
+    return StopDistribution(stopped_at, float(right), margin)
 
 
 def audit(
@@ -138,13 +138,14 @@ def audit(
     Args:
         rule_of: the rule for a given budget, such as `msjax.rules.asc`.
         budget: the most votes, >= 1.
-        rates: as for `stop_law`.
+        rates: as for `stop_distribution`.
         claimed_error: the error the rule claims, in (0, 1); None if it claims nothing.
         null_rule_of: the rule to hold against the null, by budget; the same if not given.
         horizons: numbers of votes at which to look at the null, each >= 1.
 
     Raises:
-        InputError: as `stop_law`; a claimed error outside (0, 1), or horizons that are none.
+        InputError: as `stop_distribution`; a claimed error outside (0, 1), or horizons that are
+            none.
 
     Reference: docs/stopping.md.
     """
@@ -161,19 +162,22 @@ def audit(
     if claimed_error is not None:
         require("claimed_error", claimed_error, lambda x: (x > 0) & (x < 1), "give one in (0, 1)")
     live, longest = _Stepper(rule), max(horizons)
-    law, unanimous = _law(live, rates, budget), _law(live, (1.0,), budget)
-    unhurried = stop_law(rule_of(budget + 1), rates, budget)
+    distribution, unanimous = (
+        _distribution(live, rates, budget),
+        _distribution(live, (1.0,), budget),
+    )
+    unhurried = stop_distribution(rule_of(budget + 1), rates, budget)
     null_rule = (null_rule_of or rule_of)(longest + 1)
     # Neither answer is class 0, so the two are interchangeable and half the states suffice.
-    declared = np.cumsum(stop_law(null_rule, (0.0, 0.5, 0.5), longest).stopped_at)
+    declared = np.cumsum(stop_distribution(null_rule, (0.0, 0.5, 0.5), longest).stopped_at)
     null = {int(t): float(declared[t - 1]) for t in horizons}
-    by_vote = np.cumsum(law.stopped_at)
+    by_vote = np.cumsum(distribution.stopped_at)
     return Audit(
         budget=budget,
         rates=tuple(float(rate) for rate in rates),
-        error=1 - law.right,
+        error=1 - distribution.right,
         undecided=max(0.0, 1 - float(unhurried.stopped_at.sum())),
-        expected_votes=float(law.stopped_at @ np.arange(1, budget + 1)),
+        expected_votes=float(distribution.stopped_at @ np.arange(1, budget + 1)),
         p95_votes=int(np.argmax(by_vote >= 0.95 - _ROUNDING)) + 1,
         unanimous_votes=int(np.argmax(unanimous.stopped_at)) + 1,
         equivalent_margin=unhurried.equivalent_margin,

@@ -1,9 +1,9 @@
 """Rules that follow P(this answer is right), question by question, from what was seen of it.
 
 What may be seen of a revision is a verifier's score and whether the answer changed. Either comes
-with a law given the states before and after (`SignalLaw`), and the belief is the filter of the
-hidden chain (docs/theory.md C2). Parameters may be posterior draws: every draw then has a belief of
-its own and a weight, the likelihood of what this question showed.
+with a distribution given the states before and after (`SignalDistribution`), and the belief is the
+filter of the hidden chain (docs/theory.md C2). Parameters may be posterior draws: every draw then
+has a belief of its own and a weight, the likelihood of what this question showed.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.stats import beta as beta_law
+from jax.scipy.stats import beta as beta_distribution
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from msjax.errors import InputError, require, require_probability, require_value_and_cost
@@ -19,7 +19,14 @@ from msjax.rules.protocol import Decision, Observation, StoppingRule
 from msjax.theory.chain import TwoStateChain
 from msjax.theory.score_fits import BetaScores
 
-__all__ = ["NOISE", "ScoreLaws", "SignalLaw", "belief_programme", "belief_rule", "round_costs"]
+__all__ = [
+    "NOISE",
+    "ScoreDistributions",
+    "SignalDistribution",
+    "belief_programme",
+    "belief_rule",
+    "round_costs",
+]
 
 _SCORE_MARGIN = 1e-3
 """Scores are brought so far inside (0, 1), where Beta densities are finite."""
@@ -27,28 +34,29 @@ NOISE = 1e-6
 """Gains below so many values of a correct answer are rounding."""
 
 
-class ScoreLaws(NamedTuple):
-    """Laws of a score in [0, 1] of right and of wrong answers, scalar; `fit_beta` finds them."""
+class ScoreDistributions(NamedTuple):
+    """Distributions of a score in [0, 1] of right and of wrong answers, as of `fit_beta`."""
 
     right: BetaScores
     wrong: BetaScores
 
 
-class SignalLaw(NamedTuple):
-    """What is seen of an answer, and its law given whether the answers before and now are right.
+class SignalDistribution(NamedTuple):
+    """What is seen of an answer, and its distribution given whether the answers before and now are
+    right.
 
     Attributes:
         keep_wrong: rho, probability that a revision from wrong to wrong keeps the answer, scalar or
             [draw]; None: changes are not looked at. C -> C keeps the answer, I -> C and C -> I
             change it.
-        scores: laws of the verifier's score; None: scores are not looked at.
+        scores: distributions of the verifier's score; None: scores are not looked at.
     """
 
     keep_wrong: Real[ArrayLike, "*draw"] | None = None
-    scores: ScoreLaws | None = None
+    scores: ScoreDistributions | None = None
 
 
-NOTHING = SignalLaw()
+NOTHING = SignalDistribution()
 """Neither changes nor scores are looked at."""
 
 
@@ -64,7 +72,7 @@ class _Seen(NamedTuple):
 def belief_rule(
     chain: TwoStateChain,
     tokens_per_round: Float[Array | np.ndarray, " rounds"],
-    signals: SignalLaw = NOTHING,
+    signals: SignalDistribution = NOTHING,
     *,
     value: float = 1.0,
     price: Real[ArrayLike, ""],
@@ -84,7 +92,7 @@ def belief_rule(
     Args:
         chain: one chain or posterior draws of it, shape () or [draw].
         tokens_per_round: expected computed tokens of rounds 1..K; the rule stops at K.
-        signals: what is looked at, and its law.
+        signals: what is looked at, and its distribution.
         value: worth of one correct answer.
         price: cost of one token in the same unit, >= 0.
 
@@ -131,7 +139,7 @@ def belief_rule(
 def belief_programme(
     chain: TwoStateChain,
     tokens_per_round: Float[Array | np.ndarray, " rounds"],
-    signals: SignalLaw = NOTHING,
+    signals: SignalDistribution = NOTHING,
     *,
     value: float = 1.0,
     price: Real[ArrayLike, ""],
@@ -144,9 +152,9 @@ def belief_programme(
 
     by dynamic programming on a grid of beliefs, the mean taken over what the next revision may
     show. A score counts as one of `score_levels` intervals of equal probability under the equal
-    mixture of its two laws, when the programme is solved; when the rule runs the belief uses the
-    score itself. It is the yardstick: no rule does better, and `belief_rule` is what it becomes if
-    the worth of what later revisions will show is left out.
+    mixture of its two distributions, when the programme is solved; when the rule runs the belief
+    uses the score itself. It is the yardstick: no rule does better, and `belief_rule` is what it
+    becomes if the worth of what later revisions will show is left out.
 
     Args: as `belief_rule`, with one chain, shape ().
 
@@ -194,7 +202,7 @@ def belief_programme(
 
 
 def _filter(
-    chain: TwoStateChain, state: _Seen, seen: Observation, signals: SignalLaw, first: Array
+    chain: TwoStateChain, state: _Seen, seen: Observation, signals: SignalDistribution, first: Array
 ) -> tuple[Float[Array, " draw"], Float[Array, " draw"]]:
     """Belief in the present answer given all seen, and log-probability of what it showed."""
     b = state.belief
@@ -203,7 +211,7 @@ def _filter(
         changed = seen.answer_id != state.last
         rho = jnp.asarray(signals.keep_wrong)
         shown = (jnp.where(changed, 1 - rho, rho), changed, changed, ~changed)
-        moves = [move * law for move, law in zip(moves, shown, strict=True)]
+        moves = [move * distribution for move, distribution in zip(moves, shown, strict=True)]
     ii, ic, ci, cc = moves
     wrong, right = jnp.where(first, 1 - b, ii + ci), jnp.where(first, b, ic + cc)
     if signals.scores is not None:
@@ -217,16 +225,19 @@ def _filter(
     return belief, jnp.log(jnp.maximum(total, 1e-30))
 
 
-def _log_densities(scores: ScoreLaws, score: Array) -> tuple[Array, Array]:
+def _log_densities(scores: ScoreDistributions, score: Array) -> tuple[Array, Array]:
     """Log densities for wrong and right answers; 0 where there is no score."""
     seen = ~jnp.isnan(score)
     s = jnp.clip(jnp.where(seen, score, 0.5), _SCORE_MARGIN, 1 - _SCORE_MARGIN)
-    wrong, right = (beta_law.logpdf(s, law.a, law.b) for law in (scores.wrong, scores.right))
+    wrong, right = (
+        beta_distribution.logpdf(s, distribution.a, distribution.b)
+        for distribution in (scores.wrong, scores.right)
+    )
     return jnp.where(seen, wrong, 0), jnp.where(seen, right, 0)
 
 
 def _operators(
-    chain: TwoStateChain, signals: SignalLaw, levels: int
+    chain: TwoStateChain, signals: SignalDistribution, levels: int
 ) -> Float[Array, "signal state next_state"]:
     """P(signal, next state | state) for every signal a revision may show."""
     p_ic, p_ci = chain.p_ic, chain.p_ci
@@ -241,10 +252,13 @@ def _operators(
     return found
 
 
-def _level_probabilities(scores: ScoreLaws, levels: int) -> tuple[Array, Array]:
+def _level_probabilities(scores: ScoreDistributions, levels: int) -> tuple[Array, Array]:
     """Probability of every level of the score, for wrong and for right answers."""
     fine = jnp.linspace(0, 1, 4097)
-    cdfs = [jax.scipy.special.betainc(law.a, law.b, fine) for law in (scores.wrong, scores.right)]
+    cdfs = [
+        jax.scipy.special.betainc(distribution.a, distribution.b, fine)
+        for distribution in (scores.wrong, scores.right)
+    ]
     edges = jnp.interp(jnp.linspace(0, 1, levels + 1)[1:-1], sum(cdfs) / 2, fine)
     within = [
         jnp.concatenate([jnp.zeros(1), jnp.interp(edges, fine, cdf), jnp.ones(1)]) for cdf in cdfs
@@ -269,12 +283,15 @@ def round_costs(
     return tokens * jnp.asarray(price, float)
 
 
-def _check(signals: SignalLaw) -> None:
+def _check(signals: SignalDistribution) -> None:
     if signals.keep_wrong is not None:
         require_probability("keep_wrong", signals.keep_wrong)
     if signals.scores is not None:
-        for which, law in signals.scores._asdict().items():
-            for name, shape in law._asdict().items():
+        for which, distribution in signals.scores._asdict().items():
+            for name, shape in distribution._asdict().items():
                 require(
-                    f"scores.{which}.{name}", shape, lambda x: x > 0, "a shape of a Beta law is > 0"
+                    f"scores.{which}.{name}",
+                    shape,
+                    lambda x: x > 0,
+                    "a shape of a Beta distribution is > 0",
                 )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from msjax.rules.belief import ScoreLaws
+from msjax.rules.belief import ScoreDistributions
 from msjax.rules.spec import Training
 from msjax.theory.score_fits import BetaScores, fit_beta, score_statistics
 
@@ -65,7 +65,7 @@ def wrong_answers(train: Training) -> float:
     return float(weight @ m / weight.sum())
 
 
-def score_distributions(train: Training) -> ScoreLaws:
+def score_distributions(train: Training) -> ScoreDistributions:
     """Beta fits to the scores of right and of wrong answers; both flat where either is unknown."""
     runs = train.known
     fits = [
@@ -78,8 +78,8 @@ def score_distributions(train: Training) -> ScoreLaws:
     ]
     if any(bool(fit.degenerate) for fit in fits):
         flat = BetaScores(jnp.float32(1), jnp.float32(1))
-        return ScoreLaws(flat, flat)
-    return ScoreLaws(*(fit.law for fit in fits))
+        return ScoreDistributions(flat, flat)
+    return ScoreDistributions(*(fit.distribution for fit in fits))
 
 
 def vote_rates(train: Training) -> tuple[float, float]:

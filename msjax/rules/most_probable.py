@@ -10,28 +10,38 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 from msjax.rules.belief import NOISE, round_costs
 from msjax.rules.protocol import Decision, Observation, StoppingRule
 from msjax.rules.votes import require_budget
-from msjax.theory.answer_posterior import AnswerLaw, Answers, add_answer, no_answers, posterior
+from msjax.theory.answer_posterior import (
+    AnswerDistribution,
+    Answers,
+    add_answer,
+    no_answers,
+    posterior,
+)
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 
 __all__ = ["belief_answers", "by_probability", "most_probable"]
 
 
-def most_probable(law: AnswerLaw, budget: int) -> StoppingRule:
+def most_probable(distribution: AnswerDistribution, budget: int) -> StoppingRule:
     """Ask `budget` times and return the answer most probably right.
 
     Of equally probable answers the one seen first is returned; what is no answer never is. Scores
     are not looked at.
 
     Raises:
-        InputError: a law that `AnswerLaw.check` refuses, or a budget < 1.
+        InputError: a distribution that `AnswerDistribution.check` refuses, or a budget < 1.
 
     Reference: docs/theory.md C3.
     """
     require_budget(budget)
-    return _returning_the_most_probable(law, budget, lambda n_used, best, last: jnp.bool_(False))
+    return _returning_the_most_probable(
+        distribution, budget, lambda n_used, best, last: jnp.bool_(False)
+    )
 
 
-def by_probability(rule: StoppingRule, law: AnswerLaw, budget: int) -> StoppingRule:
+def by_probability(
+    rule: StoppingRule, distribution: AnswerDistribution, budget: int
+) -> StoppingRule:
     """Stop when `rule` stops, but return the answer most probably right, given the order of all.
 
     The belief reported is that in this answer.
@@ -41,7 +51,7 @@ def by_probability(rule: StoppingRule, law: AnswerLaw, budget: int) -> StoppingR
 
     Reference: docs/theory.md C3.
     """
-    probable = most_probable(law, budget)
+    probable = most_probable(distribution, budget)
 
     def update(before: tuple[Any, Any], seen: Observation) -> tuple[tuple[Any, Any], Decision]:
         inner, says = rule.update(before[0], seen)
@@ -52,7 +62,7 @@ def by_probability(rule: StoppingRule, law: AnswerLaw, budget: int) -> StoppingR
 
 
 def belief_answers(
-    law: AnswerLaw,
+    distribution: AnswerDistribution,
     tokens_per_round: Float[Array | np.ndarray, " rounds"],
     *,
     value: float = 1.0,
@@ -68,14 +78,14 @@ def belief_answers(
     It leaves out what the next answers tell of the present ones, so it may stop too early.
 
     Args:
-        law: how answers come about.
+        distribution: how answers come about.
         tokens_per_round: expected computed tokens of rounds 1..K; the rule stops at K.
         value: worth of one correct answer.
         price: cost of one token in the same unit, >= 0.
 
     Raises:
-        InputError: a law that `AnswerLaw.check` refuses, value not positive, or price or tokens
-            negative or not finite.
+        InputError: a distribution that `AnswerDistribution.check` refuses, value not positive, or
+            price or tokens negative or not finite.
 
     Reference: docs/theory.md C1, C3.
     """
@@ -86,13 +96,15 @@ def belief_answers(
 
     def pays(n_used: Int[Array, ""], best: Float[Array, ""], last: Float[Array, ""]) -> Array:
         done = n_used - 1
-        later = accuracy_curve(TwoStateChain(last, law.chain.p_ic, law.chain.p_ci), horizon)[1:]
+        later = accuracy_curve(
+            TwoStateChain(last, distribution.chain.p_ic, distribution.chain.p_ci), horizon
+        )[1:]
         to_come = jnp.minimum(done + ahead, horizon)
         gain = value * (later - best) - (spent[to_come] - spent[done])
         return ((gain > NOISE * value) & (done + ahead <= horizon)).any()
 
     return _returning_the_most_probable(
-        law, horizon + 1, lambda n_used, best, last: ~pays(n_used, best, last)
+        distribution, horizon + 1, lambda n_used, best, last: ~pays(n_used, best, last)
     )
 
 
@@ -104,17 +116,19 @@ class _Given(NamedTuple):
 
 
 def _returning_the_most_probable(
-    law: AnswerLaw, budget: int, stops: Callable[[Array, Array, Array], Bool[Array, ""]]
+    distribution: AnswerDistribution,
+    budget: int,
+    stops: Callable[[Array, Array, Array], Bool[Array, ""]],
 ) -> StoppingRule:
     """`stops` is told how many answers there are, the belief in the best and in the last one."""
-    law.check()
+    distribution.check()
 
     def init() -> _Given:
         return _Given(jnp.int32(0), no_answers(budget))
 
     def update(before: _Given, seen: Observation) -> tuple[_Given, Decision]:
-        now = _Given(before.number + 1, add_answer(law, before.answers, seen.answer_id))
-        belief = posterior(law, now.answers)
+        now = _Given(before.number + 1, add_answer(distribution, before.answers, seen.answer_id))
+        belief = posterior(distribution, now.answers)
         best = jnp.argmax(belief)
         last = jnp.where(seen.answer_id >= 0, belief[seen.answer_id], 0)
         stop = stops(now.number, belief[best], last) | (now.number >= budget)

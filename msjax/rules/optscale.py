@@ -1,9 +1,10 @@
 """OptScale's rules: sample until the best score would exceed s_min with the wanted confidence.
 
-The law of a question's scores is fitted to those seen, and N* = samples_to_reach(law, s_min,
-confidence) samples are asked for. The papers fit again after every sample (`optscale`), their
-public code once, after the first few (`optscale_peek_once`). Without a prior the fit is maximum
-likelihood ("OptScale0"); with a predicted (mu, sigma) it is the posterior mode ("OptScale-t").
+The distribution of a question's scores is fitted to those seen, and N* =
+samples_to_reach(distribution, s_min, confidence) samples are asked for. The papers fit again after
+every sample (`optscale`), their public code once, after the first few (`optscale_peek_once`).
+Without a prior the fit is maximum likelihood ("OptScale0"); with a predicted (mu, sigma) it is the
+posterior mode ("OptScale-t").
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ PEEKS = {8: 3, 16: 5, 32: 10, 64: 20}
 """Samples after which the public code fits, by budget."""
 
 ScoreModel = Literal["truncated_normal", "beta"]
-ScoreLaw = TruncatedNormal | BetaScores
+ScoreDistribution = TruncatedNormal | BetaScores
 
 
 class OptScaleState(NamedTuple):
@@ -43,7 +44,7 @@ class OptScaleState(NamedTuple):
         samples: answers seen, with or without a score.
         scored: of these, answers with a score.
         statistics: of the scores the fit uses: all, or the first few.
-        fitted: the law fitted to them.
+        fitted: the distribution fitted to them.
         best_score: highest score of an answer that can be returned; -inf for none.
         best_answer: that answer; -1 for none.
     """
@@ -51,7 +52,7 @@ class OptScaleState(NamedTuple):
     samples: Int[Array, ""]
     scored: Int[Array, ""]
     statistics: ScoreStatistics
-    fitted: ScoreLaw
+    fitted: ScoreDistribution
     best_score: Float[Array, ""]
     best_answer: Int[Array, ""]
 
@@ -71,16 +72,16 @@ def optscale(
     equals; an answer without a score or without an id never wins.
 
     The likelihood says nothing of one score, so without a prior it takes two. Of equal scores the
-    fit is a law as narrow as `msjax.theory.score_fits.RESOLUTION` at their value: two scores above
-    s_min stop, equal scores below ask for the whole budget. Samples without a score (NaN) count
-    towards the budget alone.
+    fit is a distribution as narrow as `msjax.theory.score_fits.RESOLUTION` at their value: two
+    scores above s_min stop, equal scores below ask for the whole budget. Samples without a score
+    (NaN) count towards the budget alone.
 
     Args:
         budget: most samples.
         s_min: score to exceed, in [0, 1].
         confidence: probability wanted that the best score exceeds it, in (0, 1) (their alpha).
         prior: predicted mu and sigma of this question, scalars: the rule is OptScale-t.
-        score_model: law fitted to the scores; "beta" knows no prior.
+        score_model: distribution fitted to the scores; "beta" knows no prior.
 
     Raises:
         InputError: budget < 1, s_min or confidence out of range, an unknown score model, or a
@@ -88,7 +89,7 @@ def optscale(
 
     Reference: OptScale (arXiv 2506.22376); docs/theory.md D2, D4, D5; docs/stopping.md.
     """
-    return _rule(budget, _law(budget, s_min, confidence, prior, score_model), None)
+    return _rule(budget, _distribution(budget, s_min, confidence, prior, score_model), None)
 
 
 def optscale_peek_once(
@@ -112,7 +113,7 @@ def optscale_peek_once(
         s_min: score to exceed, in [0, 1].
         confidence: probability wanted that the best score exceeds it, in (0, 1).
         prior: predicted mu and sigma of this question, scalars.
-        score_model: law fitted to the scores; "beta" knows no prior.
+        score_model: distribution fitted to the scores; "beta" knows no prior.
         peek: samples before the fit; by default that of the public code for this budget (`PEEKS`).
 
     Raises:
@@ -127,23 +128,23 @@ def optscale_peek_once(
         peek = PEEKS[budget]
     if not 1 <= peek <= budget:
         raise InputError(f"peek = {peek}: must lie in 1..budget = {budget}")
-    return _rule(budget, _law(budget, s_min, confidence, prior, score_model), peek)
+    return _rule(budget, _distribution(budget, s_min, confidence, prior, score_model), peek)
 
 
-class _Law(NamedTuple):
-    """How a law of scores is fitted, and N* of a fit to so many scores, at most the budget."""
+class _Distribution(NamedTuple):
+    """How a distribution is fitted, and N* of a fit to so many scores, at most the budget."""
 
-    fit: Callable[[ScoreStatistics], ScoreLaw]
-    needed: Callable[[ScoreLaw, Int[Array, ""]], Int[Array, ""]]
+    fit: Callable[[ScoreStatistics], ScoreDistribution]
+    needed: Callable[[ScoreDistribution, Int[Array, ""]], Int[Array, ""]]
 
 
-def _law(
+def _distribution(
     budget: int,
     s_min: Real[ArrayLike, ""],
     confidence: Real[ArrayLike, ""],
     prior: TruncatedNormal | None,
     score_model: ScoreModel,
-) -> _Law:
+) -> _Distribution:
     if budget < 1:
         raise InputError(f"budget = {budget}: must be at least 1 sample")
     if score_model not in ("truncated_normal", "beta"):
@@ -155,29 +156,29 @@ def _law(
     # The likelihood says nothing of one score.
     enough = 2 if prior is None else 0
 
-    def fit(statistics: ScoreStatistics) -> ScoreLaw:
+    def fit(statistics: ScoreStatistics) -> ScoreDistribution:
         if prior is not None:
             return fit_truncated_normal_to_prior(statistics, prior)
         if score_model == "beta":
-            return fit_beta(statistics).law
-        return fit_truncated_normal(statistics).law
+            return fit_beta(statistics).distribution
+        return fit_truncated_normal(statistics).distribution
 
-    def needed(law: ScoreLaw, number: Int[Array, ""]) -> Int[Array, ""]:
-        if isinstance(law, BetaScores):
-            n = beta_samples_to_reach(law, s_min, confidence)
+    def needed(distribution: ScoreDistribution, number: Int[Array, ""]) -> Int[Array, ""]:
+        if isinstance(distribution, BetaScores):
+            n = beta_samples_to_reach(distribution, s_min, confidence)
         else:
-            n = samples_to_reach(law, s_min, confidence)
+            n = samples_to_reach(distribution, s_min, confidence)
         return jnp.where(number < enough, budget, jnp.minimum(n, budget))
 
-    return _Law(fit, needed)
+    return _Distribution(fit, needed)
 
 
-def _rule(budget: int, law: _Law, peek: int | None) -> StoppingRule:
+def _rule(budget: int, distribution: _Distribution, peek: int | None) -> StoppingRule:
     """Stop after N* scores of the fit to all samples, or of that to the first `peek` of them."""
 
     def init() -> OptScaleState:
         none = jnp.int32(0)
-        fitted = law.fit(no_scores())
+        fitted = distribution.fit(no_scores())
         return OptScaleState(none, none, no_scores(), fitted, jnp.float32(-jnp.inf), jnp.int32(-1))
 
     def update(state: OptScaleState, seen: Observation) -> tuple[OptScaleState, Decision]:
@@ -185,13 +186,15 @@ def _rule(budget: int, law: _Law, peek: int | None) -> StoppingRule:
         has_score = ~jnp.isnan(seen.score)
         statistics = add_score(state.statistics, seen.score)
         if peek is None:
-            fitted = law.fit(statistics)
+            fitted = distribution.fit(statistics)
         else:
             statistics = jax.tree.map(
                 lambda new, old: jnp.where(samples <= peek, new, old), statistics, state.statistics
             )
             # Questions advance together, so that this is one fit and not one for every sample.
-            fitted = jax.lax.cond(samples == peek, law.fit, lambda _: state.fitted, statistics)
+            fitted = jax.lax.cond(
+                samples == peek, distribution.fit, lambda _: state.fitted, statistics
+            )
         better = has_score & (seen.answer_id >= 0) & (seen.score > state.best_score)
         state = OptScaleState(
             samples,
@@ -201,7 +204,7 @@ def _rule(budget: int, law: _Law, peek: int | None) -> StoppingRule:
             jnp.where(better, seen.score, state.best_score),
             jnp.where(better, seen.answer_id, state.best_answer),
         )
-        enough: Bool[Array, ""] = state.scored >= law.needed(fitted, statistics.number)
+        enough: Bool[Array, ""] = state.scored >= distribution.needed(fitted, statistics.number)
         stop = (samples >= budget) | (enough & (samples >= (peek or 0)))
         return state, Decision(stop, state.best_answer, jnp.float32(jnp.nan))
 

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.rules import fixed, optpo, optscale, votes
-from msjax.rules.belief import SignalLaw, belief_programme, belief_rule
+from msjax.rules.belief import SignalDistribution, belief_programme, belief_rule
 from msjax.rules.grid import Grid
 from msjax.rules.learnt import keep_wrong_draws, score_distributions, vote_rates, wrong_answers
 from msjax.rules.markovscale import (
@@ -36,7 +36,7 @@ from msjax.rules.spec import (
     at_most,
     constant,
 )
-from msjax.theory.answer_posterior import AnswerLaw
+from msjax.theory.answer_posterior import AnswerDistribution
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 
 __all__ = ["answer_model", "programme"]
@@ -192,7 +192,9 @@ def _belief(budget: int, scores: str = "no", returned: str = "last") -> RuleSpec
         return seen if scores == "no" else (*seen, _one(score_distributions(train)))
 
     def make(p: Any, _: Any) -> StoppingRule:
-        signals = SignalLaw(None if scores == "only" else p[3], None if scores == "no" else p[5])
+        signals = SignalDistribution(
+            None if scores == "only" else p[3], None if scores == "no" else p[5]
+        )
         return belief_rule(TwoStateChain(*p[:3]), p[4], signals, price=1.0)
 
     how = {
@@ -221,7 +223,7 @@ def programme(runs: Runs) -> RuleSpec:
 def _programme(budget: int) -> RuleSpec:
     def make(parameters: Any, _: Any) -> StoppingRule:
         chain, rho, cost = parameters
-        return belief_programme(chain, cost, SignalLaw(keep_wrong=rho), price=1.0)
+        return belief_programme(chain, cost, SignalDistribution(keep_wrong=rho), price=1.0)
 
     def known(train: Training) -> Any:
         rho = jnp.float32(keep_wrong_draws(train).mean())
@@ -231,10 +233,10 @@ def _programme(budget: int) -> RuleSpec:
     return RuleSpec(says, make, ("rates of all questions",), known, needs=ANSWERS, name="programme")
 
 
-def answer_model(train: Training) -> AnswerLaw:
+def answer_model(train: Training) -> AnswerDistribution:
     """How answers come about, by point estimates: rates, rho and effective wrong answers."""
     keep_wrong = jnp.float32(keep_wrong_draws(train).mean())
-    return AnswerLaw(_mean(train.rates), keep_wrong, jnp.float32(wrong_answers(train)))
+    return AnswerDistribution(_mean(train.rates), keep_wrong, jnp.float32(wrong_answers(train)))
 
 
 def _rates_and_costs(train: Training) -> Any:

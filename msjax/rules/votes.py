@@ -367,8 +367,8 @@ def first_answer_certificate(
     """One e-process of `certificate` alone: stop when the first answer beats all others together.
 
     The candidate is fixed, which `certificate` does not do. But wherever every vote falls on the
-    leader with probability 1/2, whoever leads, the two processes have the same law, and this one
-    has few states: it is what the null of `certificate` is audited by.
+    leader with probability 1/2, whoever leads, the two processes have the same distribution, and
+    this one has few states: it is what the null of `certificate` is audited by.
 
     Args, Raises: as for `certificate`. The first answer is returned in any case.
 

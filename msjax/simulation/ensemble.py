@@ -43,7 +43,7 @@ def simulate_ensemble(
     """Counts of `n` independent chains over rounds 0..rounds, by binomial thinning.
 
     N_0 ~ Binomial(n, p0); then repaired ~ Binomial(n - N_k, p_ic), broken ~ Binomial(N_k, p_ci)
-    and N_{k+1} = N_k + repaired - broken: the law of the sums over n paths, exactly.
+    and N_{k+1} = N_k + repaired - broken: the distribution of the sums over n paths, exactly.
 
     Args:
         key: typed random key, consumed.

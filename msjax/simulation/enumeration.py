@@ -1,7 +1,8 @@
-"""Exact laws without closed forms: rational recursion and the sum over all paths.
+"""Exact distributions without closed forms: rational recursion and the sum over all paths.
 
 These are the oracles that closed forms are held against, so they share no code with them: numbers
-are `fractions.Fraction`, a round is one matrix product, and a law is a sum over all 2^T paths.
+are `fractions.Fraction`, a round is one matrix product, and a distribution is a sum over all 2^T
+paths.
 """
 
 from fractions import Fraction
@@ -9,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Bool, Float
 
-__all__ = ["all_paths", "exact_curve", "path_law"]
+__all__ = ["all_paths", "exact_curve", "path_distribution"]
 
 
 def exact_curve(p0: float, p_ic: float, p_ci: float, rounds: int) -> list[Fraction]:
@@ -30,7 +31,9 @@ def all_paths(answers: int) -> Bool[np.ndarray, "paths answers"]:
     return (np.arange(2**answers)[:, None] >> np.arange(answers)[None] & 1).astype(bool)
 
 
-def path_law(p0: float, p_ic: float, p_ci: float, answers: int) -> Float[np.ndarray, "paths"]:
+def path_distribution(
+    p0: float, p_ic: float, p_ci: float, answers: int
+) -> Float[np.ndarray, "paths"]:
     """Probability of each path of `all_paths(answers)`: the product along it, in float64."""
     paths = all_paths(answers)
     to_correct = np.where(paths[:, :-1], 1 - p_ci, p_ic)

@@ -56,7 +56,7 @@ def simulate_counts(
 
     Memory does not grow with `n`. A call with the same `n`, `rounds`, devices and
     dtype compiles nothing, whatever the probabilities. Where only counts are wanted,
-    `msjax.simulation.ensemble` has the same law at a cost that does not depend on `n`.
+    `msjax.simulation.ensemble` has the same distribution at a cost that does not depend on `n`.
 
     Args:
         key: typed random key, consumed.
@@ -87,7 +87,7 @@ def simulate_joint_counts(
     """Number of chains that are correct both after j and after k rounds.
 
     The diagonal holds the counts of each round. Differences between rounds of the same chain,
-    with their standard errors, and all two-round laws follow from this matrix.
+    with their standard errors, and all two-round distributions follow from this matrix.
 
     Args, raises: as for `simulate_counts`.
 
@@ -118,7 +118,7 @@ def simulate_histogram(
     Returns: int32, how many chains fall in each of `functional.bins` bins; a value outside
     0..bins-1 is counted nowhere.
 
-    Reference: docs/theory.md A7 and A8 (laws of such functionals).
+    Reference: docs/theory.md A7 and A8 (distributions of such functionals).
     """
     _check(chain, n, rounds)
     return _reduced(key, chain, n, rounds, _devices(devices), _histogram_of(functional))

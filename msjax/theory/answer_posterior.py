@@ -15,7 +15,14 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Integer, Real
 from msjax.errors import InputError, require, require_probability
 from msjax.theory.chain import TwoStateChain
 
-__all__ = ["AnswerLaw", "Answers", "add_answer", "answer_posterior", "no_answers", "posterior"]
+__all__ = [
+    "AnswerDistribution",
+    "Answers",
+    "add_answer",
+    "answer_posterior",
+    "no_answers",
+    "posterior",
+]
 
 _FIRST = -2
 """Stands for the answer before the first one."""
@@ -23,7 +30,7 @@ _IMPOSSIBLE = 1e-30
 """What the chain holds impossible keeps this probability, lest every answer be ruled out."""
 
 
-class AnswerLaw(NamedTuple):
+class AnswerDistribution(NamedTuple):
     """How the answers of one question come about.
 
     Attributes:
@@ -72,15 +79,19 @@ def no_answers(budget: int) -> Answers:
     return Answers(jnp.zeros(budget + 1), jnp.int32(_FIRST), jnp.int32(0), jnp.bool_(False))
 
 
-def add_answer(law: AnswerLaw, before: Answers, number: Int[Array, ""]) -> Answers:
+def add_answer(
+    distribution: AnswerDistribution, before: Answers, number: Int[Array, ""]
+) -> Answers:
     """After one more answer, of this number in order of first appearance; -1 for no answer.
 
     Reference: docs/theory.md C3.
     """
-    chain, m = law.chain, law.wrong_answers
+    chain, m = distribution.chain, distribution.wrong_answers
     if_right = jnp.arange(len(before.log_likelihood))
     right, was_right = number == if_right, before.last == if_right
-    kept = jnp.where(number == before.last, law.keep_wrong, (1 - law.keep_wrong) / (m - 1))
+    kept = jnp.where(
+        number == before.last, distribution.keep_wrong, (1 - distribution.keep_wrong) / (m - 1)
+    )
     first = jnp.where(right, chain.p0, (1 - chain.p0) / m)
     from_right = jnp.where(right, 1 - chain.p_ci, chain.p_ci / m)
     from_wrong = jnp.where(right, chain.p_ic, (1 - chain.p_ic) * kept)
@@ -94,13 +105,13 @@ def add_answer(law: AnswerLaw, before: Answers, number: Int[Array, ""]) -> Answe
     )
 
 
-def posterior(law: AnswerLaw, answers: Answers) -> Float[Array, " budget"]:
+def posterior(distribution: AnswerDistribution, answers: Answers) -> Float[Array, " budget"]:
     """P(answer number j is right | answers so far) at [j]; 0 at numbers that no answer has.
 
     Reference: docs/theory.md C3.
     """
     each, none = answers.log_likelihood[:-1], answers.log_likelihood[-1]
-    m = jnp.asarray(law.wrong_answers, each.dtype)
+    m = jnp.asarray(distribution.wrong_answers, each.dtype)
     others = jnp.maximum(m + 1 - answers.seen - answers.unread, 0)
     log_weight = jnp.where(jnp.arange(len(each)) < answers.seen, each, -jnp.inf)
     log_others = none + jnp.log(others)
@@ -108,7 +119,7 @@ def posterior(law: AnswerLaw, answers: Answers) -> Float[Array, " budget"]:
 
 
 def answer_posterior(
-    law: AnswerLaw, answers: Integer[ArrayLike, " answer"]
+    distribution: AnswerDistribution, answers: Integer[ArrayLike, " answer"]
 ) -> Float[Array, " answer"]:
     """P(answer number j is right | all answers, in their order), at [j].
 
@@ -117,7 +128,7 @@ def answer_posterior(
     a wrong one kept and (1 - p_ic) (1 - rho) / (m - 1) for another wrong one.
 
     Args:
-        law: how answers come about.
+        distribution: how answers come about.
         answers: their numbers in order of first appearance, 0, 1, ...; -1 for no answer, which is
             a wrong one.
 
@@ -130,18 +141,18 @@ def answer_posterior(
 
     Reference: docs/theory.md C3.
     """
-    law.check()
+    distribution.check()
     if np.ndim(answers) != 1 or not np.size(answers):
         raise InputError(f"answers has shape {np.shape(answers)}; give one or more, a vector")
     if not isinstance(answers, jax.core.Tracer):
         _require_order(np.asarray(answers))
 
     def step(before: Answers, number: Array) -> tuple[Answers, None]:
-        return add_answer(law, before, number), None
+        return add_answer(distribution, before, number), None
 
     numbers = jnp.asarray(answers, jnp.int32)
     after, _ = jax.lax.scan(step, no_answers(len(numbers)), numbers)
-    return posterior(law, after)
+    return posterior(distribution, after)
 
 
 def _require_order(answers: Int[np.ndarray, " answer"]) -> None:

@@ -185,7 +185,7 @@ def change_probability(
     """
     require_probability("belief", belief)
     require_probability("keep_wrong", keep_wrong)
-    now_right, now_wrong = _change_law(True, *_together(chain, belief, keep_wrong))
+    now_right, now_wrong = _change_distribution(True, *_together(chain, belief, keep_wrong))
     return now_right + now_wrong
 
 
@@ -377,7 +377,7 @@ def _predict(
     return belief * (1 - p_ci) + (1 - belief) * p_ic
 
 
-def _change_law(
+def _change_distribution(
     changed: Bool[ArrayLike, "..."],
     p_ic: Float[Array, "..."],
     p_ci: Float[Array, "..."],
@@ -448,7 +448,7 @@ def _update_on_change(
     belief: Float[Array, "..."],
     keep_wrong: Float[Array, "..."],
 ) -> Float[Array, "..."]:
-    right, wrong = _change_law(changed, p_ic, p_ci, belief, keep_wrong)
+    right, wrong = _change_distribution(changed, p_ic, p_ci, belief, keep_wrong)
     return _normalised(right, wrong, otherwise=_predict(p_ic, p_ci, belief))
 
 
@@ -476,7 +476,7 @@ def _filter(
     seen = jnp.broadcast_to(changed, (*batch, jnp.shape(changed)[-1]))
 
     def step(belief: Array, now: Array) -> tuple[Array, tuple[Array, Array]]:
-        right, wrong = _change_law(now, p_ic, p_ci, belief, rho)
+        right, wrong = _change_distribution(now, p_ic, p_ci, belief, rho)
         belief = _update_on_change(now, p_ic, p_ci, belief, rho)
         return belief, (belief, right + wrong)
 

@@ -1,4 +1,5 @@
-"""Best of n samples by verifier score: the law of the best score and how many samples it takes.
+"""Best of n samples by verifier score: the distribution of the best score and how many samples it
+takes.
 
 Scores are independent draws of S, a normal truncated to [0, 1] (`TruncatedNormal`), with
 distribution function F. The best of n has F^n; from that follow how many samples are needed to see
@@ -7,7 +8,8 @@ one above a threshold, and what the best of n is worth. docs/theory.md D derives
 Verifier scores pile up near 1, where a fitted `mu` runs far out of [0, 1]. Everything is therefore
 computed from the masses on either side of a score, each in a form without cancellation, never from
 a difference of normal distribution functions. Every function acts elementwise: the shape of the
-score law broadcasts against its other arguments; `jit`, `vmap` and (where smooth) `grad` apply.
+score distribution broadcasts against its other arguments; `jit`, `vmap` and (where smooth) `grad`
+apply.
 """
 
 import dataclasses
@@ -39,7 +41,7 @@ __all__ = [
 @jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True, init=False, eq=False)
 class TruncatedNormal:
-    """The law of one sample's score: a normal truncated to [0, 1].
+    """The distribution of one sample's score: a normal truncated to [0, 1].
 
     Density proportional to exp(-(s - mu)^2 / (2 sigma^2)) for 0 <= s <= 1, zero elsewhere. `mu`
     is the mean before truncation and may lie anywhere: beyond 1 the density rises up to s = 1.
@@ -97,7 +99,7 @@ class TruncatedNormal:
 
     @classmethod
     def tree_unflatten(cls, _: None, leaves: tuple[Any, Any]) -> "TruncatedNormal":
-        """A law of any leaves, for JAX: tracers and placeholders too, so nothing is checked."""
+        """One of any leaves, for JAX: tracers and placeholders too, so nothing is checked."""
         scores = object.__new__(cls)
         for name, leaf in zip(("mu", "sigma"), leaves, strict=True):
             object.__setattr__(scores, name, leaf)
@@ -108,7 +110,7 @@ def score_log_cdf(scores: TruncatedNormal, s: Real[ArrayLike, "..."]) -> Float[A
     """Log of the distribution function, log F(s) = log P(S <= s).
 
     Args:
-        scores: score law of any shape.
+        scores: score distribution of any shape.
         s: score, in [0, 1], any shape that broadcasts.
 
     Returns: log F(s), <= 0, accurate relative to its own size both where F vanishes and where it
@@ -126,7 +128,7 @@ def score_log_sf(scores: TruncatedNormal, s: Real[ArrayLike, "..."]) -> Float[Ar
     """Log of the survival function, log P(S > s) = log(1 - F(s)).
 
     Args:
-        scores: score law of any shape.
+        scores: score distribution of any shape.
         s: score, in [0, 1], any shape that broadcasts.
 
     Returns: log P(S > s), <= 0, as accurate as `score_log_cdf`; -inf at s = 1.
@@ -149,7 +151,7 @@ def score_quantile(
     `probability`, not even by rounding. Differentiable by the implicit function theorem.
 
     Args:
-        scores: score law of any shape.
+        scores: score distribution of any shape.
         probability: in [0, 1], any shape that broadcasts.
 
     Returns: the quantile (score), in [0, 1].
@@ -177,13 +179,13 @@ def sample_scores(
 
     Args:
         key: random key.
-        scores: score law, of a shape that broadcasts to `shape`.
+        scores: score distribution, of a shape that broadcasts to `shape`.
         shape: shape of the result.
 
     Returns: scores in [0, 1], differentiable in mu and sigma for a fixed key.
 
     Raises:
-        InputError: a shape to which that of the score law does not broadcast.
+        InputError: a shape to which that of the score distribution does not broadcast.
 
     Reference: docs/theory.md D1.
     """
@@ -202,7 +204,7 @@ def best_score_log_cdf(
     """Log distribution function of the best of n scores, log P(max <= s) = n log F(s).
 
     Args:
-        scores: score law of any shape.
+        scores: score distribution of any shape.
         s: score, in [0, 1], any shape that broadcasts.
         n: samples, integers >= 1, any shape that broadcasts.
 
@@ -255,7 +257,7 @@ def samples_to_reach(
     where it is next to 0 and N* is largest.
 
     Args:
-        scores: score law of any shape.
+        scores: score distribution of any shape.
         s_min: score to exceed, in [0, 1], any shape that broadcasts.
         confidence: probability wanted that the best score exceeds it, in (0, 1) (OptScale's
             alpha), any shape that broadcasts.
@@ -280,7 +282,7 @@ def expected_best_score(scores: TruncatedNormal, n: Int[ArrayLike, "..."]) -> Fl
     from where F^n is one rounding unit to where it is that far from 1.
 
     Args:
-        scores: score law of any shape.
+        scores: score distribution of any shape.
         n: samples, integers >= 1, any shape that broadcasts.
 
     Returns: E[max] (score), to within 1e-12 of its own size in float64 and 2e-6 in float32.
@@ -302,7 +304,7 @@ class _Split(NamedTuple):
 
 
 def _score(name: str, s: ArrayLike, scores: TruncatedNormal) -> Float[Array, "..."]:
-    """`s` as an array of the law's type, checked to lie in [0, 1]."""
+    """`s` as an array of the distribution's type, checked to lie in [0, 1]."""
     require(name, s, lambda x: (x >= 0) & (x <= 1), "a score must lie in [0, 1]")
     array = jnp.asarray(s, scores.dtype)
     # Rounding in traced code may leave [0, 1]. Clipping the value alone keeps the slope there.
@@ -488,7 +490,9 @@ def _quantile_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     # F(s; mu, sigma) = probability, differentiated on both sides.
     scores, probability = primals
     s = _quantile(scores, probability)
-    _, moved = jax.jvp(lambda law: jnp.exp(_log_cdf(law, s)), (scores,), (tangents[0],))
+    _, moved = jax.jvp(
+        lambda distribution: jnp.exp(_log_cdf(distribution, s)), (scores,), (tangents[0],)
+    )
     split = _split(scores, s)
     at_s = jnp.exp(-jnp.abs(split.log_scale))
     mass = jnp.where(

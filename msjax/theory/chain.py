@@ -69,7 +69,7 @@ class AccuracyRange(NamedTuple):
 @jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True, init=False, eq=False)
 class TwoStateChain:
-    """The law of one question's correctness over refinement rounds.
+    """The distribution of one question's correctness over refinement rounds.
 
     P(X_0 = C) = p0, P(X_{k+1} = C | X_k = I) = p_ic, P(X_{k+1} = I | X_k = C) = p_ci.
 
@@ -250,14 +250,15 @@ def accuracy_range(chain: TwoStateChain) -> AccuracyRange:
 
 
 def total_variation(chain: TwoStateChain, k: Int[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """Distance of the law after k rounds from the stationary one, |p_k - pi| = |r|^k |p0 - pi|.
+    """Distance of the distribution after k rounds from the stationary one, |p_k - pi| = |r|^k |p0 -
+    pi|.
 
     Args:
         chain: chain of any shape.
         k: rounds, integers >= 0, any shape that broadcasts.
 
     Returns: the total variation distance (probability), accurate relative to its own size; NaN
-    for a frozen chain, which has no single stationary law.
+    for a frozen chain, which has no single stationary distribution.
 
     Raises:
         InputError: a negative or fractional number of rounds.

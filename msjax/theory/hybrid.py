@@ -254,22 +254,25 @@ def _plurality(
 ) -> Float[Array, "..."]:
     """`majority_accuracy_of_chains` for any number of chains up to `capacity`.
 
-    The laws of the number of right answers among n and of common ones among n wrong answers grow
-    by one trial at a time. Their entries are sums of positive terms: unlike powers and factorials
-    in log space, they keep their digits in float32 and their slopes at probabilities 0 and 1.
+    The distributions of the number of right answers among n and of common ones among n wrong
+    answers grow by one trial at a time. Their entries are sums of positive terms: unlike powers and
+    factorials in log space, they keep their digits in float32 and their slopes at probabilities 0
+    and 1.
     """
     p, agrees = _broadcast(accuracy, agreement)
     none = jnp.zeros((*p.shape, capacity + 1), p.dtype).at[..., 0].set(1)
     counts = jnp.broadcast_to(jnp.arange(capacity + 1), none.shape)
     p, agrees = p[..., None], agrees[..., None]
 
-    def one_more(law: Array, probability: Array) -> Array:
-        counted = probability * law
+    def one_more(distribution: Array, probability: Array) -> Array:
+        counted = probability * distribution
         # The last slot is empty until it is needed.
-        return law - counted + jnp.roll(counted, 1, axis=-1)
+        return distribution - counted + jnp.roll(counted, 1, axis=-1)
 
-    def one_more_answer(laws: tuple[Array, Array], n: Array) -> tuple[tuple[Array, Array], Array]:
-        right, common = laws
+    def one_more_answer(
+        distributions: tuple[Array, Array], n: Array
+    ) -> tuple[tuple[Array, Array], Array]:
+        right, common = distributions
         right = jnp.where(n <= chains, one_more(right, p), right)
         common = one_more(common, agrees)
         votes = chains - n  # for the right answer, where n answers are wrong

@@ -6,7 +6,8 @@ hard to repair, so the rates seen by someone who does not tell questions apart c
 docs/theory.md B derives what follows.
 
 Expectations are weighted sums over the questions: exact for a benchmark whose chains are listed,
-by quadrature for Beta laws (`beta_population`), by sampling otherwise (`sample_beta_population`).
+by quadrature for Beta distributions (`beta_population`), by sampling otherwise
+(`sample_beta_population`).
 """
 
 import dataclasses
@@ -139,21 +140,21 @@ def beta_population(
 ) -> Population:
     """The population with independent p0 ~ Beta, p_ic ~ Beta, p_ci ~ Beta, by quadrature.
 
-    Each law becomes the `nodes` points and weights of its Gauss-Jacobi rule, and the population
-    is their product grid of nodes^3 questions. The expectation of a polynomial whose degree in
-    each single probability is at most 2 nodes - 1 is exact to rounding. Hence
+    Each distribution becomes the `nodes` points and weights of its Gauss-Jacobi rule, and the
+    population is their product grid of nodes^3 questions. The expectation of a polynomial whose
+    degree in each single probability is at most 2 nodes - 1 is exact to rounding. Hence
 
         E[p_k]                          is exact for k     <= 2 nodes - 1,
         the pooled rates at round k     are exact for k + 1 <= 2 nodes - 1.
 
     E[pi] is a rational and E[max(p0, pi)] not even a smooth integrand: these only converge as
-    `nodes` grows, slowly where the Beta laws crowd at 0.
+    `nodes` grows, slowly where the Beta distributions crowd at 0.
 
     Args:
-        p0: the two parameters of the Beta law of p0, > 0; mean p0[0] / (p0[0] + p0[1]).
+        p0: the two parameters of the Beta distribution of p0, > 0; mean p0[0] / (p0[0] + p0[1]).
         p_ic: those of p_ic.
         p_ci: those of p_ci.
-        nodes: points per law, >= 1.
+        nodes: points per distribution, >= 1.
 
     Returns: a `Population` of nodes^3 questions.
 
@@ -162,11 +163,14 @@ def beta_population(
 
     Reference: docs/theory.md B1; Golub and Welsch, Math. Comp. 23 (1969) 221-230.
     """
-    laws = {"p0": p0, "p_ic": p_ic, "p_ci": p_ci}
-    for name, law in laws.items():
-        _require_beta(name, law)
+    distributions = {"p0": p0, "p_ic": p_ic, "p_ci": p_ci}
+    for name, distribution in distributions.items():
+        _require_beta(name, distribution)
     require("nodes", nodes, lambda n: n >= 1, "give a number of quadrature points >= 1")
-    points, shares = zip(*(_gauss_jacobi(*law, nodes) for law in laws.values()), strict=True)
+    points, shares = zip(
+        *(_gauss_jacobi(*distribution, nodes) for distribution in distributions.values()),
+        strict=True,
+    )
     grid = np.meshgrid(*points, indexing="ij")
     weights = np.einsum("i,j,k->ijk", *shares)
     return Population(TwoStateChain(*(axis.ravel() for axis in grid)), weights.ravel())
@@ -183,7 +187,7 @@ def sample_beta_population(
 
     Args:
         key: random key.
-        p0: the two parameters of the Beta law of p0, > 0; mean p0[0] / (p0[0] + p0[1]).
+        p0: the two parameters of the Beta distribution of p0, > 0; mean p0[0] / (p0[0] + p0[1]).
         p_ic: those of p_ic.
         p_ci: those of p_ci.
         questions: number of questions, >= 1.
@@ -195,14 +199,14 @@ def sample_beta_population(
 
     Reference: docs/theory.md B1.
     """
-    laws = {"p0": p0, "p_ic": p_ic, "p_ci": p_ci}
-    for name, law in laws.items():
-        _require_beta(name, law)
+    distributions = {"p0": p0, "p_ic": p_ic, "p_ci": p_ci}
+    for name, distribution in distributions.items():
+        _require_beta(name, distribution)
     require("questions", questions, lambda n: n >= 1, "give a number of questions >= 1")
-    keys = jax.random.split(key, len(laws))
+    keys = jax.random.split(key, len(distributions))
     draws = (
-        jax.random.beta(k, *law, shape=(questions,))
-        for k, law in zip(keys, laws.values(), strict=True)
+        jax.random.beta(k, *distribution, shape=(questions,))
+        for k, distribution in zip(keys, distributions.values(), strict=True)
     )
     return Population(TwoStateChain(*draws))
 
@@ -397,16 +401,18 @@ def population_regime(population: Population) -> Int[Array, ""]:
     return jnp.where(jnp.abs(gain) <= noise, 0, jnp.sign(gain)).astype(jnp.int32)
 
 
-def _require_beta(name: str, law: tuple[float, float]) -> None:
-    """Raise `InputError` unless `law` is a pair of Beta parameters."""
-    if np.shape(law) != (2,):
-        raise InputError(f"{name} is {law}; give the two parameters of a Beta law")
-    for i, parameter in enumerate(law):
+def _require_beta(name: str, distribution: tuple[float, float]) -> None:
+    """Raise `InputError` unless `distribution` is a pair of Beta parameters."""
+    if np.shape(distribution) != (2,):
+        raise InputError(
+            f"{name} is {distribution}; give the two parameters of a Beta distribution"
+        )
+    for i, parameter in enumerate(distribution):
         require(
             f"{name}[{i}]",
             parameter,
             lambda x: (x > 0) & np.isfinite(x),
-            "a parameter of a Beta law must be > 0 and finite",
+            "a parameter of a Beta distribution must be > 0 and finite",
         )
 
 
@@ -415,9 +421,10 @@ def _gauss_jacobi(
 ) -> tuple[Float[np.ndarray, "nodes"], Float[np.ndarray, "nodes"]]:
     """Points in [0, 1] and weights of the Gauss rule of Beta(a, b).
 
-    The eigenvalues of the matrix of the recurrence of the law's orthogonal polynomials, and the
-    squared first entries of its eigenvectors. Built for the law itself it needs no Beta function,
-    so narrow laws (a + b of 1000 and more), whose normalisation underflows, lose nothing.
+    The eigenvalues of the matrix of the recurrence of the distribution's orthogonal polynomials,
+    and the squared first entries of its eigenvectors. Built for the distribution itself it needs no
+    Beta function, so narrow distributions (a + b of 1000 and more), whose normalisation underflows,
+    lose nothing.
     """
     k = np.arange(1, nodes)
     centre = 2 * k + a + b - 2

@@ -1,4 +1,5 @@
-"""Fits of the law of one question's scores: truncated normal (likelihood or predicted prior), Beta.
+"""Fits of the distribution of one question's scores: truncated normal (likelihood or predicted
+prior), Beta.
 
 A fit needs a few numbers of constant size, `ScoreStatistics`, whatever the number of scores. Every
 function acts elementwise on any shape of them, so thousands of questions are fitted at once.
@@ -47,7 +48,7 @@ LARGEST_SIGMA = 10.0
 """Above it a normal is flat on [0, 1], up to its slope: no fit gains .002 nats per score there."""
 
 LARGEST_CONCENTRATION = 1e4
-"""Bound on each of a and b of a Beta law; float32 statistics say nothing beyond."""
+"""Bound on each of a and b of a Beta distribution; float32 statistics say nothing beyond."""
 
 PRIOR_DEVIATION = 0.1
 """Standard deviation of the normal priors on mu and sigma in OptScale's code."""
@@ -78,18 +79,20 @@ class TruncatedNormalFit(NamedTuple):
     """A fitted truncated normal.
 
     Attributes:
-        law: the fitted law.
-        degenerate: the likelihood has no maximum and `law` lies at a bound: sigma would run to
-            infinity (the scores spread as much as an exponential law on [0, 1] of their mean, or
-            more), or the scores are fewer than two, equal, or all at 0 or 1 to `RESOLUTION`.
+        distribution: the fitted distribution.
+        degenerate: the likelihood has no maximum and `distribution` lies at a bound: sigma would
+            run to infinity (the scores spread as much as an exponential distribution on [0, 1] of
+            their mean, or more), or the scores are fewer than two, equal, or all at 0 or 1 to
+            `RESOLUTION`.
     """
 
-    law: TruncatedNormal
+    distribution: TruncatedNormal
     degenerate: Bool[Array, "*batch"]
 
 
 class BetaScores(NamedTuple):
-    """The Beta law of one sample's score, density proportional to s^(a - 1) (1 - s)^(b - 1).
+    """The Beta distribution of one sample's score, density proportional to s^(a - 1) (1 - s)^(b -
+    1).
 
     Attributes:
         a: first shape, > 0.
@@ -101,15 +104,15 @@ class BetaScores(NamedTuple):
 
 
 class BetaFit(NamedTuple):
-    """A fitted Beta law.
+    """A fitted Beta distribution.
 
     Attributes:
-        law: the fitted law.
+        distribution: the fitted distribution.
         degenerate: fewer than two scores, or a shape at its bound `LARGEST_CONCENTRATION` (scores
             that are equal or nearly so).
     """
 
-    law: BetaScores
+    distribution: BetaScores
     degenerate: Bool[Array, "*batch"]
 
 
@@ -168,32 +171,36 @@ def fit_truncated_normal(statistics: ScoreStatistics) -> TruncatedNormalFit:
     Bounds: sigma <= LARGEST_SIGMA, and the mean and standard deviation of the scores are taken as
     no nearer to an end and no smaller than RESOLUTION. From these follow sigma >= RESOLUTION and
     |mu - 1/2| <= about LARGEST_SIGMA^2 / RESOLUTION = 1e6. Without them mu and sigma run to
-    infinity together whenever scores pile up at an end; what is left then is the exponential law
-    of the slope (mu - 1) / sigma^2, to which the fit at the bound is equal to within 1 %.
+    infinity together whenever scores pile up at an end; what is left then is the exponential
+    distribution of the slope (mu - 1) / sigma^2, to which the fit at the bound is equal to
+    within 1 %.
 
     Args:
         statistics: any shape.
 
-    Returns: the law, and whether it lies at a bound. Without scores it is uniform (mu = 1/2).
+    Returns: the distribution, and whether it lies at a bound. Without scores it is uniform (mu =
+        1/2).
 
     Reference: docs/theory.md D4; OptScale arXiv 2506.22376 (maximum likelihood).
     """
     mean, variance, at_end = _bounded_moments(statistics)
-    # No exponential law on [0, 1] varies more, so a larger variance leads to the same bound.
+    # No exponential distribution on [0, 1] varies more, so a larger variance leads to the same
+    # bound.
     variance = jnp.minimum(variance, 2 * jnp.minimum(mean, 1 - mean) ** 2)
     flattest = jnp.full_like(mean, LARGEST_SIGMA**-2)
 
     def climb(slope: Array, curvature: Array) -> Ascent:
-        law = _moments(mean, slope, curvature)
+        distribution = _moments(mean, slope, curvature)
         return Ascent(
-            (-law.mean, (law.square - variance) / 2), (law.var, -law.cov / 2, law.var_square / 4)
+            (-distribution.mean, (distribution.square - variance) / 2),
+            (distribution.var, -distribution.cov / 2, distribution.var_square / 4),
         )
 
     start = _half_normal_start(mean, variance, flattest)
     slope, curvature = maximise(climb, start, lower=flattest)
     flat = curvature <= flattest * (1 + 1e-4)
-    law = TruncatedNormal(mean + slope / curvature, jax.lax.rsqrt(curvature))
-    return TruncatedNormalFit(law, flat | at_end | (statistics.number < 2))
+    distribution = TruncatedNormal(mean + slope / curvature, jax.lax.rsqrt(curvature))
+    return TruncatedNormalFit(distribution, flat | at_end | (statistics.number < 2))
 
 
 @jax.jit
@@ -224,9 +231,9 @@ def fit_truncated_normal_to_prior(
         sigma = jnp.exp(log_sigma)
         curvature = sigma**-2
         slope = offset * curvature
-        law = _moments(mean, slope, curvature)
-        by_slope, by_curvature = -law.mean, (law.square - variance) / 2
-        cov, var = -law.cov / 2, law.var_square / 4
+        distribution = _moments(mean, slope, curvature)
+        by_slope, by_curvature = -distribution.mean, (distribution.square - variance) / 2
+        cov, var = -distribution.cov / 2, distribution.var_square / 4
         away_mu, away_sigma = mean + offset - predicted_mu, sigma - predicted_sigma
         uphill = slope * by_slope + curvature * by_curvature
         gradient = (
@@ -234,9 +241,11 @@ def fit_truncated_normal_to_prior(
             -2 * data * uphill - strictness * sigma * away_sigma,
         )
         expected = (
-            data * curvature**2 * law.var + strictness,
-            -2 * data * curvature * (slope * law.var + curvature * cov),
-            4 * data * (slope**2 * law.var + 2 * slope * curvature * cov + curvature**2 * var)
+            data * curvature**2 * distribution.var + strictness,
+            -2 * data * curvature * (slope * distribution.var + curvature * cov),
+            4
+            * data
+            * (slope**2 * distribution.var + 2 * slope * curvature * cov + curvature**2 * var)
             + strictness * sigma**2,
         )
         observed = (
@@ -261,7 +270,7 @@ def fit_truncated_normal_to_prior(
 
 @jax.jit
 def fit_beta(statistics: ScoreStatistics) -> BetaFit:
-    """Maximum likelihood of a Beta law.
+    """Maximum likelihood of a Beta distribution.
 
     Solves psi(a) - psi(a + b) = mean log s and psi(b) - psi(a + b) = mean log(1 - s), scores being
     clipped to [RESOLUTION, 1 - RESOLUTION], with a + b bounded by LARGEST_CONCENTRATION.
@@ -269,7 +278,8 @@ def fit_beta(statistics: ScoreStatistics) -> BetaFit:
     Args:
         statistics: any shape.
 
-    Returns: the law, and whether it lies at the bound. Without scores it is uniform (a = b = 1).
+    Returns: the distribution, and whether it lies at the bound. Without scores it is uniform (a = b
+        = 1).
 
     Reference: docs/theory.md D5.
     """
@@ -305,13 +315,13 @@ def fit_beta(statistics: ScoreStatistics) -> BetaFit:
     start = (jnp.log(mean) - jnp.log1p(-mean), -jnp.log(total))
     log_odds, log_narrowness = maximise(climb, start, lower=narrowest, longest=(2.0, 2.0))
     total = jnp.exp(-log_narrowness)
-    law = BetaScores(jax.nn.sigmoid(log_odds) * total, jax.nn.sigmoid(-log_odds) * total)
+    distribution = BetaScores(jax.nn.sigmoid(log_odds) * total, jax.nn.sigmoid(-log_odds) * total)
     degenerate = (log_narrowness <= narrowest + 1e-4) | (statistics.number < 2)
-    return BetaFit(law, degenerate)
+    return BetaFit(distribution, degenerate)
 
 
 def beta_score_log_cdf(scores: BetaScores, s: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """Log of the distribution function of a Beta law, log I_s(a, b).
+    """Log of the distribution function of a Beta distribution, log I_s(a, b).
 
     Raises:
         InputError: a score outside [0, 1] or NaN.
@@ -328,7 +338,7 @@ def beta_score_log_cdf(scores: BetaScores, s: Real[ArrayLike, "..."]) -> Float[A
 def beta_samples_to_reach(
     scores: BetaScores, s_min: Real[ArrayLike, "..."], confidence: Real[ArrayLike, "..."]
 ) -> Int[Array, "..."]:
-    """Samples until the best of a Beta law exceeds s_min, as `best_of_n.samples_to_reach`.
+    """Samples until the best of a Beta distribution exceeds s_min, as `best_of_n.samples_to_reach`.
 
     Raises:
         InputError: s_min outside [0, 1] or a confidence outside (0, 1).
@@ -367,7 +377,7 @@ def _bounded_moments(
     mean = jnp.clip(statistics.mean, RESOLUTION, 1 - RESOLUTION)
     at_bound = (variance < RESOLUTION**2) | (mean != statistics.mean)
     variance = jnp.maximum(variance, RESOLUTION**2)
-    # Those of a uniform law.
+    # Those of a uniform distribution.
     return jnp.where(empty, 0.5, mean), jnp.where(empty, 1 / 12, variance), at_bound
 
 
@@ -412,7 +422,7 @@ def _half_normal_start(mean: Array, variance: Array, flattest: Array) -> tuple[A
 
     Cohen's (1959) correction sigma^2 = variance + theta d^2, mu = mean + theta d away from that
     end, where d is its distance to the mean; theta, a function of the variance over that of an
-    exponential law, is matched roughly. Only the number of steps depends on it.
+    exponential distribution, is matched roughly. Only the number of steps depends on it.
     """
     distance = jnp.minimum(mean, 1 - mean)
     ratio = jnp.minimum(

@@ -21,7 +21,7 @@ from msjax.errors import InputError, require, require_probability, require_uncer
 from msjax.theory._integers import smallest_integer
 
 __all__ = [
-    "VotesLaw",
+    "VotesDistribution",
     "WaldTest",
     "class_posterior",
     "error_probability",
@@ -30,7 +30,7 @@ __all__ = [
     "log_bayes_factor",
     "log_bayes_factor_by_class",
     "margin_needed",
-    "votes_law",
+    "votes_distribution",
     "wald_two_class",
 ]
 
@@ -39,8 +39,8 @@ _STATE_LIMIT = 50_000
 _MARGIN_BITS = 31
 
 
-class VotesLaw(NamedTuple):
-    """Law of voting until the leader is a margin ahead, or the budget is spent.
+class VotesDistribution(NamedTuple):
+    """Distribution of voting until the leader is a margin ahead, or the budget is spent.
 
     All are probabilities; `winner` and `undecided_leader` together sum to 1, and so does
     `stopped_at`.
@@ -210,10 +210,10 @@ def margin_needed(
     return jnp.maximum(smallest_integer(exact, slack), 1)
 
 
-def votes_law(
+def votes_distribution(
     vote_probabilities: Real[ArrayLike, "classes"], margin: int, max_votes: int
-) -> VotesLaw:
-    """Exact law of voting until the leader is `margin` ahead, or `max_votes` are cast.
+) -> VotesDistribution:
+    """Exact distribution of voting until the leader is `margin` ahead, or `max_votes` are cast.
 
     By recursion over the vote counts that are still undecided. Whether to stop depends on
     differences of counts only, so counts are kept relative to the smallest of them.
@@ -224,7 +224,7 @@ def votes_law(
         margin: lead over the runner-up that ends the vote, >= 1 (static).
         max_votes: budget, >= 1 (static).
 
-    Returns: `VotesLaw`; differentiable in the vote probabilities.
+    Returns: `VotesDistribution`; differentiable in the vote probabilities.
 
     Raises:
         InputError: fewer than two classes, probabilities outside [0, 1] or of another sum, margin
@@ -254,27 +254,29 @@ def votes_law(
     return _run_votes(chances, _undecided_states(chances.size, margin, max_votes), max_votes)
 
 
-def expected_votes(law: VotesLaw) -> Float[Array, "*batch"]:
+def expected_votes(distribution: VotesDistribution) -> Float[Array, "*batch"]:
     """Expected number of votes cast, the sum of t P(voting ends with vote t).
 
-    Returns: votes, of the law's batch shape.
+    Returns: votes, of the distribution's batch shape.
 
     Reference: docs/theory.md E4.
     """
-    cast = jnp.arange(1, law.stopped_at.shape[-1] + 1)
-    return jnp.sum(law.stopped_at * jnp.broadcast_to(cast, law.stopped_at.shape), axis=-1)
+    cast = jnp.arange(1, distribution.stopped_at.shape[-1] + 1)
+    return jnp.sum(
+        distribution.stopped_at * jnp.broadcast_to(cast, distribution.stopped_at.shape), axis=-1
+    )
 
 
-def error_probability(law: VotesLaw) -> Float[Array, "*batch"]:
+def error_probability(distribution: VotesDistribution) -> Float[Array, "*batch"]:
     """Probability that the answer returned, the one with most votes, is not class 0.
 
     A tie at the budget is broken by lot: two tied answers count as half an error.
 
-    Returns: probability, of the law's batch shape, accurate relative to its own size.
+    Returns: probability, of the distribution's batch shape, accurate relative to its own size.
 
     Reference: docs/theory.md E4.
     """
-    return jnp.sum((law.winner + law.undecided_leader)[..., 1:], axis=-1)
+    return jnp.sum((distribution.winner + distribution.undecided_leader)[..., 1:], axis=-1)
 
 
 def wald_two_class(p_right: Real[ArrayLike, "..."], margin: Int[ArrayLike, "..."]) -> WaldTest:
@@ -361,7 +363,9 @@ def _undecided_states(classes: int, margin: int, max_votes: int) -> _Lattice:
 
 
 @functools.partial(jax.jit, static_argnames="max_votes")
-def _run_votes(chances: Float[Array, "classes"], lattice: _Lattice, max_votes: int) -> VotesLaw:
+def _run_votes(
+    chances: Float[Array, "classes"], lattice: _Lattice, max_votes: int
+) -> VotesDistribution:
     def cast(here: Float[Array, "states"], _: None) -> tuple[Array, Array]:
         stopped = chances * jnp.sum(jnp.where(lattice.stops, here[:, None], 0), axis=0)
         came_from = here.at[lattice.before].get(mode="fill", fill_value=0)
@@ -371,7 +375,7 @@ def _run_votes(chances: Float[Array, "classes"], lattice: _Lattice, max_votes: i
     undecided, stopped = jax.lax.scan(cast, start, length=max_votes)
     total = jnp.sum(undecided)
     of_each_leader = undecided / jnp.sum(lattice.leads, axis=1)
-    return VotesLaw(
+    return VotesDistribution(
         stopped_at=jnp.sum(stopped, axis=1).at[-1].add(total),
         winner=jnp.sum(stopped, axis=0),
         undecided=total,

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
-from msjax.simulation.enumeration import all_paths, exact_curve, path_law
+from msjax.simulation.enumeration import all_paths, exact_curve, path_distribution
 from msjax.theory import belief as theory
-from msjax.theory.answer_posterior import AnswerLaw, answer_posterior
+from msjax.theory.answer_posterior import AnswerDistribution, answer_posterior
 from msjax.theory.chain import TwoStateChain
 from msjax.verify.benchmarks import QuestionCounts, thin
 from msjax.verify.chain import SETTINGS as CHAINS
@@ -42,7 +42,7 @@ SeeingSetting = tuple[float, float, float, float, float, float]
 """(belief, p_ic, p_ci, keep_wrong, value, cost)."""
 
 ScoreSetting = tuple[float, tuple[float, ...], tuple[float, ...]]
-"""(belief, law of the score of right answers, law of that of wrong answers)."""
+"""(belief, distribution of the score of right answers, distribution of that of wrong answers)."""
 
 NamedSetting = tuple[float, float, float, float, int]
 """(belief before anything is seen, p_ic, p_ci, keep_wrong, wrong answers)."""
@@ -376,9 +376,9 @@ def _scores(setting: ScoreSetting) -> ArrayLike:
 
 def _exact_scores(setting: ScoreSetting) -> Values:
     """Bayes' rule in fractions; who is certain stays so after an impossible score."""
-    belief, laws = Fraction(setting[0]), zip(*setting[1:], strict=True)
+    belief, distributions = Fraction(setting[0]), zip(*setting[1:], strict=True)
     posterior = []
-    for if_right, if_wrong in laws:
+    for if_right, if_wrong in distributions:
         right, wrong = belief * Fraction(if_right), (1 - belief) * Fraction(if_wrong)
         posterior.append(right / (right + wrong) if right + wrong else belief)
     return np.array([float(b) for b in posterior])
@@ -395,38 +395,38 @@ def _changes(setting: HiddenSetting) -> ArrayLike:
     belief, p_ic, p_ci, keep_wrong = setting
     observed = (_chain(p_ic, p_ci, belief), all_paths(REVISIONS), keep_wrong)
     filtered = np.asarray(jax.jit(theory.filter_changes)(*observed))[:, -1]
-    law = np.exp(jax.jit(theory.log_likelihood_of_changes)(*observed))
-    return np.hstack([np.where(law > 0, filtered, np.nan), law])
+    distribution = np.exp(jax.jit(theory.log_likelihood_of_changes)(*observed))
+    return np.hstack([np.where(distribution > 0, filtered, np.nan), distribution])
 
 
 def _hidden_paths(
     setting: HiddenSetting,
 ) -> tuple[Values, Values, Float[np.ndarray, "paths revisions"]]:
-    """Law of the hidden paths, whether each ends right, and how likely its changes are."""
+    """Distribution of the hidden paths, whether each ends right, and how likely its changes are."""
     belief, p_ic, p_ci, keep_wrong = setting
     paths = all_paths(REVISIONS + 1)
     before, after = paths[:, :-1], paths[:, 1:]
     changes = np.where(before != after, 1.0, np.where(before, 0.0, 1 - keep_wrong))
-    law = path_law(belief, p_ic, p_ci, REVISIONS + 1)
-    return law, paths[:, -1].astype(float), changes
+    distribution = path_distribution(belief, p_ic, p_ci, REVISIONS + 1)
+    return distribution, paths[:, -1].astype(float), changes
 
 
 def _exact_changes(setting: HiddenSetting) -> Values:
-    law, ends_right, changes = _hidden_paths(setting)
+    distribution, ends_right, changes = _hidden_paths(setting)
     observed = all_paths(REVISIONS)
     shows = np.prod(np.where(observed, changes[:, None], 1 - changes[:, None]), axis=2)
-    total = law @ shows
+    total = distribution @ shows
     with np.errstate(invalid="ignore"):
-        return np.concatenate([(law * ends_right) @ shows / total, total])
+        return np.concatenate([(distribution * ends_right) @ shows / total, total])
 
 
 def _simulated_changes(lab: Laboratory, setting: HiddenSetting, predicted: Values) -> Evidence:
     wrong, right = lab.run(hidden_runs, setting)[-1]
-    belief, law = predicted.reshape(2, -1)
+    belief, distribution = predicted.reshape(2, -1)
     seen = wrong + right > 0
     return join(
         of_counts(right[seen], (wrong + right)[seen], belief[seen]),
-        of_counts(wrong + right, lab.n_ensemble, law),
+        of_counts(wrong + right, lab.n_ensemble, distribution),
     )
 
 
@@ -439,8 +439,8 @@ def _change_probabilities(setting: HiddenSetting) -> ArrayLike:
 
 
 def _exact_change_probabilities(setting: HiddenSetting) -> Values:
-    law, _, changes = _hidden_paths(setting)
-    return law @ changes
+    distribution, _, changes = _hidden_paths(setting)
+    return distribution @ changes
 
 
 def _simulated_change_probabilities(
@@ -455,7 +455,7 @@ def _simulated_change_probabilities(
 def _naming(
     setting: NamedSetting,
 ) -> tuple[Float[np.ndarray, " name"], Float[np.ndarray, "name name"]]:
-    """Law of the first answer, and of each given the one before; answer 0 is the right one."""
+    """Distribution of the first answer, and of each given the one before; answer 0 is right."""
     belief, p_ic, p_ci, keep_wrong, m = setting
     start = np.array([belief, *[(1 - belief) / m] * m])
     move = np.full((m + 1, m + 1), (1 - p_ic) * (1 - keep_wrong) / (m - 1))
@@ -495,17 +495,17 @@ def _by_order(
 def _named_posteriors(setting: NamedSetting) -> ArrayLike:
     """P(answer number j is right) for every order of answers, one after the other."""
     belief, p_ic, p_ci, keep_wrong, m = setting
-    law = AnswerLaw(_chain(p_ic, p_ci, belief), keep_wrong, m)
+    distribution = AnswerDistribution(_chain(p_ic, p_ci, belief), keep_wrong, m)
     of_each = jax.jit(jax.vmap(answer_posterior, in_axes=(None, 0)))
-    return np.asarray(of_each(law, _orders())).reshape(-1)
+    return np.asarray(of_each(distribution, _orders())).reshape(-1)
 
 
 def _exact_named_posteriors(setting: NamedSetting) -> Values:
     start, move = _naming(setting)
-    law = start
+    distribution = start
     for _ in range(REVISIONS):
-        law = (law.reshape(-1, len(start))[..., None] * move).reshape(-1)
-    *right, total = _by_order(setting, law).T
+        distribution = (distribution.reshape(-1, len(start))[..., None] * move).reshape(-1)
+    *right, total = _by_order(setting, distribution).T
     return (np.array(right) / total).T.reshape(-1)
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks that claims are checked on: their questions, exact laws and simulated counts.
+"""Benchmarks that claims are checked on: their questions, exact distributions and simulated counts.
 
 Simulated runs draw a question by its weight for every path. Alike paths are counted together and
 thinned as in `msjax.simulation.ensemble`, here with NumPy, for all questions of a benchmark at
@@ -25,7 +25,7 @@ __all__ = [
     "RISES_THEN_FALLS",
     "ROUNDS",
     "Benchmark",
-    "BetaLaws",
+    "BetaDistributions",
     "ExactFlows",
     "Question",
     "QuestionCounts",
@@ -45,8 +45,8 @@ Benchmark = tuple[Question, ...]
 Values = Float[np.ndarray, "..."]
 
 
-class BetaLaws(NamedTuple):
-    """Parameters of the Beta laws from which the probabilities of every question are drawn."""
+class BetaDistributions(NamedTuple):
+    """Parameters of the Beta distributions from which probabilities of questions are drawn."""
 
     p0: tuple[float, float]
     p_ic: tuple[float, float]
@@ -59,7 +59,7 @@ ROUNDS = 16
 _LONG = 100
 """Rounds after which |r|^k is no longer seen: |r| is at most .75 below, or 1."""
 
-BETA = BetaLaws((2.0, 1.0), (0.5, 3.0), (0.3, 6.0))
+BETA = BetaDistributions((2.0, 1.0), (0.5, 3.0), (0.3, 6.0))
 MIXED: Benchmark = (
     (0.2, 0.3, 0.1, 0.4),  # beneficial
     (0.9, 0.4, 0.2, 0.3),  # harmful
@@ -143,22 +143,27 @@ def thin(
 
 
 def question_counts(
-    key: Key[Array, ""], laboratory: Laboratory, setting: Benchmark | BetaLaws, run: str = "run"
+    key: Key[Array, ""],
+    laboratory: Laboratory,
+    setting: Benchmark | BetaDistributions,
+    run: str = "run",
 ) -> QuestionCounts:
-    """Counts of paths, each of a question drawn by its weight or from the laws.
+    """Counts of paths, each of a question drawn by its weight or from the distributions.
 
-    Questions from laws are all different and counted as one. `run` names independent runs.
+    Questions from distributions are all different and counted as one. `run` names independent runs.
     """
     rng = generator(key)
-    if isinstance(setting, BetaLaws):
+    if isinstance(setting, BetaDistributions):
         return _drawn_counts(rng, laboratory.n_chains, setting)
     p0, p_ic, p_ci, weights = np.array(setting).T
     paths = rng.multinomial(laboratory.n_ensemble, weights)
     return thin(rng, paths, p0, p_ic, p_ci, _LONG)
 
 
-def _drawn_counts(rng: np.random.Generator, n: int, laws: BetaLaws) -> QuestionCounts:
-    p0, p_ic, p_ci = (rng.beta(a, b, n) for a, b in laws)
+def _drawn_counts(
+    rng: np.random.Generator, n: int, distributions: BetaDistributions
+) -> QuestionCounts:
+    p0, p_ic, p_ci = (rng.beta(a, b, n) for a, b in distributions)
     right = rng.random(n) < p0
     correct, repaired, broken = [right.sum()], [], []
     for _ in range(ROUNDS):
@@ -193,9 +198,9 @@ def exact_accuracies(p0: float, p_ic: float, p_ci: float) -> Values:
 
 
 @cache
-def exact_flows(setting: Benchmark | BetaLaws) -> ExactFlows:
+def exact_flows(setting: Benchmark | BetaDistributions) -> ExactFlows:
     """Rational probabilities, weighted over the questions of a benchmark."""
-    if isinstance(setting, BetaLaws):
+    if isinstance(setting, BetaDistributions):
         return _flows_of_urns(setting)
     total = ExactFlows(*([Fraction(0)] * (ROUNDS + 1) for _ in ExactFlows._fields))
     for p0, p_ic, p_ci, weight in setting:
@@ -206,13 +211,15 @@ def exact_flows(setting: Benchmark | BetaLaws) -> ExactFlows:
     return total
 
 
-def _flows_of_urns(laws: BetaLaws) -> ExactFlows:
-    """Flows of questions from Beta laws, without an integral.
+def _flows_of_urns(distributions: BetaDistributions) -> ExactFlows:
+    """Flows of questions from Beta distributions, without an integral.
 
     A coin drawn from Beta(a, b) that has fallen m and n times on its sides falls on the first one
     next with probability (a + m) / (a + m + b + n): Polya's urn.
     """
-    (heads, tails), repairing, breaking = (tuple(map(Fraction, law)) for law in laws)
+    (heads, tails), repairing, breaking = (
+        tuple(map(Fraction, distribution)) for distribution in distributions
+    )
     p0 = heads / (heads + tails)
     states = {(True, repairing, breaking): p0, (False, repairing, breaking): 1 - p0}
     total = ExactFlows([], [], [], [])
@@ -220,12 +227,12 @@ def _flows_of_urns(laws: BetaLaws) -> ExactFlows:
         later: dict[Any, Fraction] = defaultdict(Fraction)
         inside: dict[bool, Fraction] = defaultdict(Fraction)
         leaving: dict[bool, Fraction] = defaultdict(Fraction)
-        for (right, repairing, breaking), law in states.items():
+        for (right, repairing, breaking), distribution in states.items():
             flip, stay = breaking if right else repairing
-            flips = law * flip / (flip + stay)
-            inside[right] += law
+            flips = distribution * flip / (flip + stay)
+            inside[right] += distribution
             leaving[right] += flips
-            for turns, share in ((True, flips), (False, law - flips)):
+            for turns, share in ((True, flips), (False, distribution - flips)):
                 urn = (flip + turns, stay + (not turns))
                 urns = (repairing, urn) if right else (urn, breaking)
                 later[right != turns, *urns] += share

@@ -23,7 +23,7 @@ from msjax.verify.benchmarks import (
     RISES_THEN_FALLS,
     ROUNDS,
     Benchmark,
-    BetaLaws,
+    BetaDistributions,
     exact_accuracies,
     exact_flows,
     question_counts,
@@ -52,14 +52,16 @@ def path_counts(
     return thin_paths(key, laboratory.n_ensemble, p0, p_ic, p_ci, _SCORED + 1)
 
 
-def _population(setting: Benchmark | BetaLaws) -> Population:
-    if isinstance(setting, BetaLaws):
+def _population(setting: Benchmark | BetaDistributions) -> Population:
+    if isinstance(setting, BetaDistributions):
         return beta_population(*setting)
     p0, p_ic, p_ci, weights = np.array(setting).T
     return Population(TwoStateChain(p0, p_ic, p_ci), weights)
 
 
-def _of(function: Callable[..., Any], setting: Benchmark | BetaLaws, *rounds: Rounds) -> Any:
+def _of(
+    function: Callable[..., Any], setting: Benchmark | BetaDistributions, *rounds: Rounds
+) -> Any:
     """What a library function says of a benchmark; compiled once per function and shape."""
     return jax.jit(function)(_population(setting), *rounds)
 
@@ -89,33 +91,33 @@ def _of_accuracies(total: Values, n: int, predicted: Values) -> Evidence:
     return join(*parts)
 
 
-def _mean_accuracies(setting: Benchmark | BetaLaws) -> ArrayLike:
-    if isinstance(setting, BetaLaws):
+def _mean_accuracies(setting: Benchmark | BetaDistributions) -> ArrayLike:
+    if isinstance(setting, BetaDistributions):
         return _of(theory.mean_accuracy_after, setting, _K)
     curve = jax.jit(theory.mean_accuracy_curve, static_argnums=1)(_population(setting), ROUNDS)
     return np.hstack([curve, _of(theory.limit_accuracy, setting)])
 
 
-def _exact_mean_accuracies(setting: Benchmark | BetaLaws) -> Values:
-    if isinstance(setting, BetaLaws):
+def _exact_mean_accuracies(setting: Benchmark | BetaDistributions) -> Values:
+    if isinstance(setting, BetaDistributions):
         return np.array(exact_flows(setting).right, float)
     return _exact_neutral(setting)
 
 
 def _simulated_mean_accuracies(
-    lab: Laboratory, setting: Benchmark | BetaLaws, predicted: Values
+    lab: Laboratory, setting: Benchmark | BetaDistributions, predicted: Values
 ) -> Evidence:
     found = lab.run(question_counts, setting)
-    if isinstance(setting, BetaLaws):
+    if isinstance(setting, BetaDistributions):
         return of_counts(found.correct[0], found.paths, predicted)
     return _of_accuracies(simulated_accuracies(found).sum(axis=0), lab.n_ensemble, predicted)
 
 
-def _pooled_rates(setting: Benchmark | BetaLaws) -> ArrayLike:
+def _pooled_rates(setting: Benchmark | BetaDistributions) -> ArrayLike:
     return np.hstack(_of(theory.pooled_rates, setting, _K[:-1]))
 
 
-def _exact_pooled_rates(setting: Benchmark | BetaLaws) -> Values:
+def _exact_pooled_rates(setting: Benchmark | BetaDistributions) -> Values:
     flows = exact_flows(setting)
     leaving, state = flows.repaired[:-1] + flows.broken[:-1], flows.wrong[:-1] + flows.right[:-1]
     rates = (flow / mass if mass else math.nan for flow, mass in zip(leaving, state, strict=True))
@@ -123,7 +125,7 @@ def _exact_pooled_rates(setting: Benchmark | BetaLaws) -> Values:
 
 
 def _simulated_pooled_rates(
-    lab: Laboratory, setting: Benchmark | BetaLaws, predicted: Values
+    lab: Laboratory, setting: Benchmark | BetaDistributions, predicted: Values
 ) -> Evidence:
     found = lab.run(question_counts, setting)
     correct, repaired, broken = (counts.sum(axis=0)[:ROUNDS] for counts in found[1:])

@@ -1,4 +1,4 @@
-"""Claims on the best of several scored samples, and on fits of their law: sections D1 to D5."""
+"""Claims on the best of several scored samples, and on fits of their distribution: D1 to D5."""
 
 import math
 from fractions import Fraction
@@ -38,7 +38,7 @@ BETA: tuple[tuple[Any, Any, float], ...] = (
     (1.0, 1.0, 1.0),
     (12.0, 1.0, 4.0),  # scores pile up at 1
 )
-"""(a, b, n): n scores from a Beta law with whole shapes."""
+"""(a, b, n): n scores from a Beta distribution with whole shapes."""
 
 EXCEEDANCES: tuple[tuple[Any], ...] = ((1.0,), (0.9,), (0.5,), (0.3,), (0.05,), (0.01,), (0.0,))
 
@@ -51,7 +51,7 @@ Values = Float[np.ndarray, "..."]
 def best_scores(
     key: Key[Array, ""], laboratory: Laboratory, mu: float, sigma: float, n: float
 ) -> Float[np.ndarray, "samples"]:
-    """Largest of n scores, by inverting the normal law itself."""
+    """Largest of n scores, by inverting the normal distribution itself."""
     rng = generator(key)
     low, high = special.ndtr(-mu / sigma), special.ndtr((1 - mu) / sigma)
     best = np.zeros(laboratory.n_chains)
@@ -62,14 +62,14 @@ def best_scores(
 
 
 def uniforms(key: Key[Array, ""], laboratory: Laboratory) -> Float[np.ndarray, "samples"]:
-    """What laws are inverted at."""
+    """What distributions are inverted at."""
     return generator(key).random(laboratory.n_chains)
 
 
 def best_beta_scores(
     key: Key[Array, ""], laboratory: Laboratory, a: float, b: float, n: float
 ) -> Float[np.ndarray, "samples"]:
-    """Largest of n scores from a Beta law."""
+    """Largest of n scores from a Beta distribution."""
     rng = generator(key)
     best = np.zeros(laboratory.n_chains)
     for _ in range(int(n)):
@@ -91,8 +91,8 @@ def _best_cdf(setting: ScoreSetting) -> ArrayLike:
 
 def _exact_best_cdf(setting: ScoreSetting) -> Values:
     mu, sigma, n = setting
-    law = stats.truncnorm(-mu / sigma, (1 - mu) / sigma, mu, sigma)
-    return law.cdf(_S) ** n
+    distribution = stats.truncnorm(-mu / sigma, (1 - mu) / sigma, mu, sigma)
+    return distribution.cdf(_S) ** n
 
 
 def _simulated_best_cdf(lab: Laboratory, setting: ScoreSetting, predicted: Values) -> Evidence:
@@ -153,23 +153,23 @@ def _fit(setting: tuple[Any, Any]) -> ArrayLike:
     n = jnp.int32(100)
     nothing = jnp.zeros_like(mean)
     scores = score_fits.ScoreStatistics(n, mean, n * deviation**2, nothing, nothing)
-    law = score_fits.fit_truncated_normal(scores).law
-    return jnp.stack([law.mu, law.sigma])
+    distribution = score_fits.fit_truncated_normal(scores).distribution
+    return jnp.stack([distribution.mu, distribution.sigma])
 
 
 def _exact_fit(setting: tuple[Any, Any]) -> Values:
-    """Where the law's mean and standard deviation are those of the scores."""
+    """Where the distribution's mean and standard deviation are those of the scores."""
 
     def off(parameters: Values) -> Values:
         mu, sigma = parameters
-        law = stats.truncnorm(-mu / sigma, (1 - mu) / sigma, mu, sigma)
-        return np.array([law.mean(), law.std()]) - setting
+        distribution = stats.truncnorm(-mu / sigma, (1 - mu) / sigma, mu, sigma)
+        return np.array([distribution.mean(), distribution.std()]) - setting
 
     return optimize.root(off, setting, tol=1e-13).x
 
 
 def _simulated_fit(lab: Laboratory, setting: tuple[Any, Any], predicted: Values) -> Evidence:
-    """Scores from the fitted law spread as those to which it was fitted."""
+    """Scores from the fitted distribution spread as those to which it was fitted."""
     mean, deviation = setting
     mu, sigma = predicted
     low, high = special.ndtr(-mu / sigma), special.ndtr((1 - mu) / sigma)
@@ -185,8 +185,8 @@ def _simulated_fit(lab: Laboratory, setting: tuple[Any, Any], predicted: Values)
 
 def _beta_best_cdf(setting: ScoreSetting) -> ArrayLike:
     a, b, n = setting
-    law = score_fits.BetaScores(jnp.asarray(a), jnp.asarray(b))
-    return jnp.exp(n * score_fits.beta_score_log_cdf(law, jnp.asarray(_S)))
+    distribution = score_fits.BetaScores(jnp.asarray(a), jnp.asarray(b))
+    return jnp.exp(n * score_fits.beta_score_log_cdf(distribution, jnp.asarray(_S)))
 
 
 def _exact_beta_best_cdf(setting: ScoreSetting) -> Values:

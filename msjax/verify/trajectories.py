@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, Shaped
 
-from msjax.simulation.enumeration import all_paths, path_law
-from msjax.theory import path_laws
+from msjax.simulation.enumeration import all_paths, path_distribution
+from msjax.theory import path_distributions
 from msjax.theory.chain import TwoStateChain
 from msjax.verify.chain import ALTERNATING, FROZEN, ROUNDS, ChainSetting
 from msjax.verify.claim import Claim, Laboratory
@@ -56,9 +56,9 @@ def path_counts(
 
 
 @cache
-def _path_laws(setting: ChainSetting) -> Float[np.ndarray, "lengths 2 counts 2"]:
+def _path_distributions(setting: ChainSetting) -> Float[np.ndarray, "lengths 2 counts 2"]:
     """Table of the probabilities of all paths."""
-    return _table(path_law(*setting, _ANSWERS))
+    return _table(path_distribution(*setting, _ANSWERS))
 
 
 def _table(weights: Shaped[np.ndarray, "paths"]) -> Float[np.ndarray, "lengths 2 counts 2"]:
@@ -85,7 +85,7 @@ def _right_by(table: Table) -> Shaped[np.ndarray, "answers"]:
     return np.cumsum(_first_right(table))
 
 
-def _count_laws(
+def _count_distributions(
     table: Table,
 ) -> tuple[Shaped[np.ndarray, "answers"], Shaped[np.ndarray, "counts"]]:
     """By number of right answers: of all answers but the last, and of all."""
@@ -93,13 +93,13 @@ def _count_laws(
     return wrong[:-1] + right[1:], wrong + right
 
 
-def _count_law(table: Table) -> Shaped[np.ndarray, "counts"]:
-    return _count_laws(table)[1]
+def _count_distribution(table: Table) -> Shaped[np.ndarray, "counts"]:
+    return _count_distributions(table)[1]
 
 
 def _majorities(table: Table) -> Shaped[np.ndarray, "4"]:
     """Majority of right answers, and tie, of all answers but the last and of all."""
-    even, odd = _count_laws(table)
+    even, odd = _count_distributions(table)
     half = ROUNDS // 2
     return np.array([even[half + 1 :].sum(), even[half], odd[half + 1 :].sum(), 0])
 
@@ -129,7 +129,7 @@ def _counted(
 
 
 def _simulated_right_by(lab: Laboratory, setting: ChainSetting, predicted: Values) -> Evidence:
-    missing = 1 - _right_by(_path_laws(setting))
+    missing = 1 - _right_by(_path_distributions(setting))
     # In float32 a probability that is almost 1 is off by more than so many paths forgive.
     told = (missing > _TOLD) | (missing < _TIE)
     counts = _right_by(lab.run(path_counts, *setting))
@@ -166,52 +166,61 @@ def _simulated_mean_first_correct(
 def _sojourns(setting: ChainSetting) -> ArrayLike:
     _, p_ic, p_ci = setting
     ended = np.arange(1, _ANSWERS)
-    laws = [path_laws.sojourn_pmf(leave, ended) for leave in (p_ci, p_ic)]
-    means = path_laws.mean_sojourns(_chain(setting))
-    return jnp.concatenate([*laws, jnp.stack([means.correct, means.incorrect])])
+    distributions = [path_distributions.sojourn_pmf(leave, ended) for leave in (p_ci, p_ic)]
+    means = path_distributions.mean_sojourns(_chain(setting))
+    return jnp.concatenate([*distributions, jnp.stack([means.correct, means.incorrect])])
 
 
 def _exact_sojourns(setting: ChainSetting) -> Values:
     _, p_ic, p_ci = setting
-    wrong, right = _path_laws(setting).sum(axis=(2, 3)).T
-    laws = [stays[:-1] / stays.sum() for stays in (right, wrong)]
-    return np.concatenate([*laws, [_mean_wait(p_ci), _mean_wait(p_ic)]])
+    wrong, right = _path_distributions(setting).sum(axis=(2, 3)).T
+    distributions = [stays[:-1] / stays.sum() for stays in (right, wrong)]
+    return np.concatenate([*distributions, [_mean_wait(p_ci), _mean_wait(p_ic)]])
 
 
 def _simulated_sojourns(lab: Laboratory, setting: ChainSetting, predicted: Values) -> Evidence:
     wrong, right = lab.run(path_counts, *setting).sum(axis=(2, 3)).T
     parts = []
-    for stays, law, mean in zip(
+    for stays, distribution, mean in zip(
         (right, wrong), np.split(predicted[:-2], 2), predicted[-2:], strict=True
     ):
         n = stays.sum()
         seen, variance = _mean(stays, np.arange(1, _ANSWERS + 1))
         expected = _mean_wait_seen(1 / mean)
-        parts.append(of_counts(stays[:-1], n, law))
+        parts.append(of_counts(stays[:-1], n, distribution))
         parts.append(of_means(seen, expected, variance / n, _ANSWERS / n))
     return join(*parts)
 
 
 def _exact_count_moments(setting: ChainSetting) -> Values:
     """Mean and variance of the count of all answers but the last, and of all: rows."""
-    table = _path_laws(setting)
-    return np.array([_mean(law, np.arange(law.size)) for law in _count_laws(table)])
+    table = _path_distributions(setting)
+    return np.array(
+        [
+            _mean(distribution, np.arange(distribution.size))
+            for distribution in _count_distributions(table)
+        ]
+    )
 
 
 def _simulated_mean(lab: Laboratory, setting: ChainSetting, predicted: Values) -> Evidence:
     n, parts = lab.n_ensemble, []
-    for law, mean in zip(_count_laws(lab.run(path_counts, *setting)), predicted, strict=True):
-        found, variance = _mean(law, np.arange(law.size))
+    for distribution, mean in zip(
+        _count_distributions(lab.run(path_counts, *setting)), predicted, strict=True
+    ):
+        found, variance = _mean(distribution, np.arange(distribution.size))
         parts.append(of_means(found, mean, variance / n, _ANSWERS / n))
     return join(*parts)
 
 
 def _simulated_variance(lab: Laboratory, setting: ChainSetting, predicted: Values) -> Evidence:
     n, parts = lab.n_ensemble, []
-    for law, claimed in zip(_count_laws(lab.run(path_counts, *setting)), predicted, strict=True):
-        counts = np.arange(law.size)
-        squares = (counts - _mean(law, counts)[0]) ** 2
-        found, variance = _mean(law, squares)
+    for distribution, claimed in zip(
+        _count_distributions(lab.run(path_counts, *setting)), predicted, strict=True
+    ):
+        counts = np.arange(distribution.size)
+        squares = (counts - _mean(distribution, counts)[0]) ** 2
+        found, variance = _mean(distribution, squares)
         parts.append(of_means(found, claimed, variance / n, _ANSWERS**2 / n))
     return join(*parts)
 
@@ -226,12 +235,12 @@ def _count_variance(setting: ChainSetting, answers: int) -> float:
     """Var S from P(X = x), E[S; X = x] and E[S^2; X = x] at the last answer X, x = I, C."""
     p0, p_ic, p_ci = setting
     step = np.array([[1 - p_ic, p_ic], [p_ci, 1 - p_ci]])
-    law = np.array([1 - p0, p0])
-    first = second = law * [0, 1]
+    distribution = np.array([1 - p0, p0])
+    first = second = distribution * [0, 1]
     for _ in range(answers - 1):
-        law, first, second = law @ step, first @ step, second @ step
-        second = second + [0, 2 * first[1] + law[1]]
-        first = first + [0, law[1]]
+        distribution, first, second = distribution @ step, first @ step, second @ step
+        second = second + [0, 2 * first[1] + distribution[1]]
+        first = first + [0, distribution[1]]
     return float(second.sum() - first.sum() ** 2)
 
 
@@ -259,12 +268,12 @@ def _simulated_time_average(
 
 def _majority(setting: ChainSetting) -> ArrayLike:
     chain = _chain(setting)
-    votes = [path_laws.majority_accuracy(chain, rounds) for rounds in _LAST_TWO]
+    votes = [path_distributions.majority_accuracy(chain, rounds) for rounds in _LAST_TWO]
     return jnp.concatenate([jnp.stack(vote) for vote in votes])
 
 
 _VISITS = tuple(s for s in SETTINGS if 0 < s[0] < 1)
-_MARKOV_BINOMIAL = "docs/theory.md A8 (Markov-binomial law)"
+_MARKOV_BINOMIAL = "docs/theory.md A8 (Markov-binomial distribution)"
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -272,8 +281,8 @@ CLAIMS: tuple[Claim, ...] = (
         "P(right at least once by round k) = 1 - (1-p0) (1-p_ic)^k",
         "docs/theory.md A7",
         SETTINGS,
-        lambda setting: path_laws.verified_accuracy(_chain(setting), _K),
-        lambda setting: _right_by(_path_laws(setting)),
+        lambda setting: path_distributions.verified_accuracy(_chain(setting), _K),
+        lambda setting: _right_by(_path_distributions(setting)),
         _simulated_right_by,
     ),
     Claim(
@@ -281,8 +290,8 @@ CLAIMS: tuple[Claim, ...] = (
         "the first right answer comes at round k with probability (1-p0) p_ic (1-p_ic)^(k-1)",
         "docs/theory.md A7",
         SETTINGS,
-        lambda setting: path_laws.first_correct_pmf(_chain(setting), _K),
-        lambda setting: _first_right(_path_laws(setting)),
+        lambda setting: path_distributions.first_correct_pmf(_chain(setting), _K),
+        lambda setting: _first_right(_path_distributions(setting)),
         _counted(_first_right),
     ),
     Claim(
@@ -290,7 +299,7 @@ CLAIMS: tuple[Claim, ...] = (
         "the first right answer comes at round (1-p0) / p_ic on average",
         "docs/theory.md A7",
         SETTINGS,
-        lambda setting: path_laws.mean_first_correct(_chain(setting)),
+        lambda setting: path_distributions.mean_first_correct(_chain(setting)),
         _exact_mean_first_correct,
         _simulated_mean_first_correct,
     ),
@@ -304,20 +313,20 @@ CLAIMS: tuple[Claim, ...] = (
         _simulated_sojourns,
     ),
     Claim(
-        "A8.law",
-        "law of the number S of right answers",
+        "A8.distribution",
+        "distribution of the number S of right answers",
         _MARKOV_BINOMIAL,
         SETTINGS,
-        lambda setting: path_laws.correct_count_pmf(_chain(setting), ROUNDS),
-        lambda setting: _count_law(_path_laws(setting)),
-        _counted(_count_law),
+        lambda setting: path_distributions.correct_count_pmf(_chain(setting), ROUNDS),
+        lambda setting: _count_distribution(_path_distributions(setting)),
+        _counted(_count_distribution),
     ),
     Claim(
         "A8.mean",
         "E[S] = n pi + (p0 - pi) (1 - r^n) / (1 - r)",
         _MARKOV_BINOMIAL,
         SETTINGS,
-        lambda setting: path_laws.correct_count_mean(_chain(setting), np.array(_LAST_TWO)),
+        lambda setting: path_distributions.correct_count_mean(_chain(setting), np.array(_LAST_TWO)),
         lambda setting: _exact_count_moments(setting)[:, 0],
         _simulated_mean,
     ),
@@ -326,7 +335,9 @@ CLAIMS: tuple[Claim, ...] = (
         "Var S = sum of p_i (1-p_i) r^|j-i|, i the earlier round",
         _MARKOV_BINOMIAL,
         SETTINGS,
-        lambda setting: path_laws.correct_count_variance(_chain(setting), np.array(_LAST_TWO)),
+        lambda setting: path_distributions.correct_count_variance(
+            _chain(setting), np.array(_LAST_TWO)
+        ),
         lambda setting: _exact_count_moments(setting)[:, 1],
         _simulated_variance,
     ),
@@ -335,7 +346,7 @@ CLAIMS: tuple[Claim, ...] = (
         "n Var(S/n) -> pi (1-pi) (1+r) / (1-r)",
         "docs/theory.md A8",
         tuple(setting for setting in SETTINGS if setting != FROZEN),
-        lambda setting: path_laws.time_average_variance(_chain(setting)),
+        lambda setting: path_distributions.time_average_variance(_chain(setting)),
         _exact_time_average,
         _simulated_time_average,
     ),
@@ -345,7 +356,7 @@ CLAIMS: tuple[Claim, ...] = (
         "docs/theory.md A8",
         SETTINGS,
         _majority,
-        lambda setting: _majorities(_path_laws(setting)),
+        lambda setting: _majorities(_path_distributions(setting)),
         _counted(_majorities),
     ),
 )

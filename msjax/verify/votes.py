@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 from scipy import integrate, special
 
-from msjax.rules.audit import stop_law
+from msjax.rules.audit import stop_distribution
 from msjax.rules.votes import first_answer_certificate
 from msjax.theory import voting as theory
 from msjax.verify.claim import Claim, Laboratory
@@ -114,19 +114,19 @@ def outcomes(
     max_votes: int,
 ) -> Outcomes:
     """Votes that stop at a margin or at the budget; tied leaders are chosen with equal shares."""
-    law = jnp.array([p_right, p_first, p_second])
-    return Outcomes(*map(float, _vote(key, law, margin, max_votes, laboratory.n_chains)))
+    distribution = jnp.array([p_right, p_first, p_second])
+    return Outcomes(*map(float, _vote(key, distribution, margin, max_votes, laboratory.n_chains)))
 
 
 @partial(jax.jit, static_argnames="n")
 def _vote(
     key: Key[Array, ""],
-    law: Float[Array, "3"],
+    distribution: Float[Array, "3"],
     margin: Int[ArrayLike, ""],
     max_votes: Int[ArrayLike, ""],
     n: int,
 ) -> Outcomes:
-    limits = jnp.cumsum(law)[:-1]
+    limits = jnp.cumsum(distribution)[:-1]
 
     def cast(
         carry: tuple[Int[Array, "3 n"], Int[Array, "n"]], vote_key: Key[Array, ""]
@@ -135,7 +135,7 @@ def _vote(
         first, last = jnp.max(votes, axis=0), jnp.min(votes, axis=0)
         second = total - first - last
         going = (first - second < margin) & (total < max_votes)
-        uniform = jax.random.uniform(vote_key, (n,), law.dtype)
+        uniform = jax.random.uniform(vote_key, (n,), distribution.dtype)
         choice = (uniform >= limits[0]).astype(jnp.int32) + (uniform >= limits[1])
         vote = (choice[None] == jnp.arange(3)[:, None]) & going[None]
         return (votes + vote, total + going), None
@@ -144,7 +144,7 @@ def _vote(
     (votes, total), _ = jax.lax.scan(cast, start, jax.random.split(key, _LONGEST))
     leads = votes == jnp.max(votes, axis=0, keepdims=True)
     wrong = 1 - leads[0] / jnp.sum(leads, axis=0)
-    spent = total.astype(law.dtype)
+    spent = total.astype(distribution.dtype)
     return Outcomes(jnp.sum(spent), jnp.sum(spent**2), jnp.sum(wrong), jnp.sum(wrong**2))  # type: ignore[arg-type]
 
 
@@ -231,19 +231,21 @@ def _simulated_margins(lab: Laboratory, setting: RateSetting, predicted: Values)
     return join(*parts)
 
 
-def _law(setting: VoteSetting) -> theory.VotesLaw:
-    *law, margin, max_votes = setting
-    return theory.votes_law(jnp.stack([jnp.asarray(p) for p in law]), margin, max_votes)
+def _distribution(setting: VoteSetting) -> theory.VotesDistribution:
+    *distribution, margin, max_votes = setting
+    return theory.votes_distribution(
+        jnp.stack([jnp.asarray(p) for p in distribution]), margin, max_votes
+    )
 
 
 def _all_votes(setting: VoteSetting) -> Iterator[tuple[tuple[int, ...], float]]:
     """Every vote vector at which voting ends, with its probability, vote by vote."""
-    *law, margin, max_votes = setting
-    going = {(0,) * len(law): 1.0}
+    *distribution, margin, max_votes = setting
+    going = {(0,) * len(distribution): 1.0}
     for cast in range(1, max_votes + 1):
         after: dict[tuple[int, ...], float] = defaultdict(float)
         for votes, mass in going.items():
-            for j, p in enumerate(law):
+            for j, p in enumerate(distribution):
                 after[(*votes[:j], votes[j] + 1, *votes[j + 1 :])] += mass * p
         going = {}
         for votes, mass in after.items():
@@ -302,7 +304,7 @@ def _certified(setting: tuple[Any, bool]) -> ArrayLike:
     delta, predictive = setting
     budget = int(_WITHIN[-1]) + 1  # at its budget a rule stops in any case
     rule = first_answer_certificate(budget, delta, predictive)
-    return np.cumsum(stop_law(rule, (0.5, 0.5), budget).stopped_at)[_WITHIN - 1]
+    return np.cumsum(stop_distribution(rule, (0.5, 0.5), budget).stopped_at)[_WITHIN - 1]
 
 
 def _bets(setting: tuple[Any, bool]) -> Callable[[float, int, int, bool], float]:
@@ -361,7 +363,7 @@ def certifications(
     votes = np.arange(_WITHIN[-1])
     wins, losses = np.meshgrid(votes, votes, indexing="ij")
     if predictive:
-        # By incomplete Beta functions: the law of q is cut where it falls below 1/2.
+        # By incomplete Beta functions: the distribution of q is cut where it falls below 1/2.
         over, under = (
             special.beta(wins + more, losses + 0.5)
             * special.betainc(losses + 0.5, wins + more, 0.5)
@@ -423,7 +425,7 @@ CLAIMS: tuple[Claim, ...] = (
         "P(a wrong answer is returned) by lattice recursion",
         "docs/theory.md E4",
         VOTES,
-        lambda setting: theory.error_probability(_law(setting)),
+        lambda setting: theory.error_probability(_distribution(setting)),
         _expected(_error),
         _simulated_error,
     ),
@@ -432,7 +434,7 @@ CLAIMS: tuple[Claim, ...] = (
         "E[votes cast] by lattice recursion",
         "docs/theory.md E4",
         VOTES,
-        lambda setting: theory.expected_votes(_law(setting)),
+        lambda setting: theory.expected_votes(_distribution(setting)),
         _expected(lambda votes: float(sum(votes))),
         _simulated_votes,
     ),

@@ -18,7 +18,7 @@ from msjax.evaluate.simulated import (
 from msjax.evaluate.streams import streams
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.rules import find_rule, find_rules
-from msjax.rules.belief import SignalLaw, belief_programme
+from msjax.rules.belief import SignalDistribution, belief_programme
 from msjax.rules.spec import Training
 from msjax.theory.belief import optimal_continuation
 from msjax.theory.chain import TwoStateChain, accuracy_curve
@@ -74,7 +74,7 @@ def test_the_yardstick_is_the_optimum_of_one_chain():
 
     def best(chain, _):
         cost = jnp.full(ROUNDS, 100.0)
-        return belief_programme(chain, cost, SignalLaw(keep_wrong=0.7), price=PRICE)
+        return belief_programme(chain, cost, SignalDistribution(keep_wrong=0.7), price=PRICE)
 
     one = jax.tree.map(lambda x: x[None], CHAIN)
     ran = outcome(pool, met, replay(best, met, one))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from msjax.report.figures import gallery
 from msjax.report.figures.sources import MissingSourceError
-from msjax.theory.voting import error_probability, votes_law
+from msjax.theory.voting import error_probability, votes_distribution
 from msjax.verify.bench import ClaimResult
 from paper_figures import published
 from paper_figures.__main__ import main
@@ -75,8 +75,8 @@ def test_samples_needed_against_another_library(tmp_path):
     _, rows = drawn("optscale_n_star", tmp_path)
     for row in rows[:: len(rows) // 20]:
         mu, sigma, s_min = (float(row[name]) for name in ("mu", "sigma", "s_min"))
-        law = stats.truncnorm(-mu / sigma, (1 - mu) / sigma, mu, sigma)
-        needed = math.log(1 - float(row["confidence"])) / law.logcdf(s_min)
+        distribution = stats.truncnorm(-mu / sigma, (1 - mu) / sigma, mu, sigma)
+        needed = math.log(1 - float(row["confidence"])) / distribution.logcdf(s_min)
         if row["samples"] != "unbounded" and needed < 1e6:
             assert abs(int(row["samples"]) - needed) <= 1 + 1e-4 * needed
 
@@ -86,8 +86,8 @@ def test_vote_figures_against_other_formulas(tmp_path):
     fixed = {int(row["votes"]): row for row in rows if row["rule"] == "fixed number"}
     for votes in (5, 64):
         p = float(fixed[votes]["p_right"])
-        law = votes_law(np.array([p, 1 - p]), votes + 1, votes)
-        right = 1 - float(error_probability(law))
+        distribution = votes_distribution(np.array([p, 1 - p]), votes + 1, votes)
+        right = 1 - float(error_probability(distribution))
         assert float(fixed[votes]["accuracy"]) == pytest.approx(right, abs=1e-6)
     _, rows = drawn("optpo_margin", tmp_path)
     for row in rows:

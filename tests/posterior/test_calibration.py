@@ -19,7 +19,7 @@ from msjax.posterior.calibration import (
 from msjax.posterior.diagnostics import diagnose
 from msjax.posterior.models import find_model
 from msjax.posterior.models.chains import Pooled
-from msjax.posterior.models.model import BetaLaw
+from msjax.posterior.models.model import BetaDistribution
 from msjax.posterior.quantities import estimate
 from msjax.posterior.sample import Sample, sample_prior
 from msjax.verify.evidence import FALSE_ALARM
@@ -50,7 +50,7 @@ class Skewed(Pooled):
 
     def exact(self, correct):
         laws = super().exact(correct)
-        return laws | {"p_ic": BetaLaw(laws["p_ic"].alpha + 4, laws["p_ic"].beta)}
+        return laws | {"p_ic": BetaDistribution(laws["p_ic"].alpha + 4, laws["p_ic"].beta)}
 
 
 class Blind(Pooled):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from msjax.errors import InputError
-from msjax.rules.audit import QUICK_COMPILE, audit, stop_law
+from msjax.rules.audit import QUICK_COMPILE, audit, stop_distribution
 from msjax.rules.fixed import answer_by, self_consistency, until_repeated
 from msjax.rules.optpo import optpo, optpo_posterior
 from msjax.rules.protocol import Observation
@@ -71,22 +71,24 @@ def test_the_audit_is_the_sum_over_all_sequences_of_votes(rule_of) -> None:
     streams = np.array(list(itertools.product([0, 1, 2, -1], repeat=budget)))
     at, winner = outcomes(rule_of(budget), streams)
     chance = np.array([*rates, 0.2])[streams].prod(axis=1)
-    law = stop_law(rule_of(budget), rates, budget)
+    distribution = stop_distribution(rule_of(budget), rates, budget)
     exact = np.bincount(at - 1, chance, minlength=budget)
-    np.testing.assert_allclose(law.stopped_at, exact, atol=1e-12)
-    assert law.right == pytest.approx(chance[winner == 0].sum(), abs=1e-12)
+    np.testing.assert_allclose(distribution.stopped_at, exact, atol=1e-12)
+    assert distribution.right == pytest.approx(chance[winner == 0].sum(), abs=1e-12)
 
 
 def test_a_vote_margin_has_the_closed_forms_of_the_theory() -> None:
     rates = (0.55, 0.45)
     found = audit(partial(vote_margin, margin=4), 41, rates, horizons=(41,))
-    law = voting.votes_law(np.array(rates), 4, 41)
-    assert found.error == pytest.approx(float(voting.error_probability(law)), rel=1e-5)
-    assert found.expected_votes == pytest.approx(float(voting.expected_votes(law)), rel=1e-5)
-    assert found.undecided == pytest.approx(float(law.undecided), rel=1e-5)
-    at = np.cumsum(law.stopped_at)
+    distribution = voting.votes_distribution(np.array(rates), 4, 41)
+    assert found.error == pytest.approx(float(voting.error_probability(distribution)), rel=1e-5)
+    assert found.expected_votes == pytest.approx(
+        float(voting.expected_votes(distribution)), rel=1e-5
+    )
+    assert found.undecided == pytest.approx(float(distribution.undecided), rel=1e-5)
+    at = np.cumsum(distribution.stopped_at)
     assert found.p95_votes == 1 + int(np.argmax(at >= 0.95))
-    fair = voting.votes_law(np.array([0.5, 0.5]), 4, 41)
+    fair = voting.votes_distribution(np.array([0.5, 0.5]), 4, 41)
     assert found.null[41] == pytest.approx(1 - float(fair.undecided), rel=1e-5)
 
 
@@ -104,18 +106,18 @@ def test_certificates_at_a_coin_toss() -> None:
     horizon = 400
     for predictive, percent in ((False, (4.28, 6.52, 9.15)), (True, (2.54, 3.04, 3.39))):
         rule = first_answer_certificate(horizon + 1, predictive=predictive)
-        declared = np.cumsum(stop_law(rule, (0.0, 0.5, 0.5), horizon).stopped_at)
+        declared = np.cumsum(stop_distribution(rule, (0.0, 0.5, 0.5), horizon).stopped_at)
         np.testing.assert_allclose(100 * declared[[31, 99, 399]], percent, atol=0.005)
 
 
-def test_the_certificate_of_the_leader_has_the_null_law_of_the_first_answer() -> None:
+def test_the_certificate_of_the_leader_has_the_null_distribution_of_the_first_answer() -> None:
     for predictive in (False, True):
-        laws = [
-            stop_law(make(21, predictive=predictive), (0.0, 0.5, 0.5), 20).stopped_at
+        distributions = [
+            stop_distribution(make(21, predictive=predictive), (0.0, 0.5, 0.5), 20).stopped_at
             for make in (certificate, first_answer_certificate)
         ]
-        np.testing.assert_allclose(laws[0], laws[1], atol=1e-12)
-        assert laws[0].sum() > 0.02
+        np.testing.assert_allclose(distributions[0], distributions[1], atol=1e-12)
+        assert distributions[0].sum() > 0.02
 
 
 def test_claims_at_a_coin_toss() -> None:
@@ -145,7 +147,7 @@ def test_claims_at_a_coin_toss() -> None:
 def test_what_margin_a_rule_amounts_to(rule_of, margin) -> None:
     if isinstance(margin, float):
         margin = int(voting.margin_needed(margin, 0.6, 0.3))
-    assert stop_law(rule_of(13), (0.5, 0.3, 0.2), 12).equivalent_margin == margin
+    assert stop_distribution(rule_of(13), (0.5, 0.3, 0.2), 12).equivalent_margin == margin
 
 
 def test_the_rule_run_on_thirty_thousand_questions() -> None:
@@ -154,10 +156,12 @@ def test_the_rule_run_on_thirty_thousand_questions() -> None:
         jax.random.key(11), jnp.array([0, 1, 2, -1]), (n, budget), p=jnp.array([*rates, 0.05])
     )
     at, winner = outcomes(asc(budget), streams)
-    law = stop_law(asc(budget), rates, budget)
+    distribution = stop_distribution(asc(budget), rates, budget)
     counts = np.bincount(at - 1, minlength=budget)
     seen = of_counts(
-        np.append(counts, (winner == 0).sum()), n, np.append(law.stopped_at, law.right)
+        np.append(counts, (winner == 0).sum()),
+        n,
+        np.append(distribution.stopped_at, distribution.right),
     )
     assert (seen.tail > FALSE_ALARM / len(seen.tail)).all()
 
@@ -184,4 +188,4 @@ def test_bad_input_is_named(arguments, message) -> None:
 def test_too_many_states_are_refused(monkeypatch) -> None:
     monkeypatch.setattr("msjax.rules.audit.STATE_LIMIT", 20)
     with pytest.raises(InputError, match="states are undecided at once; |at most 20 are followed"):
-        stop_law(self_consistency(9), (0.5, 0.3, 0.2), 9)
+        stop_distribution(self_consistency(9), (0.5, 0.3, 0.2), 9)

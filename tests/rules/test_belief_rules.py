@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msjax.errors import InputError
-from msjax.rules.belief import ScoreLaws, SignalLaw, belief_programme, belief_rule
+from msjax.rules.belief import ScoreDistributions, SignalDistribution, belief_programme, belief_rule
 from msjax.rules.markovscale import plan_rounds, posterior_rounds
 from msjax.rules.protocol import Observation
 from msjax.theory.belief import filter_changes, optimal_continuation
@@ -17,7 +17,7 @@ from msjax.theory.score_fits import BetaScores
 
 CHAIN = TwoStateChain(0.4, 0.35, 0.1)
 TOKENS = np.array([60.0, 80.0, 70.0, 100.0])
-SCORES = ScoreLaws(
+SCORES = ScoreDistributions(
     right=BetaScores(jnp.array(4.0), jnp.array(2.0)),
     wrong=BetaScores(jnp.array(2.0), jnp.array(3.0)),
 )
@@ -80,16 +80,19 @@ def test_without_signals_it_is_the_plan_of_the_chain():
 
 
 def test_beliefs_are_those_of_the_filter():
-    rule = belief_rule(CHAIN, TOKENS, SignalLaw(keep_wrong=0.7), price=1e-4)
+    rule = belief_rule(CHAIN, TOKENS, SignalDistribution(keep_wrong=0.7), price=1e-4)
     found = follow(rule, observe([0, 1, 1, 1, 2]))
     expected = filter_changes(CHAIN, jnp.array([True, False, False, True]), 0.7)
     np.testing.assert_allclose(found.belief, expected, rtol=1e-5)
 
 
 def test_scores_move_the_belief_by_bayes_rule():
-    rule = belief_rule(CHAIN, TOKENS, SignalLaw(scores=SCORES), price=1e-4)
+    rule = belief_rule(CHAIN, TOKENS, SignalDistribution(scores=SCORES), price=1e-4)
     found = follow(rule, observe([0, 1], [0.8, jnp.nan]))
-    f = [float(jax.scipy.stats.beta.pdf(0.8, *law)) for law in (SCORES.wrong, SCORES.right)]
+    f = [
+        float(jax.scipy.stats.beta.pdf(0.8, *distribution))
+        for distribution in (SCORES.wrong, SCORES.right)
+    ]
     first = 0.4 * f[1] / (0.4 * f[1] + 0.6 * f[0])
     assert found.belief[0] == pytest.approx(first, rel=1e-4)
     assert found.belief[1] == pytest.approx(first * 0.9 + (1 - first) * 0.35, rel=1e-4)
@@ -98,7 +101,7 @@ def test_scores_move_the_belief_by_bayes_rule():
 def test_draws_are_weighted_by_what_the_question_showed():
     draws = TwoStateChain(jnp.array([0.4, 0.4]), jnp.array([0.9, 0.1]), jnp.array([0.0, 0.3]))
     found = follow(
-        belief_rule(draws, TOKENS, SignalLaw(keep_wrong=0.5), price=1e-4), observe([0, 1])
+        belief_rule(draws, TOKENS, SignalDistribution(keep_wrong=0.5), price=1e-4), observe([0, 1])
     )
     # P(changed) is .6 (.9 + .1 .5) and .6 (.1 + .9 .5) + .4 .3; P(changed and right) .54 and .06.
     changed = np.array([0.6 * 0.95, 0.6 * 0.55 + 0.12])
@@ -107,9 +110,9 @@ def test_draws_are_weighted_by_what_the_question_showed():
 
 @pytest.mark.parametrize("price", [2e-4, 1e-3, 2e-3])
 def test_no_rule_that_sees_changes_beats_the_programme(price):
-    law = SignalLaw(keep_wrong=0.6)
-    best = register("best", belief_programme(CHAIN, TOKENS, law, price=price))
-    sees = register("sees", belief_rule(CHAIN, TOKENS, law, price=price))
+    distribution = SignalDistribution(keep_wrong=0.6)
+    best = register("best", belief_programme(CHAIN, TOKENS, distribution, price=price))
+    sees = register("sees", belief_rule(CHAIN, TOKENS, distribution, price=price))
     blind = register("blind", belief_rule(CHAIN, TOKENS, price=price))
     values = [value_of_stopping(rule, CHAIN, 0.6, price) for rule in (best, sees, blind)]
     assert values[0] >= values[1] - 1e-4
@@ -117,13 +120,13 @@ def test_no_rule_that_sees_changes_beats_the_programme(price):
 
 
 def test_the_programme_is_that_of_equal_costs():
-    law, price = SignalLaw(keep_wrong=0.6), 1e-3
+    distribution, price = SignalDistribution(keep_wrong=0.6), 1e-3
     solved = optimal_continuation(CHAIN, 1.0, 50 * price, 4, keep_wrong=0.6)
     value = float(np.interp(0.4, solved.beliefs, solved.value_to_go[4]))
     global TOKENS
     kept, TOKENS = TOKENS, np.full(4, 50.0)
     try:
-        best = register("equal", belief_programme(CHAIN, TOKENS, law, price=price))
+        best = register("equal", belief_programme(CHAIN, TOKENS, distribution, price=price))
         assert value_of_stopping(best, CHAIN, 0.6, price) == pytest.approx(value, abs=1e-3)
     finally:
         TOKENS = kept
@@ -132,10 +135,10 @@ def test_the_programme_is_that_of_equal_costs():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"signals": SignalLaw(keep_wrong=1.5)}, "keep_wrong is 1.5"),
+        ({"signals": SignalDistribution(keep_wrong=1.5)}, "keep_wrong is 1.5"),
         (
             {
-                "signals": SignalLaw(
+                "signals": SignalDistribution(
                     scores=SCORES._replace(wrong=BetaScores(jnp.array(2.0), jnp.array(0.0)))
                 )
             },

@@ -1,4 +1,4 @@
-"""Ensembles: exactly the law of a sum of chains, at any size."""
+"""Ensembles: exactly the distribution of a sum of chains, at any size."""
 
 import itertools
 import math
@@ -11,24 +11,24 @@ from scipy import stats
 
 from msjax.errors import InputError
 from msjax.simulation.ensemble import MOST_CHAINS, simulate_ensemble, thin
-from msjax.simulation.enumeration import all_paths, path_law
+from msjax.simulation.enumeration import all_paths, path_distribution
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 from msjax.verify.evidence import FALSE_ALARM
 
 POINTS = [(0.3, 0.2, 0.1), (0.1, 0.7, 0.8), (0.6, 0.02, 0.95)]
 
 
-def law_of_counts(point, n, answers):
-    """P(N_0, N_1, ...) of n chains: n-fold convolution of the law of one path."""
-    law = {(0,) * answers: 1.0}
-    one = list(zip(all_paths(answers).astype(int), path_law(*point, answers), strict=True))
+def distribution_of_counts(point, n, answers):
+    """P(N_0, N_1, ...) of n chains: n-fold convolution of the distribution of one path."""
+    distribution = {(0,) * answers: 1.0}
+    one = list(zip(all_paths(answers).astype(int), path_distribution(*point, answers), strict=True))
     for _ in range(n):
         longer: dict = {}
-        for (counts, mass), (path, share) in itertools.product(law.items(), one):
+        for (counts, mass), (path, share) in itertools.product(distribution.items(), one):
             key = tuple(np.add(counts, path).tolist())
             longer[key] = longer.get(key, 0.0) + mass * share
-        law = longer
-    return law
+        distribution = longer
+    return distribution
 
 
 def many(seed, point, n, draws, rounds):
@@ -45,23 +45,26 @@ def _many(keys, point, n, rounds):
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("n", [1, 4])
-def test_joint_law_of_few_chains_is_the_convolution_of_paths(point, n):
+def test_joint_distribution_of_few_chains_is_the_convolution_of_paths(point, n):
     draws, rounds = 20_000, 2
     found = many(1, point, n, draws, rounds).astype(int)
-    law = law_of_counts(point, n, rounds + 1)
-    seen = dict.fromkeys(law, 0)
+    distribution = distribution_of_counts(point, n, rounds + 1)
+    seen = dict.fromkeys(distribution, 0)
     for row in map(tuple, found.tolist()):
         seen[row] += 1  # a KeyError here is an impossible outcome
-    likely = [key for key in law if law[key] * draws >= 5]
+    likely = [key for key in distribution if distribution[key] * draws >= 5]
     observed = np.array([seen[key] for key in likely] + [draws - sum(seen[k] for k in likely)])
-    expected = np.array([law[key] for key in likely] + [1 - sum(law[k] for k in likely)]) * draws
+    expected = (
+        np.array([distribution[key] for key in likely] + [1 - sum(distribution[k] for k in likely)])
+        * draws
+    )
     kept = expected > 1e-9
     assert (observed[~kept] == 0).all()
     assert stats.chisquare(observed[kept], expected[kept]).pvalue > FALSE_ALARM / 12
 
 
 @pytest.mark.parametrize("n", [40, 1000])
-def test_marginal_law_by_chi_square(n):
+def test_marginal_distribution_by_chi_square(n):
     """Forty and a thousand chains: both samplers of the library, against the exact binomial."""
     draws, point = 20_000, (0.3, 0.2, 0.1)
     found = many(2, point, n, draws, 2).astype(int)

@@ -1,4 +1,4 @@
-"""Monte Carlo of chains against the enumerated law of all paths."""
+"""Monte Carlo of chains against the enumerated distribution of all paths."""
 
 import itertools
 import socket
@@ -25,18 +25,18 @@ POINTS = [(0.3, 0.2, 0.1), (0.9, 0.4, 0.2), (0.1, 0.7, 0.8), (0.5, 0.5, 0.5)]
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_law_of_whole_paths(point):
+def test_distribution_of_whole_paths(point):
     n, rounds = 100_000, 3
     paths = np.asarray(simulate(jax.random.key(1), TwoStateChain(*point), n, rounds))
     p0, p_ic, p_ci = point
     for path in itertools.product((True, False), repeat=rounds + 1):
-        law = p0 if path[0] else 1 - p0
+        distribution = p0 if path[0] else 1 - p0
         for now, then in itertools.pairwise(path):
             flip = p_ci if now else p_ic
-            law *= flip if now != then else 1 - flip
+            distribution *= flip if now != then else 1 - flip
         found = int((paths == np.array(path)).all(1).sum())
         share = FALSE_ALARM / (len(POINTS) * 2 ** (rounds + 1))
-        assert stats.binomtest(found, n, law).pvalue > share, path
+        assert stats.binomtest(found, n, distribution).pvalue > share, path
 
 
 def test_counts_and_joint_counts_are_those_of_the_paths_of_the_same_key():
@@ -105,7 +105,7 @@ def test_blocks_hold_the_chains_asked_for():
 
 
 def test_one_chain_per_path():
-    """Rows of a population: each follows its own law."""
+    """Rows of a population: each follows its own distribution."""
     n = 50_001
     kind = np.arange(n) % len(POINTS)
     rows = TwoStateChain(*np.array(POINTS).T[:, kind])

@@ -50,16 +50,16 @@ def x64():
         yield
 
 
-def joint_law(model, path, changed):
+def joint_distribution(model, path, changed):
     """Probability of a path of right and wrong answers together with what is seen of it."""
     p0, p_ic, p_ci, rho = model
-    law = p0 if path[0] else 1 - p0
+    distribution = p0 if path[0] else 1 - p0
     for (now, then), seen in zip(itertools.pairwise(path), changed, strict=True):
         flip = p_ci if now else p_ic
-        law *= flip if now != then else 1 - flip
+        distribution *= flip if now != then else 1 - flip
         change = 1 if now != then else 0 if now else 1 - rho
-        law *= change if seen else 1 - change
-    return law
+        distribution *= change if seen else 1 - change
+    return distribution
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(False, 1e-6), (True, 2e-15)])
@@ -74,13 +74,17 @@ def test_filter_equals_the_enumeration_of_hidden_paths(precision, tolerance):
     assert filtered.shape == (len(EXACT), len(sequences), rounds + 1)
     paths = list(itertools.product((True, False), repeat=rounds + 1))
     for (i, model), (j, changed) in itertools.product(enumerate(EXACT), enumerate(sequences)):
-        laws = [joint_law(model, path, changed) for path in paths]
-        total = sum(laws)
+        distributions = [joint_distribution(model, path, changed) for path in paths]
+        total = sum(distributions)
         if total == 0:
             assert logs[i, j] == -np.inf
             continue
         assert logs[i, j] == pytest.approx(math.log(total), abs=10 * tolerance)
-        right = sum(law for law, path in zip(laws, paths, strict=True) if path[-1])
+        right = sum(
+            distribution
+            for distribution, path in zip(distributions, paths, strict=True)
+            if path[-1]
+        )
         assert filtered[i, j, -1] == pytest.approx(float(right / total), abs=tolerance)
     np.testing.assert_allclose(np.exp(logs).sum(axis=1), 1, rtol=10 * tolerance)
     # The beliefs on the way are those of the shorter sequence.
@@ -222,9 +226,9 @@ def expectimax(model, b, value, cost, horizon, seeing: bool):
     else:
         outcomes = [(right + repaired, 1)]
     later = sum(
-        law * expectimax(model, now / law, value, cost, horizon - 1, seeing)
-        for now, law in outcomes
-        if law
+        distribution * expectimax(model, now / distribution, value, cost, horizon - 1, seeing)
+        for now, distribution in outcomes
+        if distribution
     )
     return max(value * b, later - cost)
 

@@ -23,7 +23,7 @@ DEVIATIONS = (0.001, 0.02, 0.1, 0.3, 1.0, 30.0)
 SCORES = (1e-6, 0.001, 0.1, 0.5, 0.77, 0.99, 0.999999)
 LAWS = [*itertools.product(MEANS, DEVIATIONS)]
 hypothesis_settings = settings(max_examples=40, deadline=None, derandomize=True)
-laws = st.tuples(st.floats(-60, 150), st.floats(0.01, 100, allow_subnormal=False))
+distributions = st.tuples(st.floats(-60, 150), st.floats(0.01, 100, allow_subnormal=False))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def x64():
         yield
 
 
-def law_batch(points=LAWS) -> TruncatedNormal:
+def distribution_batch(points=LAWS) -> TruncatedNormal:
     return TruncatedNormal(*(np.array(x)[:, None] for x in zip(*points, strict=True)))
 
 
@@ -64,7 +64,7 @@ def integrated_log_odds(mu, sigma, s):
 @pytest.mark.parametrize(("precision", "tolerance"), [(False, 2e-5), (True, 5e-14)])
 def test_both_tails_equal_the_integrals_of_the_density_however_small(precision, tolerance):
     with jax.enable_x64(precision):
-        scores = law_batch()
+        scores = distribution_batch()
         s = jnp.array([0.0, *SCORES, 1.0], scores.dtype)[None, :]
         cdf, sf = jax.jit(
             lambda s: (theory.score_log_cdf(scores, s), theory.score_log_sf(scores, s))
@@ -72,8 +72,8 @@ def test_both_tails_equal_the_integrals_of_the_density_however_small(precision, 
         assert cdf.dtype == scores.dtype == (jnp.float64 if precision else jnp.float32)
     np.testing.assert_array_equal(cdf[:, [0, -1]], [[-np.inf, 0.0]] * len(LAWS))
     np.testing.assert_array_equal(sf[:, [0, -1]], [[0.0, -np.inf]] * len(LAWS))
-    laws = zip(scores.mu[:, 0].tolist(), scores.sigma[:, 0].tolist(), strict=True)
-    points = itertools.product(laws, s[0, 1:-1].tolist())
+    distributions = zip(scores.mu[:, 0].tolist(), scores.sigma[:, 0].tolist(), strict=True)
+    points = itertools.product(distributions, s[0, 1:-1].tolist())
     odds = np.array([integrated_log_odds(mu, sigma, at) for (mu, sigma), at in points])
     for computed, x in ((cdf, odds), (sf, -odds)):
         exact = np.where(x > 0, 0, x) - np.log1p(np.exp(-np.abs(x)))
@@ -89,9 +89,9 @@ def test_scores_that_rounding_puts_outside_are_at_the_end():
 
 
 @hypothesis_settings
-@given(laws, st.floats(0, 1, allow_subnormal=False))
-def test_tails_add_to_one_and_mirroring_swaps_them(law, s):
-    mu, sigma = law
+@given(distributions, st.floats(0, 1, allow_subnormal=False))
+def test_tails_add_to_one_and_mirroring_swaps_them(distribution, s):
+    mu, sigma = distribution
     with jax.enable_x64(True):
         s = round(s * 2**20) / 2**20  # so that 1 - s is exact
         scores = TruncatedNormal(mu, sigma)
@@ -106,7 +106,7 @@ def test_tails_add_to_one_and_mirroring_swaps_them(law, s):
 def test_quantile_is_the_first_score_that_reaches_the_probability(precision):
     probabilities = np.sort(np.r_[0, 1e-6, np.random.default_rng(0).uniform(size=300), 1 - 1e-6, 1])
     with jax.enable_x64(precision):
-        scores = law_batch()
+        scores = distribution_batch()
 
         @jax.jit
         def quantile_and_cdf(probability):
@@ -124,11 +124,11 @@ def test_quantile_is_the_first_score_that_reaches_the_probability(precision):
 
 
 def kolmogorov_bound(samples: int, false_alarm: float = 1e-9) -> float:
-    """Dvoretzky-Kiefer-Wolfowitz: the empirical law is that near, but for the false alarm."""
+    """Dvoretzky-Kiefer-Wolfowitz: the empirical distribution is that near."""
     return math.sqrt(math.log(2 / false_alarm) / (2 * samples))
 
 
-def test_samples_and_their_best_follow_their_laws():
+def test_samples_and_their_best_follow_their_distributions():
     draws, n = 8_000, 4
     for i, point in enumerate([(0.8, 0.2), (-50.0, 1.0), (13.0, 0.5)]):
         scores = TruncatedNormal(*point)
@@ -249,7 +249,7 @@ def integrated_best() -> np.ndarray:
     shape = (BEST_OF.size, len(BEST_LAWS), log_cdf.shape[-1])
     log_odds = np.broadcast_to(log_cdf - np.log(-np.expm1(log_cdf)), shape)
     with jax.enable_x64(True):
-        scores = law_batch(BEST_LAWS)
+        scores = distribution_batch(BEST_LAWS)
         wide = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], shape), scores)
         edges = np.asarray(theory.bisect(wide, jnp.array(log_odds)))
         edges = np.concatenate([np.zeros((*shape[:2], 1)), edges], axis=2)
@@ -264,14 +264,14 @@ def integrated_best() -> np.ndarray:
 @pytest.mark.parametrize(("precision", "tolerance"), [(False, 2e-6), (True, 1e-12)])
 def test_expected_best_score_is_as_accurate_as_it_says(precision, tolerance):
     with jax.enable_x64(precision):
-        computed = theory.expected_best_score(law_batch(BEST_LAWS), BEST_OF[None, :])
+        computed = theory.expected_best_score(distribution_batch(BEST_LAWS), BEST_OF[None, :])
     np.testing.assert_allclose(computed, integrated_best(), rtol=tolerance)
     np.testing.assert_allclose(computed[-1], BEST_OF / (BEST_OF + 1), rtol=tolerance)
     # Each further sample raises the best by less.
     gains = np.diff(computed, axis=1)
     assert np.all(gains >= -tolerance) and np.all(gains[:, 1] <= gains[:, 0] + tolerance)
-    for law, single in zip(BEST_LAWS, integrated_best()[:, 0], strict=True):
-        nodes, weights, density, _ = panels(*law, 0.0, 1.0)
+    for distribution, single in zip(BEST_LAWS, integrated_best()[:, 0], strict=True):
+        nodes, weights, density, _ = panels(*distribution, 0.0, 1.0)
         mean = np.sum(nodes * weights * density) / np.sum(weights * density)
         assert single == pytest.approx(float(mean), rel=1e-12)
 
@@ -309,12 +309,12 @@ def test_gradients_match_finite_differences(x64):
     np.testing.assert_allclose(slopes[:, 0], expected, rtol=2e-5, atol=1e-7)
 
 
-def test_gradients_at_the_ends_are_the_density_there_and_finite_for_far_laws():
+def test_gradients_at_the_ends_are_the_density_there_and_finite_for_far_distributions():
     def tails(x):
         scores = TruncatedNormal(x[0], x[1])
         return jnp.stack([theory.score_log_cdf(scores, x[2]), theory.score_log_sf(scores, x[2])])
 
-    points = jnp.array([(*law, end) for law in LAWS for end in (1.0, 0.0)])
+    points = jnp.array([(*distribution, end) for distribution in LAWS for end in (1.0, 0.0)])
     slopes = np.asarray(jax.jit(jax.vmap(jax.jacrev(tails)))(points)).reshape(len(LAWS), 2, 2, 3)
     assert np.all(np.isfinite(slopes))
     assert np.all(slopes[..., :2] == 0)
@@ -335,17 +335,17 @@ def test_shapes_broadcast_and_transformations_agree():
     assert theory.best_score_log_cdf(single, 0.5, np.arange(1, 4)).shape == (3,)
     assert theory.samples_to_reach(scores, 0.5, 0.9).shape == (3, 2)
 
-    def everything(law):
+    def everything(distribution):
         return {
-            "best": theory.best_score_log_cdf(law, 0.6, 4),
-            "needed": theory.samples_to_reach(law, 0.6, 0.9),
+            "best": theory.best_score_log_cdf(distribution, 0.6, 4),
+            "needed": theory.samples_to_reach(distribution, 0.6, 0.9),
         }
 
     mapped = jax.jit(jax.vmap(jax.vmap(everything)))
     chex.assert_trees_all_close(jax.jit(everything)(scores), mapped(scores), rtol=1e-5)
 
 
-def test_the_law_is_a_pytree_that_may_be_built_from_traced_values():
+def test_the_distribution_is_a_pytree_that_may_be_built_from_traced_values():
     at_mean = jax.jit(lambda mu: theory.score_log_cdf(TruncatedNormal(mu, 0.2), mu))(0.5)
     assert float(at_mean) == pytest.approx(math.log(0.5))
     leaves = jax.tree_util.tree_leaves_with_path(TruncatedNormal(1, 2))
@@ -366,7 +366,10 @@ LAW = TruncatedNormal(0.5, 0.2)
         (lambda: theory.score_log_cdf(LAW, 1.5), r"s is 1\.5; a score must lie in \[0, 1\]"),
         (lambda: theory.score_log_sf(LAW, math.nan), "s is nan"),
         (lambda: theory.score_quantile(LAW, -0.1), r"probability is -0\.1"),
-        (lambda: theory.sample_scores(jax.random.key(0), law_batch(), (3,)), r"shape is \(3,\)"),
+        (
+            lambda: theory.sample_scores(jax.random.key(0), distribution_batch(), (3,)),
+            r"shape is \(3,\)",
+        ),
         (lambda: theory.best_score_log_cdf(LAW, 0.5, 0), "n is 0; give a number of samples >= 1"),
         (lambda: theory.expected_best_score(LAW, -2), "n is -2"),
         (lambda: theory.samples_needed(1.1, 0.9), r"exceedance is 1\.1"),

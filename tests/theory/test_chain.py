@@ -113,12 +113,12 @@ def test_paths_enumerated_one_by_one_give_the_accuracies(x64):
         p0, p_ic, p_ci = map(Fraction, point)
         accuracy = [Fraction(0)] * (length + 1)
         for path in itertools.product((True, False), repeat=length + 1):
-            law = p0 if path[0] else 1 - p0
+            distribution = p0 if path[0] else 1 - p0
             for now, then in itertools.pairwise(path):
                 flip = p_ci if now else p_ic
-                law *= flip if now != then else 1 - flip
+                distribution *= flip if now != then else 1 - flip
             for k, right in enumerate(path):
-                accuracy[k] += law if right else 0
+                accuracy[k] += distribution if right else 0
         curve = theory.accuracy_curve(TwoStateChain(float(p0), float(p_ic), float(p_ci)), length)
         np.testing.assert_allclose(curve, [float(a) for a in accuracy], rtol=0, atol=4e-16)
 

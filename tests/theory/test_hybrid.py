@@ -18,7 +18,7 @@ from msjax.errors import InputError
 from msjax.theory import chain as theory
 from msjax.theory import hybrid
 from msjax.theory.chain import TwoStateChain
-from msjax.theory.path_laws import majority_accuracy
+from msjax.theory.path_distributions import majority_accuracy
 
 probability = st.floats(0, 1, allow_subnormal=False)
 hypothesis_settings = settings(max_examples=40, deadline=None, derandomize=True)
@@ -53,8 +53,10 @@ def summed_vote(p: float, agreement: float, chains: int) -> float:
     singles = chains - right - common
     many = (common < right) + 0.5 * (common == right)
     few = (common < 2) / np.maximum(1 + singles + (common == 1), 1)
-    law = stats.binom.pmf(right, chains, p) * stats.binom.pmf(common, chains - right, agreement)
-    return float(np.sum(law * np.where(right > 1, many, few)))
+    distribution = stats.binom.pmf(right, chains, p) * stats.binom.pmf(
+        common, chains - right, agreement
+    )
+    return float(np.sum(distribution * np.where(right > 1, many, few)))
 
 
 def integrated_choice(p: float, distance: float, chains: int) -> float:

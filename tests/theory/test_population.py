@@ -68,13 +68,13 @@ def everything(population: Population, k) -> dict:
     }
 
 
-def path_law(p0, p_ic, p_ci, path):
+def path_distribution(p0, p_ic, p_ci, path):
     """Probability of a path of right (True) and wrong answers."""
-    law = p0 if path[0] else 1 - p0
+    distribution = p0 if path[0] else 1 - p0
     for now, then in itertools.pairwise(path):
         flip = p_ci if now else p_ic
-        law *= flip if now != then else 1 - flip
-    return law
+        distribution *= flip if now != then else 1 - flip
+    return distribution
 
 
 def test_curve_and_pooled_rates_equal_the_enumeration_of_all_paths(x64):
@@ -83,14 +83,14 @@ def test_curve_and_pooled_rates_equal_the_enumeration_of_all_paths(x64):
     repaired, wrong, broken, right = ([Fraction(0)] * rounds for _ in range(4))
     for p0, p_ic, p_ci, weight in EXACT:
         for path in itertools.product((True, False), repeat=rounds + 1):
-            law = weight * path_law(p0, p_ic, p_ci, path)
+            distribution = weight * path_distribution(p0, p_ic, p_ci, path)
             for k, state in enumerate(path):
-                accuracy[k] += law if state else 0
+                accuracy[k] += distribution if state else 0
             for k, (now, then) in enumerate(itertools.pairwise(path)):
-                right[k] += law if now else 0
-                wrong[k] += 0 if now else law
-                broken[k] += law if now and not then else 0
-                repaired[k] += law if then and not now else 0
+                right[k] += distribution if now else 0
+                wrong[k] += 0 if now else distribution
+                broken[k] += distribution if now and not then else 0
+                repaired[k] += distribution if then and not now else 0
     population = population_of(EXACT)
     expected = [float(a) for a in accuracy]
     curve = mean_accuracy_curve(population, rounds)
@@ -132,10 +132,10 @@ def beta_moments(a, b, count: int) -> list[Fraction]:
     return moments
 
 
-def exact_beta_curve(laws, rounds: int) -> list[Fraction]:
+def exact_beta_curve(distributions, rounds: int) -> list[Fraction]:
     """E[p_k] = E[p0] E[r^k] + E[p_ic r^0] + ... + E[p_ic r^(k-1)], r^k expanded."""
-    start = beta_moments(*laws["p0"], 1)[1]
-    repair, break_ = (beta_moments(*laws[name], rounds + 1) for name in ("p_ic", "p_ci"))
+    start = beta_moments(*distributions["p0"], 1)[1]
+    repair, break_ = (beta_moments(*distributions[name], rounds + 1) for name in ("p_ic", "p_ci"))
 
     def mean(power: int, k: int) -> Fraction:
         """E[p_ic^power (1 - p_ic - p_ci)^k]."""
@@ -150,33 +150,35 @@ def exact_beta_curve(laws, rounds: int) -> list[Fraction]:
 
 
 @pytest.mark.parametrize(
-    "laws", [LAWS, {"p0": (1.0, 3.0), "p_ic": (2.5, 0.75), "p_ci": (1.0, 1.0)}]
+    "distributions", [LAWS, {"p0": (1.0, 3.0), "p_ic": (2.5, 0.75), "p_ci": (1.0, 1.0)}]
 )
 @pytest.mark.parametrize("nodes", [1, 2, 5])
-def test_quadrature_is_exact_up_to_its_degree_and_not_beyond(x64, laws, nodes):
-    population = mixture.beta_population(**laws, nodes=nodes)
+def test_quadrature_is_exact_up_to_its_degree_and_not_beyond(x64, distributions, nodes):
+    population = mixture.beta_population(**distributions, nodes=nodes)
     assert population.chains.shape == (nodes**3,)
-    exact = [float(a) for a in exact_beta_curve(laws, 2 * nodes)]
+    exact = [float(a) for a in exact_beta_curve(distributions, 2 * nodes)]
     curve = np.asarray(mean_accuracy_curve(population, 2 * nodes))
     np.testing.assert_allclose(curve[:-1], exact[:-1], rtol=0, atol=1e-15)
     assert abs(curve[-1] - exact[-1]) > 1e-9
 
 
-def test_pooled_rates_of_beta_laws_are_exact_to_the_same_degree(x64):
+def test_pooled_rates_of_beta_distributions_are_exact_to_the_same_degree(x64):
     nodes = 4
     rates = pooled_rates(mixture.beta_population(**LAWS, nodes=nodes), np.arange(7))
     many = pooled_rates(mixture.beta_population(**LAWS, nodes=12), np.arange(7))
     chex.assert_trees_all_close(rates, many, rtol=1e-12)
-    # Before any round nothing is selected yet, so the rates are the means of their laws.
+    # Before any round nothing is selected yet, so the rates are the means of their distributions.
     assert [float(rate[0]) for rate in rates] == pytest.approx([0.5 / 3.5, 0.3 / 6.3], rel=1e-13)
 
 
-@pytest.mark.parametrize("law", [(0.001, 5.0), (600.0, 600.0), (1e4, 3e4), (5.0, 1e5)])
-def test_quadrature_of_extreme_laws_has_their_moments(x64, law):
+@pytest.mark.parametrize("distribution", [(0.001, 5.0), (600.0, 600.0), (1e4, 3e4), (5.0, 1e5)])
+def test_quadrature_of_extreme_distributions_has_their_moments(x64, distribution):
     nodes = 12
-    chains = mixture.beta_population(law, (1.0, 1.0), (1.0, 1.0), nodes).chains
-    weights = np.asarray(mixture.beta_population(law, (1.0, 1.0), (1.0, 1.0), nodes).weights)
-    for power, moment in enumerate(beta_moments(*law, 2 * nodes - 1)):
+    chains = mixture.beta_population(distribution, (1.0, 1.0), (1.0, 1.0), nodes).chains
+    weights = np.asarray(
+        mixture.beta_population(distribution, (1.0, 1.0), (1.0, 1.0), nodes).weights
+    )
+    for power, moment in enumerate(beta_moments(*distribution, 2 * nodes - 1)):
         computed = float(weights @ np.asarray(chains.p0) ** power)
         assert computed == pytest.approx(float(moment), rel=1e-10)
 
@@ -320,7 +322,7 @@ def test_regime_of_gains_that_cancel_is_neutral(precision):
         assert regime(population_of([(0.6, 0.2, 0.1), *pairs[1:]])) == Regime.HARMFUL
 
 
-def test_samples_follow_the_beta_laws_and_the_key():
+def test_samples_follow_the_beta_distributions_and_the_key():
     key = jax.random.key(3)
     sample = mixture.sample_beta_population(key, **LAWS, questions=20_000)
     assert sample.chains.shape == (20_000,)

@@ -1,4 +1,4 @@
-"""Fits of score laws: against SciPy, moment equations, symmetries, and every awkward pool."""
+"""Fits of score distributions: against SciPy, moment equations, symmetries, awkward pools."""
 
 import functools
 
@@ -76,7 +76,11 @@ def test_likelihoods_reach_those_of_the_per_problem_optimiser() -> None:
     scores, fit = fitted()
     compared = 0
     for pool, mu, sigma, degenerate in zip(
-        scores.astype(float), fit.law.mu, fit.law.sigma, fit.degenerate, strict=True
+        scores.astype(float),
+        fit.distribution.mu,
+        fit.distribution.sigma,
+        fit.degenerate,
+        strict=True,
     ):
         objective = functools.partial(log_likelihood, scores=pool)
         at, best = scipy_optimum(objective, (pool.mean(), pool.std()))
@@ -92,8 +96,12 @@ def test_likelihoods_reach_those_of_the_per_problem_optimiser() -> None:
 def test_posterior_modes_reach_those_of_the_per_problem_optimiser() -> None:
     scores = scattered_pools(10, 6, seed=1).astype(np.float32)
     prior = (0.6, 0.15)
-    law = fits.fit_truncated_normal_to_prior(fits.score_statistics(scores), TruncatedNormal(*prior))
-    for pool, mu, sigma in zip(scores.astype(float), law.mu, law.sigma, strict=True):
+    distribution = fits.fit_truncated_normal_to_prior(
+        fits.score_statistics(scores), TruncatedNormal(*prior)
+    )
+    for pool, mu, sigma in zip(
+        scores.astype(float), distribution.mu, distribution.sigma, strict=True
+    ):
         objective = functools.partial(log_posterior, scores=pool, prior=prior)
         _, best = scipy_optimum(objective, prior)
         assert objective(float(mu), float(sigma)) >= best - 1e-4
@@ -101,9 +109,12 @@ def test_posterior_modes_reach_those_of_the_per_problem_optimiser() -> None:
 
 def test_moments_of_the_fit_are_those_of_the_scores(x64) -> None:
     scores, fit = fitted(np.float64)
-    kept = ~np.asarray(fit.degenerate) & (np.asarray(fit.law.sigma) < 1)
+    kept = ~np.asarray(fit.degenerate) & (np.asarray(fit.distribution.sigma) < 1)
     assert kept.sum() >= 12
-    mu, sigma = np.asarray(fit.law.mu)[kept, None], np.asarray(fit.law.sigma)[kept, None]
+    mu, sigma = (
+        np.asarray(fit.distribution.mu)[kept, None],
+        np.asarray(fit.distribution.sigma)[kept, None],
+    )
     density = WEIGHTS * np.exp(-((NODES - mu) ** 2) / (2 * sigma**2))
     density /= np.sum(density, 1, keepdims=True)
     pools = scores.astype(float)[kept]
@@ -114,15 +125,17 @@ def test_moments_of_the_fit_are_those_of_the_scores(x64) -> None:
 def test_posterior_mode_has_no_slope(x64) -> None:
     scores = scattered_pools(10, 5, seed=2)
     prior = (0.5, 0.12)
-    law = fits.fit_truncated_normal_to_prior(fits.score_statistics(scores), TruncatedNormal(*prior))
-    for pool, mu, sigma in zip(scores, law.mu, law.sigma, strict=True):
+    distribution = fits.fit_truncated_normal_to_prior(
+        fits.score_statistics(scores), TruncatedNormal(*prior)
+    )
+    for pool, mu, sigma in zip(scores, distribution.mu, distribution.sigma, strict=True):
         at = np.array([mu, sigma])
         slope = optimize.approx_fprime(at, lambda x, p=pool: log_posterior(*x, p, prior), 1e-6)
         assert np.abs(slope * sigma).max() < 1e-3
 
 
 def needed_of(fit, s_min) -> np.ndarray:
-    return np.minimum(samples_to_reach(fit.law, s_min, 0.95), 64)
+    return np.minimum(samples_to_reach(fit.distribution, s_min, 0.95), 64)
 
 
 def test_float32_finds_what_float64_finds() -> None:
@@ -136,7 +149,7 @@ def test_float32_finds_what_float64_finds() -> None:
 
 
 @pytest.mark.slow
-def test_mirrored_scores_mirror_the_laws() -> None:
+def test_mirrored_scores_mirror_the_distributions() -> None:
     scores = scattered_pools(40, 8, seed=3).astype(np.float32)
     here, there = (fits.score_statistics(x) for x in (scores, 1 - scores))
     for fit in (fits.fit_truncated_normal, fits.fit_beta):
@@ -144,12 +157,20 @@ def test_mirrored_scores_mirror_the_laws() -> None:
         np.testing.assert_array_equal(one.degenerate, other.degenerate)
         kept = ~np.asarray(one.degenerate)
         if fit is fits.fit_beta:
-            np.testing.assert_allclose(one.law.a[kept], other.law.b[kept], rtol=1e-3)
-            np.testing.assert_allclose(one.law.b[kept], other.law.a[kept], rtol=1e-3)
+            np.testing.assert_allclose(
+                one.distribution.a[kept], other.distribution.b[kept], rtol=1e-3
+            )
+            np.testing.assert_allclose(
+                one.distribution.b[kept], other.distribution.a[kept], rtol=1e-3
+            )
             continue
-        kept &= np.asarray(one.law.sigma) < 0.4
-        np.testing.assert_allclose(one.law.mu[kept], 1 - other.law.mu[kept], atol=5e-3)
-        np.testing.assert_allclose(one.law.sigma[kept], other.law.sigma[kept], rtol=5e-3)
+        kept &= np.asarray(one.distribution.sigma) < 0.4
+        np.testing.assert_allclose(
+            one.distribution.mu[kept], 1 - other.distribution.mu[kept], atol=5e-3
+        )
+        np.testing.assert_allclose(
+            one.distribution.sigma[kept], other.distribution.sigma[kept], rtol=5e-3
+        )
 
 
 @pytest.mark.slow
@@ -162,11 +183,14 @@ def test_the_prior_gives_way_as_scores_come_in() -> None:
     counts = jnp.array([1, 16, 10**3, 10**6], jnp.int32)
     many = jax.tree.map(lambda x: jnp.broadcast_to(x, 4), once)
     many = many._replace(number=counts, squares=counts * (once.squares / once.number))
-    law, target = fits.fit_truncated_normal_to_prior(many, prior), fits.fit_truncated_normal(once)
-    gap = np.abs(law.mu - target.law.mu)
+    distribution, target = (
+        fits.fit_truncated_normal_to_prior(many, prior),
+        fits.fit_truncated_normal(once),
+    )
+    gap = np.abs(distribution.mu - target.distribution.mu)
     assert np.all(np.diff(gap) < 0)
-    np.testing.assert_allclose(law.mu[-1], target.law.mu, atol=1e-3)
-    np.testing.assert_allclose(law.sigma[-1], target.law.sigma, rtol=5e-3)
+    np.testing.assert_allclose(distribution.mu[-1], target.distribution.mu, atol=1e-3)
+    np.testing.assert_allclose(distribution.sigma[-1], target.distribution.sigma, rtol=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -188,14 +212,14 @@ def test_the_prior_gives_way_as_scores_come_in() -> None:
 def test_fits_without_a_maximum_are_flagged_and_bounded(scores, degenerate) -> None:
     fit = fits.fit_truncated_normal(fits.score_statistics(np.array(scores, np.float32)))
     assert bool(fit.degenerate) == degenerate
-    assert fits.RESOLUTION / 2 < fit.law.sigma <= fits.LARGEST_SIGMA * (1 + 1e-5)
-    assert abs(fit.law.mu) < 1.1 * fits.LARGEST_SIGMA**2 / fits.RESOLUTION
+    assert fits.RESOLUTION / 2 < fit.distribution.sigma <= fits.LARGEST_SIGMA * (1 + 1e-5)
+    assert abs(fit.distribution.mu) < 1.1 * fits.LARGEST_SIGMA**2 / fits.RESOLUTION
 
 
-def test_scores_at_an_end_give_the_exponential_law() -> None:
+def test_scores_at_an_end_give_the_exponential_distribution() -> None:
     scores = (1 - 0.05 * stats.expon.ppf(np.linspace(0.05, 0.98, 40)) ** 1.5).astype(np.float32)
     fit = fits.fit_truncated_normal(fits.score_statistics(scores))
-    rate = (float(fit.law.mu) - 1) / float(fit.law.sigma) ** 2
+    rate = (float(fit.distribution.mu) - 1) / float(fit.distribution.sigma) ** 2
     assert rate == pytest.approx(1 / np.mean(1 - scores), rel=0.01)
 
 
@@ -205,7 +229,9 @@ def test_beta_equals_scipy() -> None:
     scores = random.beta(*shapes.T[..., None], (15, 40)).astype(np.float32)
     fit = fits.fit_beta(fits.score_statistics(scores))
     assert not np.any(fit.degenerate)
-    for pool, a, b in zip(scores.astype(float), fit.law.a, fit.law.b, strict=True):
+    for pool, a, b in zip(
+        scores.astype(float), fit.distribution.a, fit.distribution.b, strict=True
+    ):
         clipped = np.clip(pool, fits.RESOLUTION, 1 - fits.RESOLUTION)
         expected = stats.beta.fit(clipped, floc=0, fscale=1)[:2]
         np.testing.assert_allclose((a, b), expected, rtol=2e-3)
@@ -213,11 +239,11 @@ def test_beta_equals_scipy() -> None:
 
 def test_beta_distribution_function_and_samples() -> None:
     a, b, s = (np.array(x, np.float32) for x in ([2.0, 30, 0.5], [5.0, 2, 0.5], [0.2, 0.99, 0.9]))
-    law = fits.BetaScores(jnp.asarray(a), jnp.asarray(b))
+    distribution = fits.BetaScores(jnp.asarray(a), jnp.asarray(b))
     log_cdf = np.log(special.betainc(a.astype(float), b.astype(float), s.astype(float)))
-    np.testing.assert_allclose(fits.beta_score_log_cdf(law, s), log_cdf, rtol=2e-5)
-    np.testing.assert_array_equal(fits.beta_score_log_cdf(law, 1.0), np.zeros(3))
-    needed = fits.beta_samples_to_reach(law, s, 0.95)
+    np.testing.assert_allclose(fits.beta_score_log_cdf(distribution, s), log_cdf, rtol=2e-5)
+    np.testing.assert_array_equal(fits.beta_score_log_cdf(distribution, 1.0), np.zeros(3))
+    needed = fits.beta_samples_to_reach(distribution, s, 0.95)
     np.testing.assert_array_equal(needed, np.ceil(np.log(0.05) / log_cdf))
     # Rarely exceeded (F near 1) takes many samples, nearly always exceeded takes one.
     easy, hard = fits.beta_samples_to_reach(
@@ -230,7 +256,7 @@ def test_beta_distribution_function_and_samples() -> None:
 def test_beta_without_a_maximum_is_flagged(scores) -> None:
     fit = fits.fit_beta(fits.score_statistics(np.array(scores, np.float32)))
     assert bool(fit.degenerate)
-    assert 0 < fit.law.a + fit.law.b <= 1.01 * fits.LARGEST_CONCENTRATION
+    assert 0 < fit.distribution.a + fit.distribution.b <= 1.01 * fits.LARGEST_CONCENTRATION
 
 
 def running(scores) -> fits.ScoreStatistics:
@@ -249,14 +275,22 @@ def test_every_pool_of_scores_has_finite_fits_and_likelihoods_near_the_best(scor
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
     fit, beta = fits.fit_truncated_normal(batch), fits.fit_beta(batch)
     mode = fits.fit_truncated_normal_to_prior(batch, TruncatedNormal(0.5, 0.1))
-    for law in (fit.law, mode, beta.law):
-        assert all(np.isfinite(x) for x in jax.tree.leaves(law))
-    assert fit.law.sigma > 0 and mode.sigma > 0 and beta.law.a > 0 and beta.law.b > 0
-    needed = samples_to_reach(fit.law, 0.9, 0.95)
+    for distribution in (fit.distribution, mode, beta.distribution):
+        assert all(np.isfinite(x) for x in jax.tree.leaves(distribution))
+    assert (
+        fit.distribution.sigma > 0
+        and mode.sigma > 0
+        and beta.distribution.a > 0
+        and beta.distribution.b > 0
+    )
+    needed = samples_to_reach(fit.distribution, 0.9, 0.95)
     assert needed >= 1
     if not fit.degenerate:
-        # No law nearby is better.
-        pool, (mu, sigma) = np.array(scores), (float(fit.law.mu), float(fit.law.sigma))
+        # No distribution nearby is better.
+        pool, (mu, sigma) = (
+            np.array(scores),
+            (float(fit.distribution.mu), float(fit.distribution.sigma)),
+        )
         best = log_likelihood(mu, sigma, pool)
         for factor in (0.8, 0.95, 1.05, 1.25):
             assert log_likelihood(mu, sigma * factor, pool) <= best + 1e-3
@@ -270,8 +304,10 @@ def test_any_shape_and_vmap_give_the_same() -> None:
     shaped = fits.fit_truncated_normal(fits.score_statistics(scores))
     mapped = jax.vmap(jax.vmap(fits.fit_truncated_normal))(fits.score_statistics(scores))
     for fit in (shaped, mapped):
-        assert fit.law.shape == (3, 4)
-        np.testing.assert_allclose(fit.law.sigma.ravel(), flat.law.sigma, rtol=1e-4)
+        assert fit.distribution.shape == (3, 4)
+        np.testing.assert_allclose(
+            fit.distribution.sigma.ravel(), flat.distribution.sigma, rtol=1e-4
+        )
 
 
 def test_scores_outside_the_unit_interval_are_named() -> None:

@@ -114,28 +114,28 @@ def test_votes_that_are_no_evidence_reach_no_threshold():
 
 
 @functools.cache
-def enumerated_law(chances: tuple[Fraction, ...], margin: int, max_votes: int):
-    """The same law from every sequence of votes, one by one."""
+def enumerated_distribution(chances: tuple[Fraction, ...], margin: int, max_votes: int):
+    """The same distribution from every sequence of votes, one by one."""
     classes = len(chances)
     stopped_at, winner = [Fraction(0)] * max_votes, [Fraction(0)] * classes
     undecided_leader = [Fraction(0)] * classes
     for sequence in itertools.product(range(classes), repeat=max_votes):
-        law = math.prod(chances[c] for c in sequence)
+        distribution = math.prod(chances[c] for c in sequence)
         counts = [0] * classes
         for t, c in enumerate(sequence):
             counts[c] += 1
             first, second = leader_and_runner_up(counts)
             if counts[first] - counts[second] >= margin:
-                stopped_at[t] += law
-                winner[first] += law
+                stopped_at[t] += distribution
+                winner[first] += distribution
                 break
         else:
-            stopped_at[-1] += law
+            stopped_at[-1] += distribution
             leaders = [c for c in range(classes) if counts[c] == max(counts)]
             for c in leaders:
-                undecided_leader[c] += law / len(leaders)
+                undecided_leader[c] += distribution / len(leaders)
     undecided = sum(undecided_leader)
-    return theory.VotesLaw(
+    return theory.VotesDistribution(
         *(np.array(x, float) for x in (stopped_at, winner, undecided, undecided_leader))
     )
 
@@ -156,42 +156,46 @@ VOTES = [
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def law_votes_error(chances, margin, max_votes):
-    law = theory.votes_law(chances, margin, max_votes)
-    return law, theory.expected_votes(law), theory.error_probability(law)
+def distribution_votes_error(chances, margin, max_votes):
+    distribution = theory.votes_distribution(chances, margin, max_votes)
+    return distribution, theory.expected_votes(distribution), theory.error_probability(distribution)
 
 
 @pytest.mark.parametrize(("tenths", "margin", "max_votes"), VOTES)
-def test_votes_law_equals_the_enumeration_of_all_sequences(x64, tenths, margin, max_votes):
+def test_votes_distribution_equals_the_enumeration_of_all_sequences(x64, tenths, margin, max_votes):
     chances = tuple(Fraction(i, 10) for i in tenths)
-    exact = enumerated_law(chances, margin, max_votes)
-    law, votes, error = law_votes_error(np.array(chances, float), margin, max_votes)
-    chex.assert_trees_all_close(law, exact, rtol=1e-14, atol=1e-30)
+    exact = enumerated_distribution(chances, margin, max_votes)
+    distribution, votes, error = distribution_votes_error(
+        np.array(chances, float), margin, max_votes
+    )
+    chex.assert_trees_all_close(distribution, exact, rtol=1e-14, atol=1e-30)
     expected = np.sum(exact.stopped_at * np.arange(1, max_votes + 1))
     assert float(votes) == pytest.approx(expected, rel=1e-14)
     wrong = np.sum((exact.winner + exact.undecided_leader)[1:])
     assert float(error) == pytest.approx(wrong, rel=1e-14)
 
 
-def test_votes_law_in_float32():
+def test_votes_distribution_in_float32():
     tenths, margin, max_votes = VOTES[-1]
-    exact = enumerated_law(tuple(Fraction(i, 10) for i in tenths), margin, max_votes)
-    law = theory.votes_law(np.array(tenths, np.float32) / 10, margin, max_votes)
-    chex.assert_trees_all_close(jax.tree.map(np.asarray, law), exact, rtol=1e-6)
-    assert {leaf.dtype for leaf in law} == {np.dtype("float32")}
+    exact = enumerated_distribution(tuple(Fraction(i, 10) for i in tenths), margin, max_votes)
+    distribution = theory.votes_distribution(np.array(tenths, np.float32) / 10, margin, max_votes)
+    chex.assert_trees_all_close(jax.tree.map(np.asarray, distribution), exact, rtol=1e-6)
+    assert {leaf.dtype for leaf in distribution} == {np.dtype("float32")}
 
 
 def test_ties_at_the_budget_count_as_half_an_error(x64):
-    law, _, error = law_votes_error(np.array([0.75, 0.25]), 3, 2)
-    assert float(law.undecided) == 1
+    distribution, _, error = distribution_votes_error(np.array([0.75, 0.25]), 3, 2)
+    assert float(distribution.undecided) == 1
     assert float(error) == pytest.approx(0.0625 + 0.375 / 2)
 
 
 def test_wald_is_the_limit_of_a_large_budget(x64):
     for p_right, margin in ((0.75, 2), (0.5, 3), (0.35, 3)):
-        law, votes, error = law_votes_error(np.array([p_right, 1 - p_right]), margin, 600)
+        distribution, votes, error = distribution_votes_error(
+            np.array([p_right, 1 - p_right]), margin, 600
+        )
         limit = theory.wald_two_class(p_right, margin)
-        assert float(law.undecided) < 1e-12
+        assert float(distribution.undecided) < 1e-12
         assert float(error) == pytest.approx(float(limit.error), rel=1e-12)
         assert float(votes) == pytest.approx(float(limit.expected_votes), rel=1e-10)
 
@@ -200,8 +204,8 @@ def test_error_at_the_margin_is_bounded_by_the_posterior_and_equals_it_for_two_c
     for classes, p_right, margin in ((2, 0.6, 3), (3, 0.5, 2), (4, 0.4, 2)):
         p_wrong = (1 - p_right) / (classes - 1)
         chances = np.array([p_right] + [p_wrong] * (classes - 1))
-        law, _, _ = law_votes_error(chances, margin, 30)
-        wrong = np.asarray(law.winner)[1:].sum() / np.asarray(law.winner).sum()
+        distribution, _, _ = distribution_votes_error(chances, margin, 30)
+        wrong = np.asarray(distribution.winner)[1:].sum() / np.asarray(distribution.winner).sum()
         bound = 1 - 1 / (1 + (classes - 1) * (p_wrong / p_right) ** margin)
         assert wrong <= bound * (1 + 1e-12)
         assert classes > 2 or wrong == pytest.approx(bound)
@@ -209,7 +213,9 @@ def test_error_at_the_margin_is_bounded_by_the_posterior_and_equals_it_for_two_c
 
 def test_a_larger_margin_costs_votes_and_saves_errors(x64):
     chances = np.array([0.5, 0.3, 0.2])
-    _, votes, errors = zip(*(law_votes_error(chances, h, 40) for h in (1, 2, 4)), strict=True)
+    _, votes, errors = zip(
+        *(distribution_votes_error(chances, h, 40) for h in (1, 2, 4)), strict=True
+    )
     assert votes[0] < votes[1] < votes[2]
     assert errors[0] > errors[1] > errors[2]
 
@@ -270,10 +276,16 @@ def test_gradients_of_wald_are_right_at_a_fair_and_a_certain_vote(x64):
     np.testing.assert_allclose(single(np.array([0.0, 0.5, 1.0])), [[-1, 0]] * 3)
 
 
-def test_gradients_of_the_exact_law_match_finite_differences(x64):
+def test_gradients_of_the_exact_distribution_match_finite_differences(x64):
     def summary(x):
-        law = theory.votes_law(jnp.array([x[0], x[1], 1 - x[0] - x[1]]), 2, 12)
-        return jnp.stack([theory.expected_votes(law), theory.error_probability(law), law.undecided])
+        distribution = theory.votes_distribution(jnp.array([x[0], x[1], 1 - x[0] - x[1]]), 2, 12)
+        return jnp.stack(
+            [
+                theory.expected_votes(distribution),
+                theory.error_probability(distribution),
+                distribution.undecided,
+            ]
+        )
 
     points, step = np.array([[0.5, 0.3], [1 / 3, 1 / 3], [1.0, 0.0]]), 1e-6
     slopes = jax.jit(jax.vmap(jax.jacrev(summary)))(points)
@@ -305,12 +317,12 @@ def test_shapes_broadcast_and_transformations_agree():
     np.testing.assert_allclose(mapped(votes), theory.leader_posterior(votes, 0.5, 0.1), rtol=1e-6)
 
     chances = np.array([[0.6, 0.4], [0.5, 0.5]])
-    laws, votes, errors = jax.vmap(lambda p: law_votes_error(p, 2, 9))(chances)
-    single = law_votes_error(chances[1], 2, 9)
+    distributions, votes, errors = jax.vmap(lambda p: distribution_votes_error(p, 2, 9))(chances)
+    single = distribution_votes_error(chances[1], 2, 9)
     chex.assert_trees_all_close(
-        jax.tree.map(lambda leaf: leaf[1], (laws, votes, errors)), single, rtol=1e-6
+        jax.tree.map(lambda leaf: leaf[1], (distributions, votes, errors)), single, rtol=1e-6
     )
-    np.testing.assert_allclose(theory.expected_votes(laws), votes, rtol=1e-6)
+    np.testing.assert_allclose(theory.expected_votes(distributions), votes, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -330,12 +342,24 @@ def test_shapes_broadcast_and_transformations_agree():
         ),
         (lambda: theory.margin_needed(1.0, 0.6, 0.2), r"threshold is 1\.0; .* > 1"),
         (lambda: theory.margin_needed(math.inf, 0.6, 0.2), "threshold is inf"),
-        (lambda: theory.votes_law(np.array([0.6, 0.4]), 0, 9), "margin is 0; give a lead >= 1"),
-        (lambda: theory.votes_law(np.array([0.6, 0.4]), 2, 0), "max_votes is 0"),
-        (lambda: theory.votes_law(np.array([0.6, -0.4]), 2, 9), r"vote_probabilities\[1\] is -0"),
-        (lambda: theory.votes_law(np.array([0.6, 0.3]), 2, 9), "sum of vote_probabilities is 0.9"),
-        (lambda: theory.votes_law(np.array([1.0]), 2, 9), "two classes or more"),
-        (lambda: theory.votes_law(np.full(5, 0.2), 5, 60), "undecided states; lower max_votes"),
+        (
+            lambda: theory.votes_distribution(np.array([0.6, 0.4]), 0, 9),
+            "margin is 0; give a lead >= 1",
+        ),
+        (lambda: theory.votes_distribution(np.array([0.6, 0.4]), 2, 0), "max_votes is 0"),
+        (
+            lambda: theory.votes_distribution(np.array([0.6, -0.4]), 2, 9),
+            r"vote_probabilities\[1\] is -0",
+        ),
+        (
+            lambda: theory.votes_distribution(np.array([0.6, 0.3]), 2, 9),
+            "sum of vote_probabilities is 0.9",
+        ),
+        (lambda: theory.votes_distribution(np.array([1.0]), 2, 9), "two classes or more"),
+        (
+            lambda: theory.votes_distribution(np.full(5, 0.2), 5, 60),
+            "undecided states; lower max_votes",
+        ),
         (lambda: theory.wald_two_class(1.5, 2), r"p_right is 1\.5"),
         (lambda: theory.wald_two_class(0.5, 0), "margin is 0"),
     ],

@@ -92,7 +92,9 @@ MUTANTS = {
     ),
     "answers never come back": (
         "answer_posterior",
-        lambda law, answers: answer_posterior(law._replace(wrong_answers=1e6), answers),
+        lambda distribution, answers: answer_posterior(
+            distribution._replace(wrong_answers=1e6), answers
+        ),
         ["C3.answers"],
     ),
 }

@@ -114,7 +114,7 @@ def test_the_known_error_counts_as_one_only_while_it_is_wrong(monkeypatch, verdi
     assert not verdicts(claims.CLAIMS, ids=["B1.pooled_limit"])["B1.pooled_limit"].ok
 
 
-def test_exact_flows_of_beta_laws_begin_with_their_means():
+def test_exact_flows_of_beta_distributions_begin_with_their_means():
     flows = exact_flows(BETA)
     p0, p_ic, p_ci = (a / (a + b) for a, b in BETA)
     first = [float(flow[0]) for flow in flows]

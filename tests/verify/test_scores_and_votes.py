@@ -32,7 +32,7 @@ def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(verdicts):
         (
             best_of_n,
             "expected_best_score",
-            lambda right: lambda law, n: right(law, n + 1),
+            lambda right: lambda distribution, n: right(distribution, n + 1),
             "D3.expected_best",
         ),
         # the runner-up's votes left out

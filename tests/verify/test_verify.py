@@ -61,13 +61,13 @@ def test_binomial_tails_are_exact():
 
 
 def test_bernstein_bound_covers_the_tail_it_bounds():
-    # Mean of X - Y for independent Bernoulli X and Y: its law is known exactly.
+    # Mean of X - Y for independent Bernoulli X and Y: its distribution is known exactly.
     n, p = 400, 0.03
     up = stats.binom.pmf(np.arange(n + 1), n, p)
-    law = np.convolve(up, up[::-1])
+    distribution = np.convolve(up, up[::-1])
     mean = np.arange(-n, n + 1) / n
     evidence = of_means(mean, np.zeros_like(mean), np.full_like(mean, 2 * p * (1 - p) / n), 2 / n)
-    at_least_as_far = np.array([law[np.abs(mean) >= abs(m) - 1e-12].sum() for m in mean])
+    at_least_as_far = np.array([distribution[np.abs(mean) >= abs(m) - 1e-12].sum() for m in mean])
     assert np.all(evidence.tail >= at_least_as_far - 1e-12)
 
 

@@ -33,7 +33,7 @@ from scipy.stats.distributions import rv_frozen
 
 from msjax.data.runs import MISSING
 from msjax.posterior.models.model import (
-    BetaLaw,
+    BetaDistribution,
     ChainMixture,
     Chains,
     Draws,
@@ -173,14 +173,14 @@ class Pooled(_ChainFamily):
     stayers = False
     spread = False
 
-    def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaLaw]:
+    def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaDistribution]:
         """Beta(1 + successes, 1 + failures): the likelihood is a product of three binomials."""
         ii, ic, ci, cc = (int(n) for n in transition_counts(correct).sum(axis=0))
         right, wrong = (int(x.sum()) for x in started(correct))
         return {
-            "p0": BetaLaw(1.0 + right, 1.0 + wrong),
-            "p_ic": BetaLaw(1.0 + ic, 1.0 + ii),
-            "p_ci": BetaLaw(1.0 + ci, 1.0 + cc),
+            "p0": BetaDistribution(1.0 + right, 1.0 + wrong),
+            "p_ic": BetaDistribution(1.0 + ic, 1.0 + ii),
+            "p_ci": BetaDistribution(1.0 + ci, 1.0 + cc),
         }
 
 

@@ -22,7 +22,7 @@ from msjax.posterior.models.chains import (
     started,
 )
 from msjax.posterior.models.model import (
-    BetaLaw,
+    BetaDistribution,
     Curves,
     Draws,
     Factor,
@@ -219,11 +219,11 @@ class SecondOrder(Model):
         terms = [f(parameters[name]) for name in self.parameters for f in (jnp.log, _log_rest)]
         return statistics @ jnp.stack(terms)
 
-    def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaLaw]:
+    def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaDistribution]:
         """Beta(1 + times it happened, 1 + times it did not) for every parameter."""
         counts = self.statistics(correct).sum(axis=0, dtype=float).reshape(-1, 2)
         return {
-            name: BetaLaw(1 + float(yes), 1 + float(no))
+            name: BetaDistribution(1 + float(yes), 1 + float(no))
             for name, (yes, no) in zip(self.parameters, counts, strict=True)
         }
 

@@ -60,7 +60,7 @@ class FirstRevision(NamedTuple):
     p_ci: Float[np.ndarray, " draw"]
 
 
-class BetaLaw(NamedTuple):
+class BetaDistribution(NamedTuple):
     """The exact posterior Beta(alpha, beta) of one parameter."""
 
     alpha: float
@@ -171,7 +171,9 @@ class Model(abc.ABC):
         questions are new ones.
         """
 
-    def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaLaw] | None:
+    def exact(
+        self, correct: Int8[np.ndarray, "question answer"]
+    ) -> dict[str, BetaDistribution] | None:
         """The posterior in closed form, where there is one."""
         return None
 

@@ -1,9 +1,9 @@
 """Evidence of predicted priors: the probability of what questions showed, their parameters
 integrated out.
 
-A rate has a Beta law, so counts are Beta-binomial, exactly. A law of scores has the conjugate prior
-of the truncated normal, which counts as `weight` scores of a predicted mean and variance; its two
-integrals are sums over a grid of laws. docs/training.md derives both.
+A rate has a Beta distribution, so counts are Beta-binomial, exactly. A distribution of scores has
+the conjugate prior of the truncated normal, which counts as `weight` scores of a predicted mean and
+variance; its two integrals are sums over a grid of distributions. docs/training.md derives both.
 """
 
 import functools
@@ -22,12 +22,12 @@ __all__ = [
     "LARGEST_WEIGHT",
     "SMALLEST_SIGMA",
     "BetaPrior",
-    "LawGrid",
+    "DistributionGrid",
     "ScorePrior",
     "beta_binomial_log_evidence",
-    "expected_law",
-    "law_grid",
-    "law_log_prior",
+    "expected_distribution",
+    "distribution_grid",
+    "distribution_log_prior",
     "score_log_evidence",
 ]
 
@@ -35,17 +35,17 @@ LARGEST_WEIGHT = 32.0
 """Most scores that a prior may count for."""
 
 SMALLEST_SIGMA = 0.01
-"""Narrower laws of scores count as this narrow."""
+"""Narrower distributions of scores count as this narrow."""
 
 _LARGEST_SLOPE = 1000.0
 """Log-density per score at an end of [0, 1], beyond what scores piled up there show."""
 
 _STEP = 1.6
-"""Distance of laws on the grid, in standard deviations of the narrowest posterior."""
+"""Distance of distributions on the grid, in standard deviations of the narrowest posterior."""
 
 
 class BetaPrior(NamedTuple):
-    """The law of a rate over questions with the same features.
+    """The distribution of a rate over questions with the same features.
 
     Attributes:
         mean: of the rate (probability).
@@ -63,7 +63,7 @@ class BetaPrior(NamedTuple):
 
 
 class ScorePrior(NamedTuple):
-    """The prior of a question's law of scores: as if so many scores had been seen.
+    """The prior of a question's distribution of scores: as if so many scores had been seen.
 
     Attributes:
         mean: mean of these scores.
@@ -76,25 +76,25 @@ class ScorePrior(NamedTuple):
     weight: Float[Array, "*batch"]
 
 
-class LawGrid(NamedTuple):
+class DistributionGrid(NamedTuple):
     """Normals truncated to [0, 1], and their share of the area of natural parameters.
 
     The density is proportional to exp(slope y - curvature y^2 / 2), y = s - centre.
 
     Attributes:
-        centre: mean of the law, in [0, 1].
+        centre: mean of the distribution, in [0, 1].
         slope, curvature: as above; curvature > 0.
         log_mass: log of the integral of exp(slope y - curvature y^2 / 2) over s in [0, 1].
-        variance: of the law.
-        log_area: log of the area that the law stands for.
+        variance: of the distribution.
+        log_area: log of the area that the distribution stands for.
     """
 
-    centre: Float[np.ndarray, " law"]
-    slope: Float[np.ndarray, " law"]
-    curvature: Float[np.ndarray, " law"]
-    log_mass: Float[np.ndarray, " law"]
-    variance: Float[np.ndarray, " law"]
-    log_area: Float[np.ndarray, " law"]
+    centre: Float[np.ndarray, " distribution"]
+    slope: Float[np.ndarray, " distribution"]
+    curvature: Float[np.ndarray, " distribution"]
+    log_mass: Float[np.ndarray, " distribution"]
+    variance: Float[np.ndarray, " distribution"]
+    log_area: Float[np.ndarray, " distribution"]
 
 
 def beta_binomial_log_evidence(
@@ -127,10 +127,11 @@ def beta_binomial_log_evidence(
 
 
 @functools.cache
-def law_grid(scores: int) -> LawGrid:
-    """Laws so close that posteriors of at most `scores` scores, prior included, are resolved.
+def distribution_grid(scores: int) -> DistributionGrid:
+    """Distributions so close that posteriors of at most `scores` scores, prior included, are
+    resolved.
 
-    With a the slope at s = 1/2 and b the curvature, laws are equidistant in log b, from
+    With a the slope at s = 1/2 and b the curvature, distributions are equidistant in log b, from
     LARGEST_SIGMA^-2 to SMALLEST_SIGMA^-2, and in asinh(a / scale(b)), which is proportional to a
     where the mode lies inside [0, 1] and to log a far outside. A smooth function that vanishes at
     both ends is summed with an error that falls exponentially with the number of points.
@@ -146,20 +147,24 @@ def law_grid(scores: int) -> LawGrid:
         u, du = np.linspace(-last, last, 2 * math.ceil(last * length / step) + 1, retstep=True)
         a = length * scale * np.sinh(u)
         area = length * scale * np.cosh(u) * du * b * (log_curvature[1] - log_curvature[0])
-        found.append((*_law(a, b), np.log(area)))
-    return LawGrid(*(np.concatenate(x).astype(np.float32) for x in zip(*found, strict=True)))
+        found.append((*_distribution(a, b), np.log(area)))
+    return DistributionGrid(
+        *(np.concatenate(x).astype(np.float32) for x in zip(*found, strict=True))
+    )
 
 
-def law_log_prior(prior: ScorePrior, grid: LawGrid) -> Float[Array, " law"]:
-    """Log of (prior density times area) of every law, up to a constant; prior of one question."""
+def distribution_log_prior(
+    prior: ScorePrior, grid: DistributionGrid
+) -> Float[Array, " distribution"]:
+    """Log of prior density times area of every distribution, up to a constant; of one question."""
     log_density = _log_likelihood(grid, prior.weight, prior.mean, prior.variance)
     return log_density + jnp.asarray(grid.log_area)
 
 
 def score_log_evidence(
-    prior: ScorePrior, statistics: ScoreStatistics, grid: LawGrid
+    prior: ScorePrior, statistics: ScoreStatistics, grid: DistributionGrid
 ) -> Float[Array, ""]:
-    """Log density of a question's scores, its law integrated out.
+    """Log density of a question's scores, its distribution integrated out.
 
     With t = (s, s^2), theta the natural parameters of the truncated normal and A its log-mass, the
     prior is proportional to exp(w (theta . t_0 - A(theta))) d theta, t_0 the moments predicted and
@@ -175,28 +180,30 @@ def score_log_evidence(
     """
     n = statistics.number.astype(jnp.float32)
     variance = statistics.squares / jnp.maximum(n, 1)
-    before = law_log_prior(prior, grid)
+    before = distribution_log_prior(prior, grid)
     after = before + _log_likelihood(grid, n, statistics.mean, variance)
     return jax.nn.logsumexp(after) - jax.nn.logsumexp(before)
 
 
-def expected_law(prior: ScorePrior, grid: LawGrid) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def expected_distribution(
+    prior: ScorePrior, grid: DistributionGrid
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Prior expectations of the mean and of the standard deviation of a question's scores.
 
     The variance that a `ScorePrior` predicts is larger: it has that of the mean in it.
     """
-    share = jax.nn.softmax(law_log_prior(prior, grid))
+    share = jax.nn.softmax(distribution_log_prior(prior, grid))
     return share @ jnp.asarray(grid.centre), share @ jnp.sqrt(jnp.asarray(grid.variance))
 
 
-def _log_likelihood(grid: LawGrid, number: Array, mean: Array, variance: Array) -> Array:
-    """Of so many scores of that mean and variance, under every law."""
+def _log_likelihood(grid: DistributionGrid, number: Array, mean: Array, variance: Array) -> Array:
+    """Of so many scores of that mean and variance, under every distribution."""
     away = mean - grid.centre
     each = grid.slope * away - grid.curvature / 2 * (away**2 + variance) - grid.log_mass
     return number * each
 
 
-def _law(a: np.ndarray, b: float) -> tuple[np.ndarray, ...]:
+def _distribution(a: np.ndarray, b: float) -> tuple[np.ndarray, ...]:
     """Mean, slope there, curvature, log-mass about the mean, variance; a is the slope at 1/2."""
     top = np.clip(a / b, -0.5, 0.5)
     fall = a - b * top

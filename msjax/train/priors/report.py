@@ -19,9 +19,9 @@ from msjax.train.priors.losses import (
     LARGEST_WEIGHT,
     BetaPrior,
     ScorePrior,
-    expected_law,
-    law_grid,
-    law_log_prior,
+    distribution_grid,
+    distribution_log_prior,
+    expected_distribution,
 )
 from msjax.train.priors.predictor import FEWEST, Predictor
 from msjax.train.priors.targets import ChainData, Evidence, ScoreData
@@ -148,9 +148,9 @@ def _rate(
 ) -> QuantityReport:
     trials = yes + no
     mean, strength = (np.asarray(x, float) for x in (prior.mean, prior.strength))
-    law = betabinom(trials, mean * strength, (1 - mean) * strength)
-    # Ranks of counts, ties broken at random, are uniform if the law is right.
-    rank = law.cdf(yes - 1) + random.random(len(yes)) * law.pmf(yes)
+    distribution = betabinom(trials, mean * strength, (1 - mean) * strength)
+    # Ranks of counts, ties broken at random, are uniform if the distribution is right.
+    rank = distribution.cdf(yes - 1) + random.random(len(yes)) * distribution.pmf(yes)
     inside = np.abs(rank - 0.5) <= LEVEL / 2
     observed = np.where(trials > 0, yes / np.maximum(trials, 1), np.nan)
     covered = np.where(trials > 0, inside, np.nan) if (trials > 1).any() else None
@@ -177,16 +177,18 @@ def _scores(
 
 def _predicted_scores(prior: ScorePrior) -> Float[np.ndarray, "4 question"]:
     """Ends of the central 90 % interval of a score, expected mean and deviation of the scores."""
-    grid = law_grid(int(LARGEST_WEIGHT))
-    laws = TruncatedNormal(grid.centre + grid.slope / grid.curvature, grid.curvature**-0.5)
+    grid = distribution_grid(int(LARGEST_WEIGHT))
+    distributions = TruncatedNormal(grid.centre + grid.slope / grid.curvature, grid.curvature**-0.5)
     # Denser at the ends, where scores pile up.
     at = np.sin(np.linspace(0, np.pi / 2, _FINE)) ** 2
-    below = jnp.exp(jax.lax.map(lambda s: score_log_cdf(laws, s), jnp.asarray(at, jnp.float32)))
+    below = jnp.exp(
+        jax.lax.map(lambda s: score_log_cdf(distributions, s), jnp.asarray(at, jnp.float32))
+    )
 
     def one(prior: ScorePrior) -> tuple[Any, ...]:
-        cdf = below @ jax.nn.softmax(law_log_prior(prior, grid))
+        cdf = below @ jax.nn.softmax(distribution_log_prior(prior, grid))
         ends = jnp.interp(jnp.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]), cdf, at)
-        return (ends[0], ends[1], *expected_law(prior, grid))
+        return (ends[0], ends[1], *expected_distribution(prior, grid))
 
     return np.stack([np.asarray(x, float) for x in jax.lax.map(jax.jit(one), prior)])
 

@@ -19,7 +19,7 @@ from scipy.stats import qmc
 
 from msjax.data.runs import Runs
 from msjax.errors import InputError
-from msjax.rules.belief import SignalLaw, belief_rule
+from msjax.rules.belief import SignalDistribution, belief_rule
 from msjax.rules.markovscale import question_rounds
 from msjax.rules.optscale import optscale
 from msjax.rules.protocol import StoppingRule
@@ -29,7 +29,12 @@ from msjax.theory.best_of_n import TruncatedNormal
 from msjax.theory.chain import TwoStateChain
 from msjax.theory.score_fits import ScoreStatistics, fit_truncated_normal
 from msjax.train.priors.features import FeatureTable
-from msjax.train.priors.losses import LARGEST_WEIGHT, BetaPrior, expected_law, law_grid
+from msjax.train.priors.losses import (
+    LARGEST_WEIGHT,
+    BetaPrior,
+    distribution_grid,
+    expected_distribution,
+)
 from msjax.train.priors.predictor import Predictor
 from msjax.train.priors.targets import question_names
 
@@ -106,8 +111,8 @@ def _round_rules(prior: Any, pool: Runs, p0_spread_known: bool) -> tuple[RuleSpe
     p0 = np.asarray(prior.p0.mean)
     sobol = qmc.Sobol(2, scramble=False).random_base2(_DRAWS) + 2.0 ** -(_DRAWS + 1)
     rates = [
-        _quantiles(law, position)
-        for law, position in zip((prior.p_ic, prior.p_ci), sobol.T, strict=True)
+        _quantiles(distribution, position)
+        for distribution, position in zip((prior.p_ic, prior.p_ci), sobol.T, strict=True)
     ]
     # Belief is linear in p0, so that its mean is all that counts.
     chains = np.stack([np.broadcast_to(p0[:, None], rates[0].shape), *rates], axis=1)
@@ -150,11 +155,13 @@ def _sample_rules(prior: Any, pool: Runs) -> tuple[RuleSpec, ...]:
     number = jnp.round(prior.weight).astype(jnp.int32)
     none = jnp.zeros_like(prior.mean)
     seen = ScoreStatistics(number, prior.mean, number * prior.variance, none, none)
-    grid = law_grid(int(LARGEST_WEIGHT))
-    mean, deviation = jax.lax.map(lambda one: expected_law(one, grid), prior)
+    grid = distribution_grid(int(LARGEST_WEIGHT))
+    mean, deviation = jax.lax.map(lambda one: expected_distribution(one, grid), prior)
     two = jnp.full_like(number, 2)
-    law = fit_truncated_normal(ScoreStatistics(two, mean, 2 * deviation**2, none, none)).law
-    laws = np.stack([np.asarray(law.mu), np.asarray(law.sigma)], axis=1)
+    distribution = fit_truncated_normal(
+        ScoreStatistics(two, mean, 2 * deviation**2, none, none)
+    ).distribution
+    distributions = np.stack([np.asarray(distribution.mu), np.asarray(distribution.sigma)], axis=1)
     scores = np.stack([np.asarray(x, np.float32) for x in seen[:3]], axis=1)
     to_prior, weighted = _optscale(pool.samples)
     return (
@@ -163,7 +170,7 @@ def _sample_rules(prior: Any, pool: Runs) -> tuple[RuleSpec, ...]:
             pool,
             "OptScale-t, fitted to a predicted mu and sigma with the papers' fixed weight",
             to_prior,
-            laws,
+            distributions,
         ),
         _predicted(
             "optscale",
@@ -179,20 +186,20 @@ def _sample_rules(prior: Any, pool: Runs) -> tuple[RuleSpec, ...]:
 # What follows is the same for all predictors, so that a rule is compiled once.
 
 
-def _believe(p: Any, chain: Float[Array, "3 draw"], signals: SignalLaw) -> StoppingRule:
+def _believe(p: Any, chain: Float[Array, "3 draw"], signals: SignalDistribution) -> StoppingRule:
     return belief_rule(TwoStateChain(*chain), p[4], signals, price=1.0)
 
 
 def _without_signals(p: Any, chain: Float[Array, "3 draw"]) -> StoppingRule:
-    return _believe(p, chain, SignalLaw())
+    return _believe(p, chain, SignalDistribution())
 
 
 def _with_changes(p: Any, chain: Float[Array, "3 draw"]) -> StoppingRule:
-    return _believe(p, chain, SignalLaw(p[3].mean()))
+    return _believe(p, chain, SignalDistribution(p[3].mean()))
 
 
 def _with_changes_and_scores(p: Any, chain: Float[Array, "3 draw"]) -> StoppingRule:
-    return _believe(p, chain, SignalLaw(p[3].mean(), p[5]))
+    return _believe(p, chain, SignalDistribution(p[3].mean(), p[5]))
 
 
 def _with_first_score(p: Any, side_info: Float[Array, "4"]) -> StoppingRule:

@@ -1,4 +1,4 @@
-"""What a predictor of priors predicts: the chain of a question, or its law of scores."""
+"""What a predictor of priors predicts: the chain of a question, or its distribution of scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from msjax.train.priors.losses import (
     BetaPrior,
     ScorePrior,
     beta_binomial_log_evidence,
-    law_grid,
+    distribution_grid,
     score_log_evidence,
 )
 
@@ -35,7 +35,7 @@ _MARGIN = 1e-3
 
 
 class ChainPriors(NamedTuple):
-    """Laws of a question's (p0, p_ic, p_ci), independent given its features."""
+    """Distributions of a question's (p0, p_ic, p_ci), independent given its features."""
 
     p0: BetaPrior
     p_ic: BetaPrior
@@ -102,7 +102,7 @@ class _ChainEvidence:
 
 
 class ChainTarget:
-    """MarkovScale-t: Beta laws of p0, p_ic and p_ci of every question."""
+    """MarkovScale-t: Beta distributions of p0, p_ic and p_ci of every question."""
 
     name: ClassVar[str] = "chain"
     parts: ClassVar[tuple[str, ...]] = ("p0", "p_ic", "p_ci")
@@ -131,7 +131,7 @@ class ChainTarget:
         return tuple(counts), data
 
     def prior(self, outputs: Float[ArrayLike, "*question output"]) -> ChainPriors:
-        """Beta laws; outputs are logits of the means, then of the intra-question correlations."""
+        """Beta distributions; outputs are logits of means, then of intra-question correlations."""
         mean, icc = jnp.split(_inside(outputs), 2, axis=-1)
         return ChainPriors(*(BetaPrior(mean[..., i], icc[..., i]) for i in range(3)))
 
@@ -146,11 +146,11 @@ class _ScoreEvidence:
 
     def __call__(self, outputs: Float[Array, " output"], data: ScoreData) -> Float[Array, " part"]:
         prior = ScoreTarget().prior(outputs)
-        return score_log_evidence(prior, data.statistics, law_grid(self.scores))[None]
+        return score_log_evidence(prior, data.statistics, distribution_grid(self.scores))[None]
 
 
 class ScoreTarget:
-    """OptScale-t: the conjugate prior of every question's law of scores."""
+    """OptScale-t: the conjugate prior of every question's distribution of scores."""
 
     name: ClassVar[str] = "scores"
     parts: ClassVar[tuple[str, ...]] = ("scores",)

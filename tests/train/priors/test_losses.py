@@ -1,4 +1,4 @@
-"""Evidence of predicted priors: special functions, quadrature, the laws of probability."""
+"""Evidence of predicted priors: special functions, quadrature, the distributions of probability."""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +12,13 @@ from msjax.train.priors.losses import (
     BetaPrior,
     ScorePrior,
     beta_binomial_log_evidence,
-    expected_law,
-    law_grid,
-    law_log_prior,
+    distribution_grid,
+    distribution_log_prior,
+    expected_distribution,
     score_log_evidence,
 )
 
-GRID = law_grid(40)
+GRID = distribution_grid(40)
 PRIORS = [(0.5, 0.04, 5.0), (0.95, 0.004, 3.0), (0.2, 0.02, 12.0), (0.7, 0.15, 0.6)]
 
 
@@ -92,7 +92,7 @@ def test_scores_may_be_seen_one_after_the_other(parameters):
     assert float(whole) == pytest.approx(float(steps), abs=5e-3)
 
 
-def test_evidence_is_an_integral_over_laws():
+def test_evidence_is_an_integral_over_distributions():
     """Against a plain sum over slopes at 1/2 and curvatures, with moments on a grid of scores."""
     mean, variance, weight = 0.6, 0.05, 4.0
     scores = np.array([0.5, 0.62, 0.8, 0.55])
@@ -118,10 +118,12 @@ def test_evidence_is_an_integral_over_laws():
 def test_the_mode_is_the_fit_to_predicted_and_seen_scores():
     predicted, seen = np.array([0.4, 0.5, 0.6, 0.7]), np.array([0.7, 0.9, 0.8])
     both = score_statistics(np.concatenate([predicted, seen]).astype(np.float32))
-    fit = fit_truncated_normal(both).law
+    fit = fit_truncated_normal(both).distribution
     some = score_statistics(seen.astype(np.float32))
-    grid = law_grid(150)
-    density = law_log_prior(prior(predicted.mean(), predicted.var(), 4.0), grid) - grid.log_area
+    grid = distribution_grid(150)
+    density = (
+        distribution_log_prior(prior(predicted.mean(), predicted.var(), 4.0), grid) - grid.log_area
+    )
     n, away = 3, float(some.mean) - grid.centre
     density += n * (
         grid.slope * away - grid.curvature / 2 * (away**2 + float(some.squares) / n) - grid.log_mass
@@ -135,9 +137,9 @@ def test_the_mode_is_the_fit_to_predicted_and_seen_scores():
 
 
 def test_the_predicted_mean_is_the_expected_mean():
-    # Diaconis and Ylvisaker's theorem; exact but for laws that are flatter than a normal.
+    # Diaconis and Ylvisaker's theorem; exact but for distributions that are flatter than a normal.
     for mean, variance, weight in [(0.5, 0.02, 6.0), (0.3, 0.01, 10.0)]:
-        expected, deviation = expected_law(prior(mean, variance, weight), GRID)
+        expected, deviation = expected_distribution(prior(mean, variance, weight), GRID)
         assert float(expected) == pytest.approx(mean, abs=2e-3)
         # The variance predicted has that of the mean in it.
         assert float(deviation) ** 2 < variance
@@ -146,7 +148,7 @@ def test_the_predicted_mean_is_the_expected_mean():
 @pytest.mark.slow
 def test_a_finer_grid_gives_the_same():
     scores = score_statistics(np.array([0.97, 0.99, 0.9, 1.0, 0.98, 0.95], np.float32))
-    fine = law_grid(200)
+    fine = distribution_grid(200)
     for parameters in PRIORS:
         coarse = float(score_log_evidence(prior(*parameters), scores, GRID))
         assert coarse == pytest.approx(

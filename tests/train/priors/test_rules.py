@@ -91,8 +91,8 @@ def test_markovscale_t_is_the_plan_of_the_predicted_curve():
     found = used(rules[0], recorded) - 1
     for kind, (mean, icc) in enumerate(zip(LAWS[:, :3], LAWS[:, 3:], strict=True)):
         strength = (1 - icc) / icc
-        laws = [(m * n, (1 - m) * n) for m, n in zip(mean, strength, strict=True)]
-        curve = mean_accuracy_curve(beta_population(*laws, nodes=4), 4)
+        distributions = [(m * n, (1 - m) * n) for m, n in zip(mean, strength, strict=True)]
+        curve = mean_accuracy_curve(beta_population(*distributions, nodes=4), 4)
         plan = plan_rounds(curve[None], np.full(4, 100.0), price=PRICE)
         assert set(found[kind::2]) == {plan.optimal_rounds}
     assert found[0] > 0 and found[1] == 0

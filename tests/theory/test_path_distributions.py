@@ -1,4 +1,4 @@
-"""Laws of whole trajectories: every path enumerated, exact arithmetic, properties, gradients."""
+"""Distributions of whole trajectories: all paths enumerated, exact arithmetic, gradients."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from msjax.errors import InputError
 from msjax.theory import chain as theory
-from msjax.theory import path_laws as laws
+from msjax.theory import path_distributions as distributions
 from msjax.theory.chain import UNBOUNDED, TwoStateChain
 
 EDGES = [
@@ -54,12 +54,12 @@ def batch(points) -> TwoStateChain:
 def paths(p0, p_ic, p_ci, answers: int):
     """All possible trajectories as tuples of booleans, with their probabilities."""
     for path in itertools.product((True, False), repeat=answers):
-        law = p0 if path[0] else 1 - p0
+        distribution = p0 if path[0] else 1 - p0
         for now, then in itertools.pairwise(path):
             flip = p_ci if now else p_ic
-            law *= flip if now != then else 1 - flip
-        if law:
-            yield path, law
+            distribution *= flip if now != then else 1 - flip
+        if distribution:
+            yield path, distribution
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def enumerated() -> dict[str, np.ndarray]:
     shape = (len(GRID), answers + 1)
     first, count = (np.full(shape, Fraction(0)) for _ in range(2))
     for i, point in enumerate(GRID):
-        for path, law in paths(*point, answers):
-            first[i, path.index(True) if any(path) else answers] += law
-            count[i, sum(path)] += law
+        for path, distribution in paths(*point, answers):
+            first[i, path.index(True) if any(path) else answers] += distribution
+            count[i, sum(path)] += distribution
     values = np.arange(answers + 1)
     mean = (count * values).sum(1)
     exact = {
@@ -86,15 +86,15 @@ def enumerated() -> dict[str, np.ndarray]:
     return {name: value.astype(float) for name, value in exact.items()}
 
 
-def all_laws(chain: TwoStateChain) -> dict[str, jax.Array]:
+def all_distributions(chain: TwoStateChain) -> dict[str, jax.Array]:
     k = np.arange(ROUNDS + 1).reshape(-1, *(1 for _ in chain.shape))
-    majority = laws.majority_accuracy(chain, ROUNDS)
+    majority = distributions.majority_accuracy(chain, ROUNDS)
     return {
-        "first": jnp.moveaxis(laws.first_correct_pmf(chain, k), 0, -1),
-        "verified": jnp.moveaxis(laws.verified_accuracy(chain, k), 0, -1),
-        "count": laws.correct_count_pmf(chain, ROUNDS),
-        "mean": laws.correct_count_mean(chain, ROUNDS),
-        "variance": laws.correct_count_variance(chain, ROUNDS),
+        "first": jnp.moveaxis(distributions.first_correct_pmf(chain, k), 0, -1),
+        "verified": jnp.moveaxis(distributions.verified_accuracy(chain, k), 0, -1),
+        "count": distributions.correct_count_pmf(chain, ROUNDS),
+        "mean": distributions.correct_count_mean(chain, ROUNDS),
+        "variance": distributions.correct_count_variance(chain, ROUNDS),
         "win": majority.win,
         "tie": majority.tie,
     }
@@ -102,10 +102,15 @@ def all_laws(chain: TwoStateChain) -> dict[str, jax.Array]:
 
 @pytest.mark.parametrize(
     ("precision", "tolerance", "transformed"),
-    [(False, 4e-7, jax.jit(all_laws)), (True, 2e-15, jax.jit(jax.vmap(all_laws)))],
+    [
+        (False, 4e-7, jax.jit(all_distributions)),
+        (True, 2e-15, jax.jit(jax.vmap(all_distributions))),
+    ],
     ids=["float32 at once", "float64 one by one"],
 )
-def test_all_paths_enumerated_give_every_law(enumerated, precision, tolerance, transformed):
+def test_all_paths_enumerated_give_every_distribution(
+    enumerated, precision, tolerance, transformed
+):
     with jax.enable_x64(precision):
         computed = transformed(batch(GRID))
     for name, exact in enumerated.items():
@@ -120,24 +125,24 @@ def test_stays_of_enumerated_paths_are_geometric(x64):
     for p_ic, p_ci in ((Fraction(3, 10), Fraction(1, 5)), (Fraction(1), Fraction(7, 10))):
         for start, leave in ((1, p_ci), (0, p_ic)):
             stay = [Fraction(0)] * (ROUNDS + 2)
-            for path, law in paths(Fraction(start), p_ic, p_ci, ROUNDS + 1):
-                stay[len(list(next(itertools.groupby(path))[1]))] += law
+            for path, distribution in paths(Fraction(start), p_ic, p_ci, ROUNDS + 1):
+                stay[len(list(next(itertools.groupby(path))[1]))] += distribution
             # The stay of all answers may go on, so it is left out.
-            computed = laws.sojourn_pmf(float(leave), np.arange(1, ROUNDS + 1))
+            computed = distributions.sojourn_pmf(float(leave), np.arange(1, ROUNDS + 1))
             np.testing.assert_allclose(computed, [float(s) for s in stay[1:-1]], atol=1e-15)
 
 
 def test_means_of_waiting_times_and_their_edges(x64):
     chain = batch([(0.25, 0.125, 0.5), (1.0, 0.125, 0.0), (0.5, 0.0, 1.0), (1.0, 0.0, 0.25)])
-    np.testing.assert_allclose(laws.mean_first_correct(chain), [6.0, 0.0, np.inf, 0.0])
-    stays = laws.mean_sojourns(chain)
+    np.testing.assert_allclose(distributions.mean_first_correct(chain), [6.0, 0.0, np.inf, 0.0])
+    stays = distributions.mean_sojourns(chain)
     np.testing.assert_allclose(stays.correct, [2.0, np.inf, 1.0, 4.0])
     np.testing.assert_allclose(stays.incorrect, [8.0, 8.0, np.inf, np.inf])
     k = np.arange(2000)
-    waits = np.asarray(laws.first_correct_pmf(TwoStateChain(0.25, 0.125, 0.5), k))
+    waits = np.asarray(distributions.first_correct_pmf(TwoStateChain(0.25, 0.125, 0.5), k))
     assert waits.sum() == pytest.approx(1)
     assert k @ waits == pytest.approx(6.0)
-    lengths = np.asarray(laws.sojourn_pmf(np.array([[0.125], [0.0], [1.0]]), k + 1))
+    lengths = np.asarray(distributions.sojourn_pmf(np.array([[0.125], [0.0], [1.0]]), k + 1))
     assert (k + 1) @ lengths[0] == pytest.approx(8.0)
     assert not lengths[1].any()
     np.testing.assert_array_equal(lengths[2], k == 0)
@@ -150,19 +155,25 @@ def test_first_success_is_accurate_relative_to_its_own_size(precision, tolerance
         p0, p_ic, k = 1e-12, 1e-10, 500
         chain = TwoStateChain(p0, p_ic, 0.5)
         exact = -math.expm1(math.log1p(-p0) + k * math.log1p(-p_ic))
-        assert float(laws.verified_accuracy(chain, k)) == pytest.approx(exact, rel=tolerance)
-        tail = laws.first_correct_pmf(TwoStateChain(0.5, 0.25, 0.5), 201)
+        assert float(distributions.verified_accuracy(chain, k)) == pytest.approx(
+            exact, rel=tolerance
+        )
+        tail = distributions.first_correct_pmf(TwoStateChain(0.5, 0.25, 0.5), 201)
         assert float(tail) == pytest.approx(0.125 * 0.75**200, rel=30 * tolerance)
-        assert float(laws.verified_accuracy(TwoStateChain(0.5, 0.25, 1.0), UNBOUNDED)) == 1.0
+        assert (
+            float(distributions.verified_accuracy(TwoStateChain(0.5, 0.25, 1.0), UNBOUNDED)) == 1.0
+        )
 
 
 @hypothesis_settings
 @given(chains, st.integers(0, 30))
-def test_verified_accuracy_sums_the_law_of_the_first_success_and_bounds_the_accuracy(point, k):
+def test_verified_accuracy_sums_the_distribution_of_the_first_success_and_bounds_the_accuracy(
+    point, k
+):
     with jax.enable_x64(True):
         chain, rounds = TwoStateChain(*point), np.arange(31)
-        total = float(np.cumsum(laws.first_correct_pmf(chain, rounds))[k])
-        verified = float(laws.verified_accuracy(chain, k))
+        total = float(np.cumsum(distributions.first_correct_pmf(chain, rounds))[k])
+        verified = float(distributions.verified_accuracy(chain, k))
         accuracy = float(theory.accuracy_after(chain, k))
     assert verified == pytest.approx(total, abs=1e-14)
     assert accuracy - 1e-15 <= verified <= 1
@@ -170,19 +181,19 @@ def test_verified_accuracy_sums_the_law_of_the_first_success_and_bounds_the_accu
 
 @hypothesis_settings
 @given(chains)
-def test_moments_are_those_of_the_law_and_the_mean_is_the_sum_of_the_curve(point):
+def test_moments_are_those_of_the_distribution_and_the_mean_is_the_sum_of_the_curve(point):
     with jax.enable_x64(True):
         chain, rounds = TwoStateChain(*point), 24
-        law = np.asarray(laws.correct_count_pmf(chain, rounds))
-        mean = float(laws.correct_count_mean(chain, rounds))
-        variance = float(laws.correct_count_variance(chain, rounds))
+        distribution = np.asarray(distributions.correct_count_pmf(chain, rounds))
+        mean = float(distributions.correct_count_mean(chain, rounds))
+        variance = float(distributions.correct_count_variance(chain, rounds))
         curve = np.asarray(theory.accuracy_curve(chain, rounds))
-    count = np.arange(law.size)
-    assert law.min() >= 0
-    assert law.sum() == pytest.approx(1, abs=1e-14)
+    count = np.arange(distribution.size)
+    assert distribution.min() >= 0
+    assert distribution.sum() == pytest.approx(1, abs=1e-14)
     assert mean == pytest.approx(curve.sum(), rel=1e-13, abs=1e-13)
-    assert mean == pytest.approx(law @ count, rel=1e-13, abs=1e-13)
-    assert variance == pytest.approx(law @ (count - mean) ** 2, rel=1e-12, abs=1e-13)
+    assert mean == pytest.approx(distribution @ count, rel=1e-13, abs=1e-13)
+    assert variance == pytest.approx(distribution @ (count - mean) ** 2, rel=1e-12, abs=1e-13)
 
 
 @hypothesis_settings
@@ -192,12 +203,17 @@ def test_swapping_right_and_wrong_mirrors_count_and_majority(point, half):
     rounds = 9 + half % 2
     with jax.enable_x64(True):
         chain, mirrored = TwoStateChain(p0, p_ic, p_ci), TwoStateChain(1 - p0, p_ci, p_ic)
-        law = laws.correct_count_pmf(chain, rounds)
+        distribution = distributions.correct_count_pmf(chain, rounds)
         np.testing.assert_allclose(
-            law, laws.correct_count_pmf(mirrored, rounds)[::-1], rtol=0, atol=1e-14
+            distribution,
+            distributions.correct_count_pmf(mirrored, rounds)[::-1],
+            rtol=0,
+            atol=1e-14,
         )
-        variances = [float(laws.correct_count_variance(c, rounds)) for c in (chain, mirrored)]
-        ours, theirs = (laws.majority_accuracy(c, rounds) for c in (chain, mirrored))
+        variances = [
+            float(distributions.correct_count_variance(c, rounds)) for c in (chain, mirrored)
+        ]
+        ours, theirs = (distributions.majority_accuracy(c, rounds) for c in (chain, mirrored))
     assert variances[0] == pytest.approx(variances[1], abs=1e-13)
     assert float(ours.win + theirs.win + ours.tie) == pytest.approx(1, abs=1e-14)
     assert float(ours.tie) == pytest.approx(float(theirs.tie), abs=1e-14)
@@ -229,8 +245,8 @@ def test_moments_keep_their_digits_where_the_classical_forms_lose_them(precision
         of_rounds = jax.jit(
             jax.vmap(
                 lambda c: (
-                    laws.correct_count_mean(c, rounds),
-                    laws.correct_count_variance(c, rounds),
+                    distributions.correct_count_mean(c, rounds),
+                    distributions.correct_count_variance(c, rounds),
                 )
             )
         )
@@ -245,79 +261,79 @@ def test_moments_keep_their_digits_where_the_classical_forms_lose_them(precision
 
 def test_edge_regimes_of_the_count():
     frozen_alternating = batch([(0.25, 0.0, 0.0), (0.25, 1.0, 1.0)])
-    law = laws.correct_count_pmf(frozen_alternating, 3)
-    np.testing.assert_array_equal(law, [[0.75, 0, 0, 0, 0.25], [0, 0, 1, 0, 0]])
-    majority = laws.majority_accuracy(frozen_alternating, 3)
+    distribution = distributions.correct_count_pmf(frozen_alternating, 3)
+    np.testing.assert_array_equal(distribution, [[0.75, 0, 0, 0, 0.25], [0, 0, 1, 0, 0]])
+    majority = distributions.majority_accuracy(frozen_alternating, 3)
     np.testing.assert_array_equal(majority, [[0.25, 0], [0, 1]])
     rounds = np.array([[0], [3], [4], [UNBOUNDED]])
-    mean = laws.correct_count_mean(frozen_alternating, rounds)
+    mean = distributions.correct_count_mean(frozen_alternating, rounds)
     exact = [[0.25, 0.25], [1, 2], [1.25, 2.25], [2.0**29, 2.0**30]]
     np.testing.assert_allclose(mean, exact, rtol=1e-6)
-    variance = laws.correct_count_variance(frozen_alternating, rounds)
+    variance = distributions.correct_count_variance(frozen_alternating, rounds)
     exact = 3 / 16 * np.array([[1, 1], [16, 0], [25, 1], [2.0**62, 0]])
     np.testing.assert_allclose(variance, exact, rtol=1e-6)
 
 
-def test_rounding_drains_nothing_from_a_long_law():
-    law = laws.correct_count_pmf(
+def test_rounding_drains_nothing_from_a_long_distribution():
+    distribution = distributions.correct_count_pmf(
         batch([(0.3, 0.001, 0.2), (0.3, 0.1, 0.1), (0.9, 1e-4, 1e-4)]), 2000
     )
-    np.testing.assert_allclose(np.sum(law, axis=-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(distribution, axis=-1), 1, rtol=1e-5)
 
 
 def test_time_average_variance_is_the_limit_of_the_exact_variance(x64):
     chain = batch([point for point in GRID if 0 < point[1] + point[2] < 2][:-2])
     answers = 10**6
-    scaled = laws.correct_count_variance(chain, answers - 1) / answers
-    np.testing.assert_allclose(laws.time_average_variance(chain), scaled, atol=1e-4)
+    scaled = distributions.correct_count_variance(chain, answers - 1) / answers
+    np.testing.assert_allclose(distributions.time_average_variance(chain), scaled, atol=1e-4)
     r = theory.eigenvalue(chain)
     pi = theory.stationary_accuracy(chain)
     np.testing.assert_allclose(
-        laws.time_average_variance(chain), pi * (1 - pi) * (1 + r) / (1 - r), rtol=1e-14
+        distributions.time_average_variance(chain), pi * (1 - pi) * (1 + r) / (1 - r), rtol=1e-14
     )
-    assert float(laws.time_average_variance(TwoStateChain(0.3, 1.0, 1.0))) == 0
-    assert np.isnan(laws.time_average_variance(TwoStateChain(0.3, 0.0, 0.0)))
+    assert float(distributions.time_average_variance(TwoStateChain(0.3, 1.0, 1.0))) == 0
+    assert np.isnan(distributions.time_average_variance(TwoStateChain(0.3, 0.0, 0.0)))
 
 
 def by_enumeration(x):
-    """Differentiable oracle of `by_laws`, from all paths of ROUNDS + 1 answers."""
+    """Differentiable oracle of `by_distributions`, from all paths of ROUNDS + 1 answers."""
     right = jnp.array([*itertools.product((True, False), repeat=ROUNDS + 1)])
-    law = jnp.where(right[:, 0], x[0], 1 - x[0])
+    distribution = jnp.where(right[:, 0], x[0], 1 - x[0])
     for k in range(ROUNDS):
         now, then = right[:, k], right[:, k + 1]
         keeps = jnp.where(then, 1 - x[2], x[2])
         repairs = jnp.where(then, x[1], 1 - x[1])
-        law = law * jnp.where(now, keeps, repairs)
+        distribution = distribution * jnp.where(now, keeps, repairs)
     count = right.sum(1)
-    mean, half = jnp.vdot(law, count), (ROUNDS + 1) // 2
+    mean, half = jnp.vdot(distribution, count), (ROUNDS + 1) // 2
     return jnp.stack(
         [
-            jnp.vdot(law, right.any(1)),
-            jnp.vdot(law, right[:, -1] & (count == 1)),
+            jnp.vdot(distribution, right.any(1)),
+            jnp.vdot(distribution, right[:, -1] & (count == 1)),
             mean,
-            jnp.vdot(law, count**2) - mean**2,
-            jnp.vdot(law, count > half),
-            jnp.vdot(law, count == half),
+            jnp.vdot(distribution, count**2) - mean**2,
+            jnp.vdot(distribution, count > half),
+            jnp.vdot(distribution, count == half),
         ]
     )
 
 
-def by_laws(x):
+def by_distributions(x):
     chain = TwoStateChain(*x)
     return jnp.stack(
         [
-            laws.verified_accuracy(chain, ROUNDS),
-            laws.first_correct_pmf(chain, ROUNDS),
-            laws.correct_count_mean(chain, ROUNDS),
-            laws.correct_count_variance(chain, ROUNDS),
-            *laws.majority_accuracy(chain, ROUNDS),
+            distributions.verified_accuracy(chain, ROUNDS),
+            distributions.first_correct_pmf(chain, ROUNDS),
+            distributions.correct_count_mean(chain, ROUNDS),
+            distributions.correct_count_variance(chain, ROUNDS),
+            *distributions.majority_accuracy(chain, ROUNDS),
         ]
     )
 
 
 def test_gradients_are_those_of_the_enumeration_at_every_edge(x64):
     points = jnp.array([[float(x) for x in point] for point in GRID])
-    computed = jax.jit(jax.vmap(jax.jacrev(by_laws)))(points)
+    computed = jax.jit(jax.vmap(jax.jacrev(by_distributions)))(points)
     exact = jax.jit(jax.vmap(jax.jacfwd(by_enumeration)))(points)
     np.testing.assert_allclose(computed, exact, rtol=1e-12, atol=1e-12)
 
@@ -326,10 +342,10 @@ def means_and_limits(x):
     chain = TwoStateChain(*x)
     return jnp.stack(
         [
-            laws.mean_first_correct(chain),
-            *laws.mean_sojourns(chain),
-            laws.time_average_variance(chain),
-            laws.sojourn_pmf(x[1], 5),
+            distributions.mean_first_correct(chain),
+            *distributions.mean_sojourns(chain),
+            distributions.time_average_variance(chain),
+            distributions.sojourn_pmf(x[1], 5),
         ]
     )
 
@@ -355,17 +371,17 @@ def test_shapes_broadcast():
         return jax.eval_shape(function, *arguments).shape
 
     for function in (
-        laws.verified_accuracy,
-        laws.first_correct_pmf,
-        laws.correct_count_mean,
-        laws.correct_count_variance,
+        distributions.verified_accuracy,
+        distributions.first_correct_pmf,
+        distributions.correct_count_mean,
+        distributions.correct_count_variance,
     ):
         assert shape(function, chain, 3) == (3, 2)
         assert shape(function, CHAIN, np.ones((2, 3), int)) == (2, 3)
-    assert shape(laws.mean_first_correct, chain) == (3, 2)
-    assert shape(laws.time_average_variance, chain) == (3, 2)
-    assert shape(lambda c: laws.correct_count_pmf(c, 5), chain) == (3, 2, 7)
-    assert shape(laws.sojourn_pmf, np.full((2, 1), 0.1), np.array([1, 2, 3])) == (2, 3)
+    assert shape(distributions.mean_first_correct, chain) == (3, 2)
+    assert shape(distributions.time_average_variance, chain) == (3, 2)
+    assert shape(lambda c: distributions.correct_count_pmf(c, 5), chain) == (3, 2, 7)
+    assert shape(distributions.sojourn_pmf, np.full((2, 1), 0.1), np.array([1, 2, 3])) == (2, 3)
 
 
 CHAIN = TwoStateChain(0.2, 0.1, 0.1)
@@ -374,15 +390,18 @@ CHAIN = TwoStateChain(0.2, 0.1, 0.1)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: laws.verified_accuracy(CHAIN, -1), "k is -1"),
-        (lambda: laws.first_correct_pmf(CHAIN, np.array([0, -3])), r"k\[1\] is -3; .*>= 0"),
-        (lambda: laws.sojourn_pmf(1.5, 1), r"leave is 1\.5; .*\[0, 1\]"),
-        (lambda: laws.sojourn_pmf(np.array([0.5, math.nan]), 1), r"leave\[1\] is nan"),
-        (lambda: laws.sojourn_pmf(0.5, 0), "m is 0; .*>= 1"),
-        (lambda: laws.correct_count_pmf(CHAIN, -1), "rounds is -1"),
-        (lambda: laws.majority_accuracy(CHAIN, -2), "rounds is -2"),
-        (lambda: laws.correct_count_mean(CHAIN, -1), "rounds is -1; .*>= 0"),
-        (lambda: laws.correct_count_variance(CHAIN, np.array([-1])), r"rounds\[0\] is -1"),
+        (lambda: distributions.verified_accuracy(CHAIN, -1), "k is -1"),
+        (
+            lambda: distributions.first_correct_pmf(CHAIN, np.array([0, -3])),
+            r"k\[1\] is -3; .*>= 0",
+        ),
+        (lambda: distributions.sojourn_pmf(1.5, 1), r"leave is 1\.5; .*\[0, 1\]"),
+        (lambda: distributions.sojourn_pmf(np.array([0.5, math.nan]), 1), r"leave\[1\] is nan"),
+        (lambda: distributions.sojourn_pmf(0.5, 0), "m is 0; .*>= 1"),
+        (lambda: distributions.correct_count_pmf(CHAIN, -1), "rounds is -1"),
+        (lambda: distributions.majority_accuracy(CHAIN, -2), "rounds is -2"),
+        (lambda: distributions.correct_count_mean(CHAIN, -1), "rounds is -1; .*>= 0"),
+        (lambda: distributions.correct_count_variance(CHAIN, np.array([-1])), r"rounds\[0\] is -1"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -1,4 +1,4 @@
-"""Laws of one whole trajectory X_0, ..., X_rounds: first success, stays, counts and votes.
+"""Distributions of one whole trajectory X_0, ..., X_rounds: first success, stays, counts and votes.
 
 `msjax.theory.chain` says how likely a single answer of the trajectory is right; here several
 answers count at once. Symbols are those of `msjax.theory.chain`, and n = rounds + 1 is the number
@@ -141,7 +141,7 @@ def mean_sojourns(chain: TwoStateChain) -> Sojourns:
 
 
 def correct_count_pmf(chain: TwoStateChain, rounds: int) -> Float[Array, "*batch {rounds}+2"]:
-    """Law of the number S of right answers among X_0, ..., X_rounds (Markov-binomial).
+    """Distribution of the number S of right answers among X_0, ..., X_rounds (Markov-binomial).
 
     By the exact recursion over rounds of P(S = s, X_k = C) and P(S = s, X_k = I).
 
@@ -242,13 +242,13 @@ def majority_accuracy(chain: TwoStateChain, rounds: int) -> Majority:
 
     Reference: docs/theory.md A8.
     """
-    law = correct_count_pmf(chain, rounds)
+    distribution = correct_count_pmf(chain, rounds)
     half, odd = divmod(rounds + 1, 2)
-    win = jnp.sum(law[..., half + 1 :], axis=-1)
+    win = jnp.sum(distribution[..., half + 1 :], axis=-1)
     return Majority(
         # Rounding may leave [0, 1] by an ulp. Clipping the value alone keeps the slope.
         win=win + jax.lax.stop_gradient(jnp.minimum(win, 1) - win),
-        tie=jnp.zeros_like(chain.p0) if odd else law[..., half],
+        tie=jnp.zeros_like(chain.p0) if odd else distribution[..., half],
     )
 
 
@@ -271,10 +271,10 @@ def _correct_count_pmf(chain: TwoStateChain, rounds: int) -> Float[Array, "*batc
     empty = jnp.zeros((*chain.shape, rounds + 2), chain.dtype)
     start = empty.at[..., 1].set(chain.p0), empty.at[..., 0].set(1 - chain.p0)
 
-    def one_round(laws: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+    def one_round(distributions: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         # What leaves one state enters the other, so that rounding cannot drain the total as
         # multiplying by a rounded 1 - p_ci would.
-        right, wrong = laws
+        right, wrong = distributions
         broken, repaired = p_ci * right, p_ic * wrong
         right, wrong = right - broken + repaired, wrong - repaired + broken
         # One more right answer moves the count up; the last slot is empty until it is needed.
