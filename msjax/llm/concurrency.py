@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent import futures
 from typing import Any, TypeVar
 
-__all__ = ["all_of", "beside", "in_thread", "wait"]
+__all__ = ["all_of", "in_thread", "to_thread", "wait"]
 
 _K = TypeVar("_K")
 _T = TypeVar("_T")
@@ -35,7 +35,7 @@ def wait(work: Coroutine[Any, Any, _T]) -> _T:
             raise
 
 
-async def beside(call: Callable[[], _T]) -> _T:
+async def to_thread(call: Callable[[], _T]) -> _T:
     """What a call returns that blocks, in a thread of its own.
 
     Whoever is cancelled while it waits leaves the thread behind, as will the process when it ends.

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from msjax.data.messages import FAILED, REFUSED, REJECTED, Completion, Message, asked
 from msjax.data.usage import Usage
 from msjax.errors import InputError, ServerError
-from msjax.llm.concurrency import beside, wait
+from msjax.llm.concurrency import to_thread, wait
 from msjax.llm.engine import Conversation, Sampling, next_turn, scored
 from msjax.llm.replies import Reply, error_words, is_too_long, read_reply, refused_parameters
 from msjax.llm.server import FIRST_ANSWER, Server
@@ -200,7 +200,7 @@ class OpenAIEngine:
                         if completion.unasked:
                             given_up = list(said), completion
                         if turn.score is not None:
-                            completion = await beside(partial(scored, turn, completion))
+                            completion = await to_thread(partial(scored, turn, completion))
                     said.append({"role": "assistant", "content": completion.text})
 
     def sample_until(

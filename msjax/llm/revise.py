@@ -22,7 +22,7 @@ from msjax.data.messages import Completion, Message, Score, asked
 from msjax.data.usage import Usage, total
 from msjax.errors import InputError
 from msjax.llm.answers import Answers, jitted
-from msjax.llm.concurrency import beside
+from msjax.llm.concurrency import to_thread
 from msjax.llm.live_rule import rule_without_pilot
 from msjax.llm.replies import read_usage
 from msjax.rules.protocol import StoppingRule
@@ -205,7 +205,7 @@ async def deliberate(
         if score is None:
             return found
         scoring = (
-            score(question, found) if not waits else await beside(lambda: score(question, found))
+            score(question, found) if not waits else await to_thread(lambda: score(question, found))
         )
         return dataclasses.replace(found, score=scoring)
 

@@ -91,7 +91,7 @@ def belief_rule(
 
     Args:
         chain: one chain or posterior draws of it, shape () or [draw].
-        tokens_per_round: expected computed tokens of rounds 1..K; the rule stops at K.
+        tokens_per_round: expected uncached tokens of rounds 1..K; the rule stops at K.
         signals: what is looked at, and its distribution.
         value: worth of one correct answer.
         price: cost of one token in the same unit, >= 0.

@@ -54,7 +54,7 @@ def plan_rounds(
 
     Args:
         accuracy: posterior draws of p_0, ..., p_K (probabilities).
-        tokens_per_round: expected computed tokens of rounds 1..K (K is the horizon), shape [K].
+        tokens_per_round: expected uncached tokens of rounds 1..K (K is the horizon), shape [K].
         value: worth of one correct answer.
         price: cost of one token in the same unit.
         confidence: 1 - delta in (0, 1) of the risk-averse rule; None for the risk-neutral one.
@@ -140,7 +140,7 @@ def question_rounds(
 
     Args:
         chain: rates, scalar; its p0 is not used.
-        tokens_per_round: expected computed tokens of rounds 1..K (K is the horizon).
+        tokens_per_round: expected uncached tokens of rounds 1..K (K is the horizon).
         prior_mean: m (probability).
         prior_strength: n > 0, scores that the prior is worth.
         value: worth of one correct answer.

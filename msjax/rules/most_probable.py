@@ -79,7 +79,7 @@ def belief_answers(
 
     Args:
         distribution: how answers come about.
-        tokens_per_round: expected computed tokens of rounds 1..K; the rule stops at K.
+        tokens_per_round: expected uncached tokens of rounds 1..K; the rule stops at K.
         value: worth of one correct answer.
         price: cost of one token in the same unit, >= 0.
 

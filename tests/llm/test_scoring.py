@@ -11,7 +11,7 @@ from conversations import talk
 
 from msjax.data.messages import Score, asked
 from msjax.errors import ServerError
-from msjax.llm.concurrency import beside
+from msjax.llm.concurrency import to_thread
 from msjax.llm.engine import Turn
 from msjax.llm.flax.engine import FlaxEngine
 from msjax.llm.openai_engine import OpenAIEngine
@@ -97,7 +97,7 @@ def test_a_score_that_raises_stop_iteration_ends_the_run(engine) -> None:
         return next(iter(()))
 
     with pytest.raises(RuntimeError, match="StopIteration"):
-        asyncio.run(asyncio.wait_for(beside(score), 10))
+        asyncio.run(asyncio.wait_for(to_thread(score), 10))
     with pytest.raises(RuntimeError, match="StopIteration"):
         talk(engine, talks(score))
 
