@@ -57,7 +57,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-MEMORY = 1.1e9
+MEMORY = 0.9e9
 """Bytes a process may hold at the end of a file of tests without dropping compiled programs."""
 SHELL_FLAGS = os.environ.get("XLA_FLAGS")
 
