@@ -14,7 +14,7 @@ from typing import Any
 
 from msjax.data.messages import Completion, Message, asked
 from msjax.errors import InputError
-from msjax.llm.concurrency import beside
+from msjax.llm.concurrency import to_thread
 from msjax.llm.replies import read_reply
 from msjax.llm.revise import revise
 
@@ -55,7 +55,7 @@ async def run(
         sent["extra_body"] = {name: value for name, value in extra.items() if name != "msjax"}
 
     async def ask(messages: list[Message]) -> Completion:
-        reply = await beside(
+        reply = await to_thread(
             lambda: client.chat.completions.create(model=model, messages=messages, **sent)
         )
         body = reply if isinstance(reply, str) else reply.model_dump_json()
