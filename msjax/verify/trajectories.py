@@ -313,7 +313,7 @@ CLAIMS: tuple[Claim, ...] = (
         _simulated_sojourns,
     ),
     Claim(
-        "A8.distribution",
+        "A8.law",
         "distribution of the number S of right answers",
         _MARKOV_BINOMIAL,
         SETTINGS,

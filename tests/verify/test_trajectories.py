@@ -58,7 +58,7 @@ def mutant(name):
         ("mean_first_correct", "A7.mean_first_correct"),
         ("sojourn_pmf", "A7.sojourns"),
         ("mean_sojourns", "A7.sojourns"),
-        ("correct_count_pmf", "A8.distribution"),
+        ("correct_count_pmf", "A8.law"),
         ("correct_count_mean", "A8.mean"),
         ("correct_count_variance", "A8.variance"),
         ("time_average_variance", "A8.time_average"),
