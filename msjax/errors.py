@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -51,11 +52,11 @@ def require(
     name: str, value: Any, holds: Callable[[np.ndarray], Bool[np.ndarray, "..."]], remedy: str
 ) -> None:
     """Raise `InputError` at the first concrete element of `value` for which `holds` is false."""
-    # Commands import this module before it is known whether JAX will be needed.
-    import jax
     import numpy as np
 
-    if isinstance(value, jax.core.Tracer):
+    # Where JAX was not imported nothing is traced, and commands that do without it stay quick.
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(value, jax.core.Tracer):
         return
     array = np.asarray(value)
     good = holds(array)

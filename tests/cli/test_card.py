@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from html import unescape
 from pathlib import Path
 
@@ -137,3 +139,12 @@ def test_a_log_of_ones_own_is_advised_to_be_served(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "msjax serve --upstream URL --rounds 1 --rule fixed" in printed
     assert "msjax run" not in printed
+
+
+def test_the_page_does_without_jax(tmp_path):
+    """Which takes as long to import as everything else together."""
+    program = (
+        "import sys; from msjax.cli import main; main(sys.argv[1:]); sys.exit('jax' in sys.modules)"
+    )
+    page = ["card", "--demo", "--no-worse", "0.1", "--worth", "1", "--price", "1e-4"]
+    subprocess.run([sys.executable, "-c", program, *page], check=True, capture_output=True)
