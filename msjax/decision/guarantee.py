@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int, Real, Shaped
+from jaxtyping import Float, Int, Real, Shaped
 from scipy.special import betainc, gammaln, logsumexp, xlogy
 
 from msjax.errors import InputError, require
@@ -276,7 +276,7 @@ def p_value(differences: Real[np.ndarray, " question"], eps: float) -> float:
 
 
 def score_statistic(
-    broken: Int[ArrayLike, "..."], repaired: Int[ArrayLike, "..."], n: int, eps: float
+    broken: Int[np.ndarray, "..."] | int, repaired: Int[np.ndarray, "..."] | int, n: int, eps: float
 ) -> Float[np.ndarray, "..."]:
     """How far the share repaired less the share broken is above `-eps`, in standard errors.
 
