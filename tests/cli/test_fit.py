@@ -122,7 +122,8 @@ def test_auto_says_why(runs, tmp_path, capsys):
 
 
 def test_a_price_says_how_many_rounds_pay(runs, tmp_path, capsys):
-    assert Fit((runs,), model="pooled", price=0.0, json=tmp_path / "fit.json").run() == 0
+    command = Fit((runs,), model="pooled", worth=1.0, price=0.0, json=tmp_path / "fit.json")
+    assert command.run() == 0
     assert "rounds that pay best: 3" in capsys.readouterr().out
     found = json.loads((tmp_path / "fit.json").read_text())["benchmarks"]
     assert found["chain"]["quantities"]["optimal_rounds"]["median"] == 3
@@ -151,7 +152,7 @@ def test_bad_input_is_named(runs, tmp_path):
     parallel.write_text(line("pool", 0, [1, 0], protocol="parallel"))
     with pytest.raises(InputError, match="'poold'; choose from pooled"):
         Fit((runs,), model="poold").run()
-    with pytest.raises(InputError, match="value is nan"):
+    with pytest.raises(InputError, match="--worth is nan"):
         Fit((tmp_path / "absent.jsonl",), worth=float("nan")).run()
     with pytest.raises(InputError, match="belongs to --model noisy"):
         Fit((runs,), verifier=(9, 1, 9, 1)).run()
