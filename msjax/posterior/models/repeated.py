@@ -107,7 +107,7 @@ class Repeated(LogitNormal):
 
     def kinds(self, draws: Draws) -> tuple[Chains, Float[np.ndarray, "draw kind"]]:
         """Kinds are pairs of rates and a p0 each."""
-        nodes = _of_draws(draws)
+        nodes = _of_draws(dict(draws))
         shape = nodes.p0.shape
         p0, p_ic, p_ci = (
             scipy.special.expit(np.broadcast_to(x, shape).reshape(len(x), -1).astype(float))
@@ -125,7 +125,7 @@ class Repeated(LogitNormal):
         """The chain of each question, at a node drawn given all its runs."""
         rows, row = np.unique(statistics, axis=0, return_inverse=True)
         row = row.reshape(-1)
-        nodes = _of_draws(draws)
+        nodes = _of_draws(dict(draws))
         chains = Chains(*(np.empty((len(nodes.ic), len(row))) for _ in range(3)))
         for i, (p0, ic, ci) in enumerate(zip(*map(np.asarray, nodes), strict=True)):
             joint = _log_joint(np, Nodes(p0, ic, ci), rows)
@@ -169,6 +169,7 @@ def _log_sigmoid(xp: Any, x: Any) -> Any:
     return -xp.logaddexp(0, -x)
 
 
-def _of_draws(draws: Draws) -> Nodes:
-    values = {name: jnp.asarray(x) for name, x in draws.items()}
-    return jax.vmap(lambda one: nodes_of(one, _RATES, _STARTS))(values)
+@jax.jit
+@jax.vmap
+def _of_draws(draws: Parameters) -> Nodes:
+    return nodes_of(draws, _RATES, _STARTS)
