@@ -47,7 +47,7 @@ from msjax.train.priors.targets import TARGETS, question_names
 _FEATURES = 16
 _S_MINS = (0.5, 0.6, 0.7, 0.8, 0.9)
 _CONFIDENCES = (0.1, 0.5, 0.8, 0.95)
-"""The registry's confidences end at .5, too soon for rules that know a question's law."""
+"""The registry's confidences end at .5, too soon for rules that know a question's distribution."""
 _PAIRS = {
     "rounds": (
         ("markovscale,prior=predicted", "markovscale"),

@@ -168,8 +168,10 @@ class Sensitivity:
         means = {"p0": self.p0, "p_ic": self.p_ic, "p_ci": self.p_ci}
         if all(0 < mean < 1 for mean in means.values()):
             strength = 1 / self.correlation - 1
-            laws = {name: (mean * strength, (1 - mean) * strength) for name, mean in means.items()}
-            found[f"{self._name},\ncorrelation {self.correlation:g}"] = _benchmark(laws)
+            distributions = {
+                name: (mean * strength, (1 - mean) * strength) for name, mean in means.items()
+            }
+            found[f"{self._name},\ncorrelation {self.correlation:g}"] = _benchmark(distributions)
         return found
 
     def _print(self, table: dict[str, Any]) -> None:
@@ -204,8 +206,8 @@ def _text(number: Any) -> str:
     return "none" if number != number else f"{float(number) + 0.0:.4f}"
 
 
-def _benchmark(laws: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """Curves and limits of a benchmark with Beta laws, and of its pooled chain."""
+def _benchmark(distributions: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """Curves and limits of a benchmark with Beta distributions, and of its pooled chain."""
     import jax
     import numpy as np
 
@@ -213,11 +215,11 @@ def _benchmark(laws: dict[str, tuple[float, float]]) -> dict[str, Any]:
     from msjax.theory.chain import accuracy_curve
     from msjax.theory.population import beta_population, mean_accuracy_curve, pooled_chain
 
-    mixture = beta_population(laws["p0"], laws["p_ic"], laws["p_ci"])
+    mixture = beta_population(distributions["p0"], distributions["p_ic"], distributions["p_ci"])
     true = jax.jit(mean_accuracy_curve, static_argnums=1)(mixture, _ROUNDS_DRAWN)
     pooled = accuracy_curve(jax.jit(pooled_chain)(mixture), _ROUNDS_DRAWN)
-    mean_ic, mean_ci = (a / (a + b) for a, b in (laws["p_ic"], laws["p_ci"]))
-    rho_ic, rho_ci = (1 / (1 + a + b) for a, b in (laws["p_ic"], laws["p_ci"]))
+    mean_ic, mean_ci = (a / (a + b) for a, b in (distributions["p_ic"], distributions["p_ci"]))
+    rho_ic, rho_ci = (1 / (1 + a + b) for a, b in (distributions["p_ic"], distributions["p_ci"]))
     limit = mean_ic / (mean_ic + mean_ci)
     correlation = np.linspace(0, _LARGEST_CORRELATION, _CORRELATIONS)
     spreads: dict[str, tuple[Any, Any]] = {

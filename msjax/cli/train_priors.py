@@ -77,8 +77,8 @@ class Train:
     out: OutputFile
     """safetensors file to write."""
     target: Literal["chain", "scores"] = "chain"
-    """chain: Beta laws of p0, p_ic and p_ci (MarkovScale-t). scores: the prior of a truncated
-    normal law of scores (OptScale-t)."""
+    """chain: Beta distributions of p0, p_ic and p_ci (MarkovScale-t). scores: the prior of a
+    truncated normal distribution of scores (OptScale-t)."""
     seed: Seed = 0
     """Seed of the split, the first weights and the order of questions."""
     json: OutputFile | None = None

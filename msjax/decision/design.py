@@ -221,7 +221,9 @@ class _Conjugate:
         found = [self._model.exact(np.concatenate([self._seen, new])) for new in runs]
         draws = {}
         for name, points in zip(self._model.parameters, self._points, strict=True):
-            alpha, beta = np.array([laws[name] for laws in found if laws]).T[..., None]
+            alpha, beta = np.array(
+                [distributions[name] for distributions in found if distributions]
+            ).T[..., None]
             draws[name] = scipy.special.betaincinv(alpha, beta, points)
         weight = np.full((len(runs), self._points.shape[1]), 1 / self._points.shape[1])
         return _Posteriors(_look_each(self._look, draws), weight, None)
@@ -250,7 +252,7 @@ class _Weighting:
         """The posteriors given the old runs and each future's new ones.
 
         The present draws are weighted by the likelihood of the new runs. Where that fails, the
-        posteriors of the first 50 futures are sampled from t laws around their modes.
+        posteriors of the first 50 futures are sampled from t distributions around their modes.
         """
         old = np.broadcast_to(self._seen, (len(runs), *self._seen.shape))
         both = np.concatenate([old, runs], axis=1)
@@ -282,7 +284,7 @@ def _draws_around_modes(
     multiplicity: Float[Array, "future row"],
     steps: Float[Array, "draw coordinate"],
 ) -> tuple[dict[str, Float[Array, "future draw"]], Float[Array, "future draw"]]:
-    """Draws from a t law around each future's posterior mode, and their log importance weights.
+    """Draws from a t distribution around each future's mode, and their log importance weights.
 
     Modes and curvatures are those of the density of unconstrained parameters, by damped Newton
     steps; `steps` are standard t variates.

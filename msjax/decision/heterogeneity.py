@@ -67,7 +67,7 @@ def heterogeneity_curve(
 
     Over questions the rates are independent, Beta(m s, (1 - m) s) of means m = `p_ic` and `p_ci`.
     The correlation of two flips of the same question, rho = 1 / (1 + s), measures their spread:
-    Var = rho m (1 - m). The law of p0, independent of the rates, does not matter.
+    Var = rho m (1 - m). The distribution of p0, independent of the rates, does not matter.
 
     Args:
         p_ic: mean of the repair rate (probability), in (0, 1).
@@ -101,10 +101,10 @@ def heterogeneity_curve(
 def _log_beta_nodes(
     mean: float, correlation: float
 ) -> tuple[Float[np.ndarray, "nodes"], Float[np.ndarray, "nodes"]]:
-    """Logarithms of rates, and shares: quadrature of a Beta law of given mean and correlation.
+    """Logarithms of rates, and shares, of a Beta distribution, by quadrature.
 
     In log-odds its density is analytic and decays exponentially on both sides, so the plain sum
-    over equidistant points converges geometrically, also where the law crowds at 0.
+    over equidistant points converges geometrically, also where the distribution crowds at 0.
     """
     if correlation == 0:
         return np.log([mean]), np.ones(1)

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from msjax.data.runs import Runs
-from msjax.decision.answer_law import belief_policy, learn
+from msjax.decision.learnt_answers import belief_policy, learn
 from msjax.errors import InputError
 from msjax.evaluate.folds import FOLDS, divisions
 
@@ -331,8 +331,8 @@ def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_C
     spent = {name: np.cumsum(x, axis=1, dtype=float) for name, x in whole.tokens.items()}
     tokens = {name: np.zeros(len(complete)) for name in spent}
     for others, judged in divisions(names, FOLDINGS):
-        law = learn(whole, others)
-        last, returned = belief_policy(law, whole.answers[judged], token_price)
+        distribution = learn(whole, others)
+        last, returned = belief_policy(distribution, whole.answers[judged], token_price)
         right[judged] += _label_of(label[judged], returned)
         asked[judged] += last + 1
         for name, values in spent.items():

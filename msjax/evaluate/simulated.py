@@ -1,9 +1,9 @@
-"""Rules on benchmarks whose law is known: what they are worth, and what the best rule would be.
+"""Rules on benchmarks of known distribution: what they are worth, and what the best rule would be.
 
 A benchmark is simulated with answers, scores and tokens as a `Runs`, so that the very rules of
 `msjax replay` run on it. They learn from a pilot of few questions and are judged on many others.
 The yardstick is the best of all rules that see which revisions changed the answer, by dynamic
-programming on the tree of what may be seen, whatever the law of the benchmark.
+programming on the tree of what may be seen, whatever the distribution of the benchmark.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,13 +38,13 @@ _MOST_NODES = 1 << 16
 
 
 class Population(NamedTuple):
-    """A law of benchmarks.
+    """A distribution of benchmarks.
 
     Attributes:
         name, says: what it is.
         states: right or wrong [question, answer] of so many questions and rounds.
         keep_wrong: probability that a revision from wrong to wrong keeps the answer.
-        right_scores, wrong_scores: Beta laws of the verifier's score.
+        right_scores, wrong_scores: Beta distributions of the verifier's score.
     """
 
     name: str

@@ -131,11 +131,11 @@ def rank_statistics(
 def partial_pooling_ranks(
     key: PRNGKeyArray, *, simulations: int, questions: int, rounds: int
 ) -> Ranks:
-    """Ranks of the laws between benchmarks, and of rates, in posteriors of partial pooling.
+    """Ranks of what benchmarks have in common, and of rates, in posteriors of partial pooling.
 
-    Typical rates and spreads are drawn from the prior; eight benchmarks have rates from the law
-    they define, the last of them only a tenth of the questions. Ranked are mu, tau, and the rates
-    of the first and the last benchmark.
+    Typical rates and spreads are drawn from the prior; eight benchmarks have rates from the
+    distribution they define, the last of them only a tenth of the questions. Ranked are mu, tau,
+    and the rates of the first and the last benchmark.
 
     Reference: docs/theory.md F6, F8.
     """
@@ -232,8 +232,8 @@ def uniformity(ranks: Int[np.ndarray, " simulation"]) -> float:
 
     The number R_i of ranks below i is Binomial(n, i / 100). The statistic is the least two-sided
     tail probability of any R_i, that is the widest simultaneous band of the ECDF which the ranks
-    leave. Its law is exact: R_1, R_2, ... is a Markov chain with binomial steps, followed through
-    the band.
+    leave. Its distribution is exact: R_1, R_2, ... is a Markov chain with binomial steps, followed
+    through the band.
 
     Reference: Sailynoja, Buerkner & Vehtari (2022), Graphical test for discrete uniformity and its
     applications in goodness-of-fit evaluation and multiple sample comparison.

@@ -21,8 +21,8 @@ residuals e_t = right_t - P(right_t | state before) of all rounds of all runs:
 P-values are posterior predictive: the same statistic in replicates drawn from the fitted model (the
 chain, or independent answers for order 0) with the observed first answers and run lengths, so small
 counts need no approximation. Under a label-free stopping rule lengths are not given in advance; the
-statistics, being studentised martingales, keep their large-sample law all the same. One departure
-may show in several checks.
+statistics, being studentised martingales, keep their large-sample distribution all the same. One
+departure may show in several checks.
 
 Reference: docs/theory.md F5; Anderson & Goodman (1957), Statistical inference about Markov chains;
 Tarone (1979), Testing the goodness of fit of the binomial distribution; Gelman, Meng & Stern
@@ -138,8 +138,8 @@ def _check_first_order(count: Runs, random: np.random.Generator, replicates: int
     (scores,), (informative,) = _chain_scores(observed, reach, oracle)
     allowed = np.array([not oracle or name == "rounds" for name in CHAIN_NAMES])
     usable = informative & allowed[:, None]
-    laws = Pooled().exact(count.observable)
-    p_ic, p_ci = (random.beta(*laws[name], replicates) for name in ("p_ic", "p_ci"))
+    distributions = Pooled().exact(count.observable)
+    p_ic, p_ci = (random.beta(*distributions[name], replicates) for name in ("p_ic", "p_ci"))
     replicated = np.concatenate(
         [
             _chain_scores(correct, reach, oracle)[0]

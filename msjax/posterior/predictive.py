@@ -45,7 +45,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class PredictiveCheck:
-    """One statistic of the runs against its posterior predictive law.
+    """One statistic of the runs against its posterior predictive distribution.
 
     `observed`, `low`, `median`, `high` hold one entry per round or case, NaN where there is
     nothing to see; the band is central 90 %. `surprising` is whether the p-value is at or below

@@ -28,7 +28,7 @@ class Bounds(NamedTuple):
     being the accuracy after so many rounds or in the limit. One first answer per question does not
     show how p0 differs among questions of one kind, so these take it as the same. `upper_most` and
     `lower_most` are the values if instead every question were sure to start right or sure to start
-    wrong: whatever the law of p0 within a kind, the bounds lie between the two.
+    wrong: whatever the distribution of p0 within a kind, the bounds lie between the two.
     """
 
     upper: Float[np.ndarray, "draw *k"]

@@ -142,8 +142,14 @@ def draw_independently(
     exact = model.exact(correct)
     if exact is not None:
         return Independent(
-            Sample({name: random.beta(*law, size=shape) for name, law in exact.items()}, {}),
-            sum(float(scipy.special.betaln(*law)) for law in exact.values()),
+            Sample(
+                {
+                    name: random.beta(*distribution, size=shape)
+                    for name, distribution in exact.items()
+                },
+                {},
+            ),
+            sum(float(scipy.special.betaln(*distribution)) for distribution in exact.values()),
         )
     factors = model.factors(correct)
     if factors is None:
@@ -241,7 +247,7 @@ def joint(
     """The NumPyro model: the prior, and the log-likelihood of all runs as one factor.
 
     Parameters whose `free` is 0 count as 0, so that the data do not touch them. They are drawn from
-    a law as narrow as posteriors are, for wider ones would slow the warm-up down.
+    a distribution as narrow as posteriors are, for wider ones would slow the warm-up down.
     """
     values = model.prior()
     parameters = {name: value * free[name] for name, value in values.items()}

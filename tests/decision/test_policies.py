@@ -6,7 +6,7 @@ import pytest
 from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import Usage, uncached_tokens
-from msjax.decision.answer_law import belief_policy, learn
+from msjax.decision.learnt_answers import belief_policy, learn
 from msjax.decision.policies import policies_of
 from msjax.errors import InputError
 from msjax.evaluate.folds import FOLDS, folds
@@ -50,8 +50,8 @@ def test_policies_do_what_their_rules_do():
         cut = cut_by(policy.rule, records)
         if policy.learnt:
             # Folds differ; the rule has learnt from all.
-            law = learn(Runs.from_records(records), np.ones(len(records), bool))
-            last, _ = belief_policy(law, Runs.from_records(records).answers, 0.0)
+            distribution = learn(Runs.from_records(records), np.ones(len(records), bool))
+            last, _ = belief_policy(distribution, Runs.from_records(records).answers, 0.0)
             assert [run.revisions for run in cut] == last.tolist()
             continue
         assert [run.right for run in cut] == found.right[:, j].tolist(), policy.name
@@ -64,9 +64,9 @@ def test_policies_do_what_their_rules_do():
 def test_belief_policy_is_the_rule(price):
     records = simulated(1, 60)
     runs = Runs.from_records(records)
-    law = learn(runs, np.ones(60, bool))
-    last, returned = belief_policy(law, runs.answers, price)
-    cut = cut_by(law.rule(price), records)
+    distribution = learn(runs, np.ones(60, bool))
+    last, returned = belief_policy(distribution, runs.answers, price)
+    cut = cut_by(distribution.rule(price), records)
     assert [run.revisions for run in cut] == last.tolist()
     for run, row, number in zip(cut, runs.answers, returned, strict=True):
         given = None if run.returned is None else row[run.returned]

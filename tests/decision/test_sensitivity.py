@@ -121,7 +121,7 @@ def score_covariance(point, answers: int) -> np.ndarray:
     """Covariance of the score of one path, summed over all paths, in fractions."""
     step = Fraction(1, 10**12)
 
-    def law(p, path) -> Fraction:
+    def distribution(p, path) -> Fraction:
         p0, p_ic, p_ci = p
         probability = p0 if path[0] else 1 - p0
         for now, then in itertools.pairwise(path):
@@ -131,13 +131,15 @@ def score_covariance(point, answers: int) -> np.ndarray:
 
     total = [[Fraction(0)] * 3 for _ in range(3)]
     for path in itertools.product((False, True), repeat=answers):
-        probability = law(point, path)
+        probability = distribution(point, path)
         if probability == 0:
             continue
         score = []
         for i in range(3):
             up, down = ([x + s * step * (i == j) for j, x in enumerate(point)] for s in (1, -1))
-            score.append((law(up, path) - law(down, path)) / (2 * step) / probability)
+            score.append(
+                (distribution(up, path) - distribution(down, path)) / (2 * step) / probability
+            )
         for i, j in itertools.product(range(3), repeat=2):
             total[i][j] += probability * score[i] * score[j]
     return np.array(total, float)

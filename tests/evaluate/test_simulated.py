@@ -1,4 +1,4 @@
-"""Rules on benchmarks of known law: the simulator, the yardstick, and plans from small pilots."""
+"""Rules on benchmarks of known distribution: simulator, yardstick, and plans from small pilots."""
 
 import jax
 import jax.numpy as jnp

@@ -46,10 +46,10 @@ MOVES = ("ic", "ci")
 UNIFORM = scipy.stats.uniform()
 
 _STRATA = 20
-"""Quantiles that stand for a Beta law of rates; 2 laws make 400 kinds of question."""
+"""Quantiles that stand for a Beta distribution; two of these make 400 kinds of question."""
 
 _MIN_SPREAD = 1e-4
-"""Intra-question correlation below which a Beta law is taken as its mean (sd below .005)."""
+"""Intra-question correlation below which a Beta distribution is its mean (sd below .005)."""
 
 
 class _ChainFamily(ChainMixture):
@@ -80,9 +80,10 @@ class _ChainFamily(ChainMixture):
         return np.concatenate([flags, *blocks], axis=1).astype(np.float32)
 
     def prior(self) -> Parameters:
-        laws = {name: dist.Beta(1.0, 2.0) for name in ("icc_ic", "icc_ci")}
+        distributions = {name: dist.Beta(1.0, 2.0) for name in ("icc_ic", "icc_ci")}
         return {
-            name: numpyro.sample(name, laws.get(name, dist.Uniform())) for name in self.parameters
+            name: numpyro.sample(name, distributions.get(name, dist.Uniform()))
+            for name in self.parameters
         }
 
     def log_likelihood(
@@ -185,10 +186,10 @@ class Pooled(_ChainFamily):
 
 
 class Heterogeneous(_ChainFamily):
-    """Rates differ from question to question by independent Beta laws."""
+    """Rates differ from question to question by independent Beta distributions."""
 
     name = "heterogeneous"
-    says = "every question has rates of its own, drawn from Beta laws, the same in every round"
+    says = "every question has rates of its own, from Beta distributions, the same in every round"
     priors = "p0 and the mean rates p_ic, p_ci ~ Uniform(0, 1); icc_ic, icc_ci ~ Beta(1, 2)"
     parameters = ("p0", "p_ic", "p_ci", "icc_ic", "icc_ci")
     stayers = False
@@ -207,10 +208,10 @@ class MoverStayer(_ChainFamily):
 
 
 class MoverStayerBeta(_ChainFamily):
-    """Some questions are settled; the rates of the others differ by Beta laws."""
+    """Some questions are settled; the rates of the others differ by Beta distributions."""
 
     name = "mover_stayer_beta"
-    says = "some questions never change their state again, the others have rates from Beta laws"
+    says = "some questions never change their state again, the others have Beta-distributed rates"
     priors = (
         "p0, mean rates p_ic, p_ci, settled_right, settled_wrong ~ Uniform(0, 1); "
         "icc_ic, icc_ci ~ Beta(1, 2)"
@@ -390,7 +391,7 @@ def _question_rates(
 
 
 def _quantiles(mean: np.ndarray, icc: np.ndarray | None) -> Float[np.ndarray, "draw stratum"]:
-    """Conditional medians of equally likely strata of the law of a rate."""
+    """Conditional medians of equally likely strata of the distribution of a rate."""
     mean = np.asarray(mean, dtype=float)[:, None]
     if icc is None:
         return mean

@@ -58,9 +58,10 @@ class _DriftingFamily(Model):
 
     def prior(self) -> Parameters:
         drift = dist.Normal(0.0, 0.5)
-        laws = {"drift_ic": drift, "drift_ci": drift}
+        distributions = {"drift_ic": drift, "drift_ci": drift}
         return {
-            name: numpyro.sample(name, laws.get(name, dist.Uniform())) for name in self.parameters
+            name: numpyro.sample(name, distributions.get(name, dist.Uniform()))
+            for name in self.parameters
         }
 
     def log_likelihood(

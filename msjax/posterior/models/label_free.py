@@ -3,9 +3,9 @@
 C -> C keeps the answer, I -> C and C -> I change it, I -> I keeps it with probability rho. No label
 and no verifier is needed, so only a convention tells right from wrong: either right answers are
 kept more often than wrong ones (`LabelFree`) or less (`LabelFreeMirrored`). At rho = 1 the two
-readings are mirror images that no data can tell apart. For rho < 1 their laws differ, but above
-rho = .9 by so little that it takes thousands of questions to see it. A result is therefore to be
-given with `swap_statement`.
+readings are mirror images that no data can tell apart. For rho < 1 their distributions differ, but
+above rho = .9 by so little that it takes thousands of questions to see it. A result is therefore to
+be given with `swap_statement`.
 
 Reference: docs/theory.md C2, F3.
 """
@@ -83,7 +83,7 @@ class LabelFreeMirrored(LabelFree):
 
 
 class Coordinates(dist.Distribution):
-    """Four numbers in (0, 1) whose law makes (p0, p_ic, p_ci, rho) uniform within a reading.
+    """Four numbers in (0, 1), so distributed that (p0, p_ic, p_ci, rho) is uniform in a reading.
 
     The first is m, the probability that the first revision keeps the answer, which runs show best.
     It lies between the probabilities of keeping a wrong and a right answer; the second and third

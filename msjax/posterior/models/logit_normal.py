@@ -1,4 +1,4 @@
-"""Question effects that are correlated: log-odds of p0, p_ic, p_ci from one normal law.
+"""Question effects that are correlated: log-odds of p0, p_ic, p_ci from one normal distribution.
 
     (logit p0, logit p_ic, logit p_ci) of a question ~ Normal(mu, diag(sd) R diag(sd)).
 
@@ -7,8 +7,8 @@ p0 enters by its conditional mean g = E[p0 | p_ic, p_ci] alone, and two dimensio
 
     P(run) = sum_z w_z [g or 1 - g] p_ic^IC (1 - p_ic)^II p_ci^CI (1 - p_ci)^CC,
 
-over fixed nodes z = (z_ic, z_ci) of the standard normal law, with logit p_ic = mu_ic + sd_ic z_ic,
-logit p_ci = mu_ci + sd_ci (r z_ic + sqrt(1 - r^2) z_ci).
+over fixed nodes z = (z_ic, z_ci) of the standard normal distribution, with
+logit p_ic = mu_ic + sd_ic z_ic, logit p_ci = mu_ci + sd_ci (r z_ic + sqrt(1 - r^2) z_ci).
 
 Reference: docs/theory.md F8; Lewandowski, Kurowicka & Joe (2009), Generating random correlation
 matrices based on vines and extended onion method.
@@ -29,7 +29,7 @@ from msjax.posterior.models.model import ChainMixture, Chains, Draws, FirstRevis
 
 
 class Rule(NamedTuple):
-    """Nodes of a standard normal law and their probabilities, which sum to 1."""
+    """Nodes of a standard normal distribution and their probabilities, which sum to 1."""
 
     nodes: Float[np.ndarray, "dimension node"]
     weight: Float[np.ndarray, " node"]
@@ -39,7 +39,7 @@ def normal_rule(dimensions: int, spacing: float, radius: float) -> Rule:
     """The trapezoidal rule in a ball.
 
     On smooth integrands it is as fast as Gauss-Hermite's, whose tensor grid is mostly nodes
-    without weight. The rule being a law itself, probabilities of all runs sum to 1.
+    without weight. The rule being a distribution itself, probabilities of all runs sum to 1.
 
     Reference: Trefethen & Weideman (2014), The exponentially convergent trapezoidal rule.
     """
@@ -88,7 +88,7 @@ class LogitNormal(ChainMixture):
     """
 
     name = "logit_normal"
-    says = "every question has log-odds of p0, p_ic, p_ci of its own, from one normal law"
+    says = "every question has log-odds of p0, p_ic, p_ci of its own, from one normal distribution"
     priors = (
         "mean p0, p_ic, p_ci ~ Uniform(0, 1); sd of log-odds ~ HalfNormal(1.5); "
         "correlations ~ LKJ(2)"
@@ -105,9 +105,11 @@ class LogitNormal(ChainMixture):
         return np.stack([*started(correct), ic, ii, ci, cc], axis=1).astype(np.float32)
 
     def prior(self) -> Parameters:
-        laws = {name: dist.Uniform() for name in ("p0", "p_ic", "p_ci")}
-        laws |= {name: dist.HalfNormal(1.5) for name in ("sd_p0", "sd_ic", "sd_ci")}
-        sites = {name: numpyro.sample(name, law) for name, law in laws.items()}
+        distributions = {name: dist.Uniform() for name in ("p0", "p_ic", "p_ci")}
+        distributions |= {name: dist.HalfNormal(1.5) for name in ("sd_p0", "sd_ic", "sd_ci")}
+        sites = {
+            name: numpyro.sample(name, distribution) for name, distribution in distributions.items()
+        }
         root = numpyro.sample("root", dist.LKJCholesky(3, concentration=2.0))
         correlation = root @ root.T
         for name, (i, j) in {"p0_ic": (0, 1), "p0_ci": (0, 2), "ic_ci": (1, 2)}.items():
@@ -176,9 +178,9 @@ class LogitNormal(ChainMixture):
             log_weight = rows @ term + np.log(RATES_RULE.weight)
             node = choose(random, scipy.special.softmax(log_weight, axis=1), row)
             # First answer wrong, right, not seen.
-            law = np.stack([1 - p, p, np.ones_like(p)]) * P0_RULE.weight[:, None]
-            law = law.swapaxes(1, 2).reshape(-1, len(p))
-            chains.p0[i] = p[choose(random, law, first * p.shape[1] + node), node]
+            distribution = np.stack([1 - p, p, np.ones_like(p)]) * P0_RULE.weight[:, None]
+            distribution = distribution.swapaxes(1, 2).reshape(-1, len(p))
+            chains.p0[i] = p[choose(random, distribution, first * p.shape[1] + node), node]
             chains.p_ic[i], chains.p_ci[i] = p_ic[i, node], p_ci[i, node]
         return chains
 
@@ -240,11 +242,13 @@ def _nodes_of_draws(draws: Parameters) -> tuple[Nodes, Array]:
 
 def choose(
     random: np.random.Generator,
-    weight: Float[np.ndarray, "law node"],
-    law: Int[np.ndarray, " question"],
+    weight: Float[np.ndarray, "distribution node"],
+    distribution: Int[np.ndarray, " question"],
 ) -> Int[np.ndarray, " question"]:
-    """A node for every question from its law, by inversion of the distribution functions."""
+    """A node for every question from its distribution, by inversion of the cumulative one."""
     up_to = np.cumsum(weight, axis=1, dtype=float)
     up_to = up_to / up_to[:, -1:] + np.arange(len(weight))[:, None]
-    found = np.searchsorted(up_to.ravel(), law + random.random(len(law)), side="right")
-    return np.minimum(found - law * weight.shape[1], weight.shape[1] - 1)
+    found = np.searchsorted(
+        up_to.ravel(), distribution + random.random(len(distribution)), side="right"
+    )
+    return np.minimum(found - distribution * weight.shape[1], weight.shape[1] - 1)

@@ -80,7 +80,7 @@ class Factor(NamedTuple):
 
 
 class Model(abc.ABC):
-    """A law of runs with unknown parameters; stateless, so that it can be a static argument.
+    """A distribution of runs with unknown parameters; without state, as it is a static argument.
 
     `name` is what users type, `says` the assumption in one sentence, `priors` the prior in words,
     `parameters` the scalars that are reported, in this order. `min_rounds` is the number of rounds
@@ -192,8 +192,8 @@ class ChainMixture(Model):
     def kinds(self, draws: Draws) -> tuple[Chains, Float[np.ndarray, "draw kind"]]:
         """The benchmark of each draw as a mixture: chains of its kinds of question and weights.
 
-        Laws that are continuous over questions are represented by so many kinds that expectations
-        are right to about .001.
+        Distributions that are continuous over questions are represented by so many kinds that
+        expectations are right to about .001.
         """
 
     @abc.abstractmethod

@@ -57,8 +57,10 @@ class HiddenChain(ChainMixture):
         # Entry by entry, [column, row], since a row of 2 x 2 products is slow on a CPU.
         entries = [zero * operators[0, i, j] + one * operators[1, i, j] for i, j in _MOVES]
 
-        def follow(law: tuple[Array, Array], now: list[Array]) -> tuple[tuple[Array, Array], Array]:
-            (wrong, right), (ii, ic, ci, cc) = law, now
+        def follow(
+            distribution: tuple[Array, Array], now: list[Array]
+        ) -> tuple[tuple[Array, Array], Array]:
+            (wrong, right), (ii, ic, ci, cc) = distribution, now
             wrong, right = wrong * ii + right * ci, wrong * ic + right * cc
             total = wrong + right
             # Long runs would underflow unless rescaled; impossible ones stay at 0.
@@ -92,14 +94,16 @@ class HiddenChain(ChainMixture):
     ) -> Int8[np.ndarray, "draw question column_and_round"]:
         """The signals and `rounds` more columns of them, simulated given those seen.
 
-        The present state is drawn from its law given the signals seen, and followed from there.
+        The present state is drawn given the signals seen, and followed from there.
         """
-        operators, laws = self._filter(draws, seen)
+        operators, distributions = self._filter(draws, seen)
         columns = seen.shape[1]
         shown = operators[:, 1].sum(axis=2)
         moved = operators[..., 1] / np.maximum(operators.sum(axis=3), 1e-300)
         draw = np.arange(len(operators))[:, None]
-        state = (random.random(laws.shape[1:3]) < laws[columns, ..., 1]).astype(int)
+        state = (random.random(distributions.shape[1:3]) < distributions[columns, ..., 1]).astype(
+            int
+        )
         signals = np.empty((*state.shape, columns + rounds), dtype=np.int8)
         signals[..., :columns] = seen
         for k in range(columns, columns + rounds):
@@ -111,20 +115,20 @@ class HiddenChain(ChainMixture):
     def _filter(
         self, draws: Draws, seen: Int8[np.ndarray, "question column"]
     ) -> tuple[Float[np.ndarray, "draw 3 2 2"], Float[np.ndarray, "column_plus_1 draw question 2"]]:
-        """Operators, and the law of the state in which each column begins and the last one ends.
+        """Operators, and the probabilities of the state where each column begins and the last ends.
 
-        That law is given the signals of the columns before; NaN where they are impossible.
+        These are given the signals of the columns before; NaN where they are impossible.
         """
         values = {name: jnp.asarray(x) for name, x in draws.items()}
         operators = np.asarray(jax.vmap(self.operators)(values), dtype=float)
         # -1, which marks what was not seen, finds the last.
         operators = np.concatenate([operators, operators.sum(axis=1, keepdims=True)], axis=1)
         p0 = np.asarray(draws["p0"], dtype=float)[:, None]
-        laws = [np.repeat(np.stack([1 - p0, p0], axis=2), len(seen), axis=1)]
+        distributions = [np.repeat(np.stack([1 - p0, p0], axis=2), len(seen), axis=1)]
         for signal in self.statistics(seen).T.astype(int):
-            law = np.einsum("dqi,dqij->dqj", laws[-1], operators[:, signal])
-            laws.append(_normalised(law))
-        return operators, np.stack(laws)
+            distribution = np.einsum("dqi,dqij->dqj", distributions[-1], operators[:, signal])
+            distributions.append(_normalised(distribution))
+        return operators, np.stack(distributions)
 
 
 @dataclass(frozen=True)
@@ -224,15 +228,15 @@ class Noisy(HiddenChain):
 
         Raises InputError as `statistics` does.
         """
-        operators, laws = self._filter(draws, verdicts)
+        operators, distributions = self._filter(draws, verdicts)
         given_state = operators.sum(axis=3)
         now = [
-            _normalised(law * given_state[:, verdict])[..., 1]
-            for law, verdict in zip(laws[:-1], verdicts.T, strict=True)
+            _normalised(distribution * given_state[:, verdict])[..., 1]
+            for distribution, verdict in zip(distributions[:-1], verdicts.T, strict=True)
         ]
         return np.stack(now, axis=2)
 
 
-def _normalised(law: Float[np.ndarray, "*any 2"]) -> Float[np.ndarray, "*any 2"]:
-    total = law.sum(axis=-1, keepdims=True)
-    return law / np.where(total > 0, total, np.nan)
+def _normalised(distribution: Float[np.ndarray, "*any 2"]) -> Float[np.ndarray, "*any 2"]:
+    total = distribution.sum(axis=-1, keepdims=True)
+    return distribution / np.where(total > 0, total, np.nan)

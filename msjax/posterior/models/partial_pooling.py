@@ -58,7 +58,7 @@ class PartiallyPooled(Pooled):
     name = "partial_pooling"
     says = (
         "every question of a benchmark has the same rates in every round, and benchmarks have "
-        "rates from one law"
+        "rates from one distribution"
     )
     priors = "typical rates ~ Uniform(0, 1); sd of log-odds between benchmarks ~ HalfNormal(1)"
 

@@ -1,7 +1,7 @@
 """Several runs of every question: question effects that the runs themselves tell apart.
 
-The law of questions is that of `logit_normal`. With counts a, b of right and wrong first answers of
-a question, and IC, II, CI, CC of its transitions over all its runs,
+The distribution of questions is that of `logit_normal`. With counts a, b of right and wrong first
+answers of a question, and IC, II, CI, CC of its transitions over all its runs,
 
     P(runs) = sum_z w_z p_ic^IC (1 - p_ic)^II p_ci^CI (1 - p_ci)^CC
               sum_y w_y p0^a (1 - p0)^b,
@@ -44,7 +44,7 @@ class Repeated(LogitNormal):
     """
 
     name = "repeated"
-    says = "every question has log-odds of its own, from one normal law, the same in all its runs"
+    says = "every question has log-odds of its own, normally distributed, the same in all its runs"
     min_rounds = 1
     nuisance: ClassVar[tuple[str, ...]] = ()
     nearly_normal = True
@@ -65,7 +65,7 @@ class Repeated(LogitNormal):
 
     @property
     def largest(self) -> "Repeated":
-        """The same law, whatever the runs: statistics are taken before anything is compiled."""
+        """The same for all runs: statistics are taken before anything is compiled."""
         return Repeated()
 
     def _of_question(self, runs: int) -> Int[np.ndarray, " run"]:
@@ -129,8 +129,8 @@ class Repeated(LogitNormal):
         chains = Chains(*(np.empty((len(nodes.ic), len(row))) for _ in range(3)))
         for i, (p0, ic, ci) in enumerate(zip(*map(np.asarray, nodes), strict=True)):
             joint = _log_joint(np, Nodes(p0, ic, ci), rows)
-            law = scipy.special.softmax(joint.reshape(len(rows), -1), axis=1)
-            part, node = np.divmod(choose(random, law, row), len(ic))
+            distribution = scipy.special.softmax(joint.reshape(len(rows), -1), axis=1)
+            part, node = np.divmod(choose(random, distribution, row), len(ic))
             chains.p0[i] = scipy.special.expit(p0[part, node])
             chains.p_ic[i], chains.p_ci[i] = (scipy.special.expit(x[node]) for x in (ic, ci))
         return chains

@@ -15,14 +15,14 @@ from msjax.data.runs import Runs
 if TYPE_CHECKING:
     from msjax.rules.protocol import StoppingRule
 
-__all__ = ["LawOfAnswers", "belief_policy", "learn"]
+__all__ = ["LearntAnswers", "belief_policy", "learn"]
 
 _MOST_WRONG = 100
 _IMPOSSIBLE = 1e-30
 _NOISE = 1e-6
 
 
-class LawOfAnswers(NamedTuple):
+class LearntAnswers(NamedTuple):
     """How answers come about: posterior means under uniform priors.
 
     Attributes:
@@ -47,11 +47,11 @@ class LawOfAnswers(NamedTuple):
         from msjax.theory.chain import TwoStateChain
 
         chain = TwoStateChain(self.p0, self.p_ic, self.p_ci)
-        law = AnswerDistribution(chain, self.keep_wrong, self.wrong_answers)
-        return belief_answers(law, self.round_tokens, price=token_price)
+        distribution = AnswerDistribution(chain, self.keep_wrong, self.wrong_answers)
+        return belief_answers(distribution, self.round_tokens, price=token_price)
 
 
-def learn(runs: Runs, chosen: Bool[np.ndarray, " question"]) -> LawOfAnswers:
+def learn(runs: Runs, chosen: Bool[np.ndarray, " question"]) -> LearntAnswers:
     """What these questions teach; `runs` holds rounds of revision and their answers."""
     right, answers = runs.right[chosen], runs.answers[chosen]
     before, after = right[:, :-1], right[:, 1:]
@@ -65,7 +65,7 @@ def learn(runs: Runs, chosen: Bool[np.ndarray, " question"]) -> LawOfAnswers:
     tokens = runs.uncached[chosen, 1:]
     reported = real & ~np.isnan(tokens)
     spent = np.where(reported, tokens, 0).sum(axis=0) / np.maximum(reported.sum(axis=0), 1)
-    return LawOfAnswers(
+    return LearntAnswers(
         mean(right[:, 0], ~right[:, 0]),
         mean(real & ~before & after, stayed_wrong),
         mean(real & before & ~after, real & before & after),
@@ -105,7 +105,7 @@ def _wrong_answers(
 
 
 def belief_policy(
-    law: LawOfAnswers, answers: Int[np.ndarray, "question answer"], token_price: float
+    distribution: LearntAnswers, answers: Int[np.ndarray, "question answer"], token_price: float
 ) -> tuple[Int[np.ndarray, " question"], Int[np.ndarray, " question"]]:
     """Position of the last answer asked for, and the number of the answer returned.
 
@@ -115,7 +115,7 @@ def belief_policy(
         pi + (b - pi) r^j - B > token_price * (tokens of the next j rounds).
 
     Args:
-        law: how answers come about.
+        distribution: how answers come about.
         answers: numbered in order of first appearance; -1 for none.
         token_price: price of a token in right answers.
 
@@ -123,7 +123,7 @@ def belief_policy(
     """
     questions, size = answers.shape
     numbers = np.arange(size + 1)
-    spent = np.append(0.0, np.cumsum(law.round_tokens * token_price))
+    spent = np.append(0.0, np.cumsum(distribution.round_tokens * token_price))
     log = np.zeros((questions, size + 1))
     last = np.full(questions, size - 1)
     returned = np.full(questions, -1)
@@ -132,12 +132,14 @@ def belief_policy(
     for k in range(size):
         now = answers[:, [k]]
         log = log + np.log(
-            np.maximum(_chance(law, numbers, now, answers[:, [k - 1]], k), _IMPOSSIBLE)
+            np.maximum(_chance(distribution, numbers, now, answers[:, [k - 1]], k), _IMPOSSIBLE)
         )
         seen, unread = np.maximum(seen, now[:, 0] + 1), unread | (now[:, 0] < 0)
         each = np.where(numbers[:-1] < seen[:, None], log[:, :-1], -np.inf)
         with np.errstate(divide="ignore"):
-            others = log[:, -1] + np.log(np.maximum(law.wrong_answers + 1 - seen - unread, 0))
+            others = log[:, -1] + np.log(
+                np.maximum(distribution.wrong_answers + 1 - seen - unread, 0)
+            )
         belief = np.exp(each - special.logsumexp(np.column_stack([each, others]), axis=1)[:, None])
         best = belief.argmax(axis=1)
         top = belief[np.arange(questions), best]
@@ -145,7 +147,7 @@ def belief_policy(
             now[:, 0] >= 0, belief[np.arange(questions), np.maximum(now[:, 0], 0)], 0
         )
         cost = spent[k + 1 :] - spent[k]
-        gain = _later(law, in_last, size - 1 - k) - top[:, None] - cost
+        gain = _later(distribution, in_last, size - 1 - k) - top[:, None] - cost
         stops = going & ~(gain > _NOISE).any(axis=1)
         last, returned = np.where(stops, k, last), np.where(stops & (top > 0), best, returned)
         going &= ~stops
@@ -153,28 +155,28 @@ def belief_policy(
 
 
 def _chance(
-    law: LawOfAnswers,
+    distribution: LearntAnswers,
     numbers: Int[np.ndarray, " number"],
     now: Int[np.ndarray, "question 1"],
     before: Int[np.ndarray, "question 1"],
     k: int,
 ) -> Float[np.ndarray, "question number"]:
     """Probability of an answer given the one before, if answer number j is right, at [j]."""
-    right, m = now == numbers, law.wrong_answers
+    right, m = now == numbers, distribution.wrong_answers
     if k == 0:
-        return np.where(right, law.p0, (1 - law.p0) / m)
-    kept = np.where(now == before, law.keep_wrong, (1 - law.keep_wrong) / (m - 1))
-    from_right = np.where(right, 1 - law.p_ci, law.p_ci / m)
-    from_wrong = np.where(right, law.p_ic, (1 - law.p_ic) * kept)
+        return np.where(right, distribution.p0, (1 - distribution.p0) / m)
+    kept = np.where(now == before, distribution.keep_wrong, (1 - distribution.keep_wrong) / (m - 1))
+    from_right = np.where(right, 1 - distribution.p_ci, distribution.p_ci / m)
+    from_wrong = np.where(right, distribution.p_ic, (1 - distribution.p_ic) * kept)
     return np.where(before == numbers, from_right, from_wrong)
 
 
 def _later(
-    law: LawOfAnswers, belief: Float[np.ndarray, " question"], rounds: int
+    distribution: LearntAnswers, belief: Float[np.ndarray, " question"], rounds: int
 ) -> Float[np.ndarray, "question round"]:
     """Probability that the answer 1, 2, ... rounds later is right."""
     found = np.empty((len(belief), rounds))
     for j in range(rounds):
-        belief = belief * (1 - law.p_ci) + (1 - belief) * law.p_ic
+        belief = belief * (1 - distribution.p_ci) + (1 - belief) * distribution.p_ic
         found[:, j] = belief
     return found
