@@ -79,7 +79,7 @@ def test_without_extras_the_core_works_and_the_rest_names_what_to_install(tmp_pa
     commands = {
         "weights": "local",
         "generate new.jsonl": "local",
-        served: "tasks",
+        f"{served} --benchmarks arithmetic-easy": "tasks",
         f"{served} --benchmarks one.jsonl --questions 1": "serve",
         "generate new.jsonl --benchmarks one.parquet": "parquet",
         "fit pilot.jsonl --figures new": "report",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from msjax.tasks.registry import Task
 
 
+_ARITHMETIC = ("arithmetic-easy", "arithmetic-medium", "arithmetic-hard")
+
+
 @dataclasses.dataclass(frozen=True)
 class Run(Prices):
     """Ask questions, let the model revise its answers, record every trajectory.
@@ -48,9 +51,9 @@ class Run(Prices):
     out: Annotated[OutputFile, tyro.conf.Positional]
     """JSON Lines file to write (or to resume)."""
 
-    benchmarks: tuple[str, ...] = ("arithmetic-easy", "arithmetic-medium", "arithmetic-hard")
+    benchmarks: tuple[str, ...] = ()
     """Names of the benchmarks to ask, or files of questions (.jsonl, .csv, .json, .parquet), or
-    module:function for a task of your own."""
+    module:function for a task of your own; a local model is asked arithmetic if none is named."""
 
     scorer: str | None = None
     """How answers from files are read and graded: math (the default), number, choice, exact, or
@@ -131,8 +134,8 @@ class Run(Prices):
     top_p: float | None = None
     """Sample from the most probable tokens that hold this much probability; default: from all."""
 
-    max_new_tokens: int = 16
-    """Most tokens per answer."""
+    max_new_tokens: int | None = None
+    """Most tokens per answer; default: 2048, and 16 for a local model on arithmetic alone."""
 
     score: str = "token_logprob"
     """Score of each answer: token_logprob (mean per token), confidence (its exponential, which
@@ -222,8 +225,9 @@ class Run(Prices):
         for rule in (self.rule, self.shadow):
             if rule not in (None, "fixed", CARD):
                 self._find(rule)
-        for name in ("batch_size", "concurrency", "max_new_tokens"):
+        for name in ("batch_size", "concurrency"):
             require(name, getattr(self, name), lambda x: x >= 1, "give at least 1")
+        require("max_new_tokens", self._longest, lambda x: x >= 1, "give at least 1")
         if self.no_worse is not None:
             share = "give a number in (0, 1)"
             require("--no-worse", self.no_worse, lambda x: (x > 0) & (x < 1), share)
@@ -263,8 +267,25 @@ class Run(Prices):
         from msjax.tasks.registry import find_task
 
         fields = dict(pair.partition("=")[::2] for pair in self.fields)
-        found = [find_task(name, self.template, self.scorer, fields) for name in self.benchmarks]
+        found = [find_task(name, self.template, self.scorer, fields) for name in self._named]
         return {benchmark.name: benchmark for benchmark in found}
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        """What is asked, as it was named."""
+        if self.server is not None and not self.benchmarks:
+            raise InputError(
+                "--benchmarks is missing; name what the model behind --server is to be asked: a "
+                "file of questions, or module:function"
+            )
+        return self.benchmarks or _ARITHMETIC
+
+    @property
+    def _longest(self) -> int:
+        """Most tokens per answer."""
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        return 16 if self.server is None and set(self._named) <= set(_ARITHMETIC) else 2048
 
     @property
     def _budget(self) -> int:
@@ -300,7 +321,7 @@ class Run(Prices):
                     str(self.model),
                     api_key=os.environ.get("OPENAI_API_KEY") or "none",
                     concurrency=self.concurrency,
-                    max_new_tokens=self.max_new_tokens,
+                    max_new_tokens=self._longest,
                     temperature=self.temperature,
                     top_p=self.top_p,
                     timeout=self.timeout,
@@ -313,7 +334,7 @@ class Run(Prices):
             return FlaxEngine.load(
                 self.model_folder,
                 batch_size=self.batch_size,
-                max_new_tokens=self.max_new_tokens,
+                max_new_tokens=self._longest,
                 temperature=self.temperature,
                 top_p=self.top_p,
                 mesh=None if self.mesh == (1, 1) else device_mesh(*self.mesh),
@@ -328,7 +349,7 @@ class Run(Prices):
             parallel=self.samples is not None,
             sources={
                 task.name: given
-                for given, task in zip(self.benchmarks, self._asked.values(), strict=False)
+                for given, task in zip(self._named, self._asked.values(), strict=False)
                 if given != task.name
             },
             settings={
@@ -342,7 +363,7 @@ class Run(Prices):
                 "thinking": self.thinking or None,
                 "temperature": self.temperature,
                 "top_p": None if self.top_p == 1 else self.top_p,
-                "max_new_tokens": self.max_new_tokens,
+                "max_new_tokens": self._longest,
                 "audit": self.audit if promises else None,
             },
         )

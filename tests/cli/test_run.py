@@ -140,6 +140,7 @@ def test_other_settings_do_not_mix_into_a_file(pilot, capsys) -> None:
         ("--batch-size 0", "batch_size is 0"),
         ("--max-new-tokens 0", "max_new_tokens is 0"),
         ("--timeout -1", "timeout is -1"),
+        ("--server http://127.0.0.1:9/v1 --model m", "--benchmarks is missing; name what"),
         ("--worth nan", "--worth is nan"),
         ("--worth 1 --price -1", "--price is -1"),
         ("--rule bogus", "rules: 'bogus' is unknown; known are fixed"),
