@@ -15,12 +15,28 @@ from typing import get_type_hints
 import pdoc
 
 import msjax
+from msjax.errors import MissingExtraError
 
 
 def modules() -> list[str]:
     """The package and every module in it."""
     inside = walk_packages(msjax.__path__, "msjax.")
     return ["msjax", *(module.name for module in inside if "__main__" not in module.name)]
+
+
+def left_out(names: list[str]) -> list[str]:
+    """Packages of which a module stands in front of a library that is not installed; said for each.
+
+    pdoc cannot show a package without all its modules.
+    """
+    absent = []
+    for name in names:
+        try:
+            import_module(name)
+        except MissingExtraError as missing:
+            absent.append(name.rpartition(".")[0])
+            print(f"left out: {absent[-1]} ({missing})")
+    return absent
 
 
 def specifications(names: list[str]) -> list[str]:
@@ -46,8 +62,8 @@ def resolve_named_tuples() -> None:
 def build(folder: Path) -> None:
     """Writes one page per module, and an index."""
     names = modules()
-    for name in names:
-        import_module(name)
+    absent = left_out(names)
+    names = [name for name in names if not name.startswith(tuple(absent))]
     resolve_named_tuples()
     warnings.filterwarnings("error", module="pdoc")
     for name in msjax.__all__:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from msjax.llm.serve.app import Deciding, ServeSettings
 
 
+_WAITING = 2048
+"""Connections that may wait to be accepted."""
+
+
 @dataclass(frozen=True)
 class Serve(Prices):
     """Stand in front of a server that speaks OpenAI's chat protocol, and let a rule decide.
@@ -144,6 +148,7 @@ class Serve(Prices):
             timeout_keep_alive=75,
         )
         sockets = [config.bind_socket()]
+        sockets[0].listen(_WAITING)  # who reads the address may connect at once
         port = sockets[0].getsockname()[1]
         self._announce(settings, port)
         uvicorn.Server(config).run(sockets=sockets)
