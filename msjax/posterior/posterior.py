@@ -304,8 +304,10 @@ class Posterior:
 
     @property
     def _spent(self) -> Float[np.ndarray, " round_and_first"]:
-        """Mean uncached tokens of rounds 1..k."""
+        """Mean uncached tokens of rounds 1..k; NaN from the first that some run does not report."""
         tokens = round_tokens(self.runs.tokens_per_round)[: self.runs.rounds]
+        missing = (self.runs.real & np.isnan(self.runs.uncached)).any(axis=0)[1:]
+        tokens = np.where(missing, np.nan, tokens)
         return np.concatenate([[0], np.cumsum(tokens)])
 
     # Models

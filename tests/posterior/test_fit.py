@@ -473,3 +473,13 @@ def test_files_that_are_no_posterior(five, tmp_path):
     xarray.Dataset({"p0": ("draw", [0.5])}).to_netcdf(path, engine="h5netcdf")
     with pytest.raises(InputError, match="format is None"):
         load(path)
+
+
+def test_prices_that_rest_on_a_missing_count_are_not_identified():
+    correct = np.tile([[0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 1, 1]], (10, 1))
+    tokens = np.full(correct.shape, 100.0)
+    tokens[3, 2] = np.nan
+    post = fit(Runs.from_arrays(correct, tokens=tokens), model="pooled")
+    assert post.break_even(1).interval().identified
+    assert not post.break_even(2).interval().identified
+    assert not post.best_rounds(1.0, 1e-4).interval().identified
