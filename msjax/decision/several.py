@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy import special
 
 from msjax.decision.verdict import FEWEST, LEVEL
-from msjax.evaluate.means import DIFFERENCES, means, student
+from msjax.evaluate.means import DIFFERENCES, mean_interval
 from msjax.intervals import Interval
 
 if TYPE_CHECKING:
@@ -179,8 +179,4 @@ def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
 
 def _mean(values: np.ndarray, cluster: np.ndarray, level: float) -> Interval:
     _, number = np.unique(cluster, return_inverse=True)
-    found = means(values[:, None], number, DIFFERENCES)
-    reach = student(-special.ndtri((1 - level) / 2), found.clusters) * found.error
-    low = np.clip(np.minimum(found.centre - reach, found.estimate), -1, 1)
-    high = np.clip(np.maximum(found.centre + reach, found.estimate), -1, 1)
-    return Interval(float(found.estimate[0]), float(low[0]), float(high[0]))
+    return mean_interval(values, DIFFERENCES, cluster=number, level=level)

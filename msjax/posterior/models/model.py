@@ -205,6 +205,15 @@ class ChainMixture(Model):
     ) -> Chains:
         """The chain of each question, drawn given its run: shape [draw, question]."""
 
+    def run_chains(
+        self,
+        random: np.random.Generator,
+        draws: Draws,
+        correct: Int8[np.ndarray, "question answer"],
+    ) -> Chains:
+        """The chain that each run follows: that of its question."""
+        return self.question_chains(random, draws, self.statistics(correct))
+
     def curves(self, draws: Draws, rounds: int) -> Curves:
         (p0, p_ic, p_ci), weight = self.kinds(draws)
         by_round = np.empty((rounds + 1, *p0.shape))
@@ -223,7 +232,7 @@ class ChainMixture(Model):
         correct: Int8[np.ndarray, "question answer"],
         rounds: int,
     ) -> Int8[np.ndarray, "draw question answer_and_round"]:
-        p0, p_ic, p_ci = self.question_chains(random, draws, self.statistics(correct))
+        p0, p_ic, p_ci = self.run_chains(random, draws, correct)
 
         def follow(uniform: np.ndarray, k: int, states: np.ndarray) -> np.ndarray:
             now = states[..., k - 1]

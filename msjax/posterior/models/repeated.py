@@ -28,7 +28,7 @@ from msjax.posterior.models.logit_normal import (
     nodes_of,
     normal_rule,
 )
-from msjax.posterior.models.model import Chains, Draws, Parameters, simulate
+from msjax.posterior.models.model import Chains, Draws, Parameters
 
 _RATES, _STARTS = normal_rule(2, 0.8, 3.6), normal_rule(1, 0.9, 3.6)
 """Kinds of question (p_ic, p_ci), and of p0 within each: 621 in all. A mean over 64 questions of
@@ -135,22 +135,15 @@ class Repeated(LogitNormal):
             chains.p_ic[i], chains.p_ci[i] = (scipy.special.expit(x[node]) for x in (ic, ci))
         return chains
 
-    def continue_runs(
+    def run_chains(
         self,
         random: np.random.Generator,
         draws: Draws,
         correct: Int8[np.ndarray, "question answer"],
-        rounds: int,
-    ) -> Int8[np.ndarray, "draw question answer_and_round"]:
-        chains = self.question_chains(random, draws, self.statistics(correct))
+    ) -> Chains:
+        """Runs of one question share its chain."""
         question = self._of_question(len(correct))
-        p0, p_ic, p_ci = (x[:, question] for x in chains)
-
-        def follow(uniform: np.ndarray, k: int, states: np.ndarray) -> np.ndarray:
-            now = states[..., k - 1]
-            return np.where(now == 1, uniform >= p_ci, uniform < p_ic)
-
-        return simulate(random, p0, follow, correct, rounds)
+        return Chains(*(x[:, question] for x in super().run_chains(random, draws, correct)))
 
 
 def _log_joint(
