@@ -1,10 +1,8 @@
 """The command line as a whole: quick help, and exit statuses that mean one thing each."""
 
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -195,14 +193,6 @@ def _drop_an_interrupt(command) -> int:
 def _drop_an_interrupt_last(command) -> int:
     _Interrupted()
     return 0
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """As in a terminal; what a shell starts in the background ignores interrupts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

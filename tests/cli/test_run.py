@@ -189,13 +189,12 @@ def by_question(out: Path) -> list[dict]:
     ("kill", "status"),
     [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
 )
-def test_a_killed_run_resumes_to_the_uninterrupted_one(kill, status, tmp_path, undisturbed) -> None:
+def test_a_killed_run_resumes_to_the_uninterrupted_one(
+    kill, status, tmp_path, undisturbed, interruptible
+) -> None:
     broken = tmp_path / "broken.jsonl"
     command = [sys.executable, "-m", "msjax", "run", str(broken), *COMMON, *MANY]
-    # A shell that starts a job in the background has it ignore Ctrl-C, and so would this process.
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([*command, "--batch-size", "4"], stderr=subprocess.DEVNULL)
-    signal.signal(signal.SIGINT, heard)
     deadline = time.monotonic() + 120
     while not (broken.exists() and broken.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.02)

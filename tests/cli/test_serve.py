@@ -23,7 +23,7 @@ def script(number: int, request: dict) -> Reply:
 
 
 @pytest.fixture
-def serving(serve) -> Iterator[tuple[subprocess.Popen, list[str], openai.OpenAI]]:
+def serving(serve, interruptible) -> Iterator[tuple[subprocess.Popen, list[str], openai.OpenAI]]:
     """The command in a process of its own, what it said, and a client of it."""
     upstream = serve(script)
     command = [sys.executable, "-m", "msjax", "serve", "--upstream", upstream.url, "--port", "0"]
