@@ -11,7 +11,7 @@ import unicodedata
 __all__ = ["clean", "writable"]
 
 _NO_WIDTH = dict.fromkeys(
-    [0xAD, 0x180E, 0xFEFF]
+    [0xAD, 0x180E, 0x20E3, 0xFEFF]  # 20E3: the key around a digit
     + [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)]
     + [*range(0xFE00, 0xFE10)]
 )
@@ -31,6 +31,7 @@ _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎]+")
 _VULGAR = re.compile(
     "(?:(\\d)\\s?)?([\u00bc-\u00be\u2150-\u215e\u2189])(?=([A-Za-z(\\\\\u221a\u03c0])?)"
 )
+_OVERLINED = re.compile("((?:\\d\u0305)+)")
 _UNESCAPED = {"\x08oxed": r"\boxed", "\x0crac": r"\frac", "\x0cbox": r"\fbox", "\text{": r"\text{"}
 
 
@@ -48,6 +49,7 @@ def clean(text: str) -> str:
     for escape, command in _UNESCAPED.items():
         text = text.replace(escape, command)
     text = _GROUPED.sub(lambda found: re.sub(rf"[{_SPACES}]", "", found[0]), text)
+    text = _OVERLINED.sub(lambda found: rf"\overline{{{found[1].replace(chr(0x305), '')}}}", text)
     text = _RAISED_SIGN.sub(lambda found: found[1].translate(_RAISED), text)
     text = _RAISED_RUN.sub(lambda found: f"^{{{found[0].translate(_RAISED)}}}", text)
     text = _LOWERED_RUN.sub(lambda found: f"_{{{found[0].translate(_LOWERED)}}}", text)

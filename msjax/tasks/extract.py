@@ -14,10 +14,22 @@ from typing import Literal, NamedTuple
 
 from msjax.errors import InputError
 from msjax.tasks.characters import clean
-from msjax.tasks.math_form import FORMULA, MULTIPLIERS, WORD, canonical_math, quantity, undress
+from msjax.tasks.math_form import (
+    COMPOUND,
+    FORMULA,
+    MULTIPLIERS,
+    SUFFIXES,
+    WORD,
+    canonical_math,
+    date,
+    measure,
+    quantity,
+    undress,
+)
+from msjax.tasks.number_words import in_digits
 from msjax.tasks.options import chosen
 from msjax.tasks.thoughts import spoken
-from msjax.tasks.values import UNSIGNED, value
+from msjax.tasks.values import UNSIGNED, value, with_plain_groups
 from msjax.tasks.verdicts import judged
 
 __all__ = [
@@ -42,6 +54,13 @@ _WORKED = re.compile(r"=\s*\\?\$?-?\d|\*\*[^*\n]*\d[^*\n]*\*\*")  # a result of 
 _THOUSANDS = re.compile(r"(?<=\d)(?:\\[,;: ]|~|\{,\}|,\\!\s?)(?=\d{3}(?!\d))")
 _NUM = re.compile(r"\\num\s*\{([^{}]*)\}")
 _GAP = re.compile(r"[ \t]{4,}|\n{4,}")
+# What is struck out, and marks of emphasis that are no more than that.
+_STRUCK = re.compile(r"~~(?=\S)[^~\n]+~~|<(s|del|strike)>[^<\n]*</\1>", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:u|i|em|mark|code|kbd|p|div|span|center|font|br)(?:\s+[\w-]+\s*=[^<>\n]*)?\s*/?>",
+    re.IGNORECASE,
+)
+_UNDERLINED = re.compile(r"(?<![\w\\{}^_])_([^\s_]|[^\s_][^_\n]*[^\s_])_(?![\w{}_])")
 _LONGEST = 20_000  # characters at the end of a text in which all but boxes is looked for
 _CUT = "cut before an explicit answer"
 
@@ -107,14 +126,16 @@ def read_answer(
     finished = finished or said.closed
     if reader.verbatim:
         return reader.guessed(said.text) if finished else Reading(None, _CUT)
-    text = _THOUSANDS.sub(",", _NUM.sub(r"\1", said.text))
+    text = _THOUSANDS.sub(",", with_plain_groups(_NUM.sub(r"\1", said.text)))
+    text = _UNDERLINED.sub(r"\1", _TAG.sub(" ", _STRUCK.sub("", text)))
     text = _GAP.sub(lambda found: found[0][:3], text)
     whole = _before_run_on(text[-_LONGEST:], reader)
     if not whole.strip():
         return Reading(None, "nothing follows the thought" if anything else "empty")
     rest, affirmed = judged(whole)
     explicit = (
-        _boxed(rest, reader, boxes)
+        _after_a_turn(rest, reader, finished)
+        or _boxed(rest, reader, boxes)
         or _boxed(text[:-_LONGEST], reader, boxes)
         or _stated(rest, reader, finished)
     )
@@ -226,7 +247,7 @@ def _boxed(text: str, reader: Reader, which: Boxes) -> Reading | None:
             answers.append((answer, len(contents)))
     if not answers:
         return None
-    if which == "all" and len({answer for answer, _ in answers}) > 1:
+    if which == "all" and not all(_alike(answers[0][0], answer) for answer, _ in answers):
         return Reading(None, f"{len(answers)} boxes that do not agree")
     answer, parts = answers[0 if which == "first" else -1]
     if parts > 1:
@@ -236,11 +257,36 @@ def _boxed(text: str, reader: Reader, which: Boxes) -> Reading | None:
     )
 
 
+def _alike(one: str, other: str) -> bool:
+    """Whether two answers are one, but for a unit that one of them leaves out."""
+    first, second = quantity(one), quantity(other)
+    if one == other or first is None or second is None:
+        return one == other
+    equal = (first.number, first.percent) == (second.number, second.percent)
+    return equal and not (first.words and second.words and first.unit != second.unit)
+
+
+_TURN = re.compile(
+    r"\b(?:wait|oops|actually|correction|(?:made|is)\s+an?\s+(?:mistake|error)|my mistake)\b",
+    re.IGNORECASE,
+)
+
+
+def _after_a_turn(text: str, reader: Reader, finished: bool) -> Reading | None:
+    """A statement after "Wait, I made a mistake." or the like, which takes the last box back."""
+    boxes = _boxes(text) if "box" in text else []
+    if not boxes or (turn := _TURN.search(text, boxes[-1].end)) is None:
+        return None
+    return _stated(text[turn.start() :], reader, finished)
+
+
 # Statements -------------------------------------------------------------------------------
 
 _OLD = r"(?:previous|earlier|initial|original|prior|old|first|your|last|former)"
 _STATEMENT = re.compile(
-    rf"(?P<old>\b{_OLD}\s+)?\b(?:answers?|ans|(?:correct|right|best)\s+(?:option|choice))\b[*_\"'`\s]*"
+    rf"(?P<old>\b{_OLD}\s+)?"
+    r"\b(?:answers?|ans|(?:correct|right|best|my|final)\s+(?:option|choice))\b"
+    r"[*_\"'`\s]*"
     r"(?:\([^()\n]{0,40}\)\s*)?"
     r"(?:,?\s*(?:to|for|of|in|here|therefore|thus|then|hence|now|again|so)\b[^.:=\n]{0,80}?)?[,*_\s]*"
     r"(?:\b(?:is|are|equals?|becomes|remains|(?:should|would|must|will)\s+(?:be|equal)"
@@ -254,6 +300,21 @@ _STATEMENT = re.compile(
     r"|\u7b54\u6848\s*(?:\u662f|\u4e3a|\u7b49\u4e8e|:)",
     re.IGNORECASE | re.MULTILINE,
 )
+# "Wait, no, it's 15" takes a statement before it back.
+_CORRECTED = re.compile(
+    r"\b(?:wait|no|oops|sorry|actually|correction|rather|make\s+that)\b"
+    r"(?:[\s,.:!;\u2014-]+(?:wait|no|oops|sorry|actually|rather|i\s+mean|make\s+that|correction)\b)*"
+    r"[\s,.:!;\u2014-]*(?:\b(?:it|that|this)(?:'s|\s+(?:is|should\s+be|must\s+be))\s+(?:actually\s+)?)?"
+    r"(?=[*(]*(?:-?\\?\$?-?\d[\d,./]*%?(?:\s[a-z]{1,12})?[*)]*\s*(?:[.!;]|$)|[A-J][).*]*(?:[\s.!,;]|$)|\\))",
+    re.IGNORECASE | re.MULTILINE,
+)
+# What a closing sentence begins with; weaker than a statement, as it may hold any number.
+_CONCLUSION = re.compile(
+    r"(?:^|(?<=[.!?]\s))[ \t#*_>]*"
+    r"(?:in\s+(?:conclusion|summary|total|short)|to\s+(?:conclude|sum\s+up|summari[sz]e)"
+    r"|conclusions?|summary)[*_]*(?:\s*[,:][*_]*|[ \t]*$(?P<heading>))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _BACKWARDS = re.compile(
     r"(?P<said>[^.!?\n]{1,60}?(?:\.\d[^.!?\n]{0,20}?)?)\s+(?:is|are)\s+(?:(?:indeed|therefore|thus|still)\s+)?"
     r"(?:the|my)\s+(?:(?:final|correct|right)\s+)*answer\b(?!\s*(?:to|of|is|:)?\s*\S+\s+is)",
@@ -261,7 +322,8 @@ _BACKWARDS = re.compile(
 )
 _SENTENCE_END = re.compile(
     r"(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bNo)(?<!\bRs)(?<!\bvs)(?<!\bMrs)(?<!i\.e)(?<!e\.g)(?<!approx)"
-    r"(?<!\b[A-Z])(?<!\\)(?<!\ba\.m)(?<!\bp\.m)[.!?](?=[\s*_\"')\]]|$)|\u3002",
+    r"(?<!\b[A-Z])(?<!\\)(?<!\ba\.m)(?<!\bp\.m)"
+    r"(?:[.?]|(?<![\d)])!|!(?!\)|\s*[a-z=/*+^(-]))(?=[\s*_\"')\]]|$)|\u3002",
 )
 _DISPLAY = re.compile(
     r"\s*(?:\\\[(.+?)\\\]|\$\$(.+?)\$\$|\\begin\{(?:align|equation)\*?\}(.+?)\\end)", re.DOTALL
@@ -305,9 +367,25 @@ def _stated(text: str, reader: Reader, finished: bool) -> Reading | None:
             answers.append((found.start(), answer, "is the answer"))
     if not answers:
         return None
+    for found in [*_CORRECTED.finditer(text, min(answers)[0])][-_STATEMENTS:]:
+        again = next(_said(text, found.end(), heading=False), None)
+        answer = reader.stated(again.text) if again and (finished or again.ended) else None
+        if answer is not None:
+            answers.append((found.start(), answer, " ".join(found[0].split())))
     sure = [one for one in answers if quantity(one[1]) is not None or not WORD.search(one[1])]
     _, answer, words = max(sure or answers)
     return Reading(answer, f"the statement “{words.strip('*_ #:') or words}”")
+
+
+def _concluded(text: str) -> Reading | None:
+    """What the last sentence that begins as a conclusion says."""
+    *_, found = (None, *_CONCLUSION.finditer(text))
+    if found is None or re.match(r"[\s=-]*\n\s*(?:[-*\u2022]|\d{1,2}[.)])\s", text[found.end() :]):
+        return None  # a list of this and that
+    for said in _said(text, found.end(), heading=found["heading"] is not None):
+        if re.search(r"\d", said.text) and (answer := _stated_math(said.text)) is not None:
+            return Reading(answer, f"the conclusion “{found[0].strip(' *_#:,>')}”")
+    return None
 
 
 def _said(text: str, at: int, heading: bool) -> Iterator[_Said]:
@@ -368,7 +446,7 @@ def _in_formula(text: str) -> bool:
 # Mathematics ------------------------------------------------------------------------------
 
 _BOLD = re.compile(
-    r"\*\*(?=\S)([^*\n]+?)\*\*|__(?=\S)([^_\n]+?)__|<b>([^<\n]+)</b>|<strong>([^<\n]+)</strong>"
+    r"\*\*(?=\S)([^*\n]+?)\*\*|(?<![*\w\\^])\*(?=[^\s*])([^*\n]*[^\s*])\*(?![*\w])|__(?=\S)([^_\n]+?)__|<b>([^<\n]+)</b>|<strong>([^<\n]+)</strong>"
 )
 _SMALL_WORD = re.compile(
     r"(?<![\\A-Za-z{])(?:so|is|in|of|to|as|at|by|if|it|on|he|we|be|do|an|my)(?![A-Za-z({^_])",
@@ -379,15 +457,17 @@ _ROOT = r"(?:\u221a|\\?sqrt)\s*(?:\{[^{}]*\}|\([^()]*\)|\d+)"
 _NUMERAL = re.compile(
     rf"(?<![A-Za-z0-9_.^\\])(?:"
     rf"(?P<time>\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\d:])(?:\s?[ap]\.?m\b\.?)?|\d{{1,2}}\s?[ap]\.?m\b\.?)"
-    rf"|\d+:\d+(?![\d:])"
+    rf"|\d+(?::| : )\d+(?![\d:])"
     rf"|\d+\s+and\s+\d+/\d+(?=\s+[a-z]{{3}})|\d+\s+\d+/\d+(?![\d/])|\d+(?:\s|~|\\[,;:])*{_RATIO}|{_RATIO}"
     rf"|(?:{UNSIGNED}\s*)?{_ROOT}|{UNSIGNED}\s*(?:\u03c0|\\pi\b|pi\b)(?:\s*/\s*\d+)?"
     rf"|{UNSIGNED}\s*(?:x|\*|\u00d7|\\times|\\cdot)\s*10\s?\^\s?(?:\{{-?\d+\}}|-?\d+)"
     rf"|\d+\s?\^\s?(?:\{{-?\d+\}}|-?\d+)"
     rf"|\d{{1,3}}(?:\.\d{{3}}){{2,}}(?!\.?\d)"
     rf"|(?<!\d/){UNSIGNED}/\d+(?![\d/])"
-    rf"|{UNSIGNED}(?:[eE][-+]\d{{1,3}}(?!\d))?(?!(?:st|nd|rd|th)\b)"
+    rf"|\d+!(?=\s+(?-i:[a-z])|\s*[=/*+^-])"
+    rf"|{UNSIGNED}(?:[eE][-+]?\d{{1,3}}(?!\w|\.\d))?(?!(?:st|nd|rd|th)\b)"
     rf")"
+    rf"(?P<suffix>(?-i:{'|'.join(SUFFIXES)})(?![A-Za-z]))?"
     rf"(?P<percent>\s?\\?%|\s(?:percent|per cent)\b)?"
     rf"(?P<multiple>\s(?:{'|'.join(MULTIPLIERS)})\b)?",
     re.IGNORECASE,
@@ -398,7 +478,10 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _NEGATIVE = re.compile(r"\b(?:negative|minus)\s+(?=[$\d.\\])", re.IGNORECASE)
-_EQUATION = re.compile(r"[$\d(][\d\s+\-*/\u00d7\u00f7x().,$%^{}\\a-z]{0,120}?=\s*")
+_EQUATION = re.compile(r"[$\d(][\d\s+\-*/!\u00d7\u00f7x().,$%^{}\\a-z]{0,120}?=\s*")
+
+
+_PAIRED = re.compile(r"\d+ (?:to|out of) \d+")
 
 
 class _Token(NamedTuple):
@@ -439,17 +522,23 @@ def _stated_math(said: str, text_too: bool = True) -> str | None:
         said,
         flags=re.I,
     )
+    said = re.sub(r"^\s*(?:minus|negative)\s+(?=\\?\$?[\d.])", "-", said, flags=re.I)
+    said = re.sub(r"(?<=[\d%])!+[^\w$\\)]*$", "", said)  # enthusiasm: a factorial goes on
     if re.match(r"\s*not\b", said, re.IGNORECASE):
         return None
+    if not re.search(r"\d", said):
+        said = in_digits(said)
     for bold in _BOLD.finditer(said):
         inside = next(filter(None, bold.groups()))
+        inside = re.sub(r"(?<=[\d%])!+[^\w$\\)]*$", "", inside)
         if numbers := _tokens(inside):
             return canonical_math(inside if not _is_prose(inside) else numbers[0].text)
     bare = undress(said.replace("**", ""))
     if bare.endswith("}") and bare.count("}") > bare.count("{"):  # of JSON
         bare = undress(bare[:-1])
-    if quantity(canonical_math(bare)) is not None:
-        return canonical_math(bare)
+    form = canonical_math(bare)
+    if quantity(form) is not None or measure(form) or date(form) or _PAIRED.fullmatch(form):
+        return form
     before = re.fullmatch(r"(.*?[^\s(])\s+\([^()]*\)", bare)
     if before and not _is_prose(before[1]):
         bare = before[1]
@@ -516,7 +605,10 @@ def _outcome(formula: str) -> str:
 
 
 def _numerals(text: str) -> Iterator[_Token]:
+    compound = 0  # where the last quantity in several units ends
     for found in _NUMERAL.finditer(text):
+        if found.start() < compound:
+            continue
         before = text[max(0, found.start() - 60) : found.start()]
         line = before[before.rfind("\n") + 1 :]
         after = text[found.end() : found.end() + 4]
@@ -527,7 +619,12 @@ def _numerals(text: str) -> Iterator[_Token]:
             continue
         at, sign = _sign(before, len(before))
         start = found.start() - len(before) + at
-        yield _Token(start, found.end(), sign + found[0])
+        several = COMPOUND.match(text, found.start())
+        if several is not None and measure(several[0]) is not None:
+            compound = several.end()
+            yield _Token(start, compound, sign + several[0])
+        else:
+            yield _Token(start, found.end(), sign + found[0])
 
 
 def _sign(before: str, at: int) -> tuple[int, str]:
@@ -581,9 +678,13 @@ def _guessed_math(text: str) -> Reading:
             and not inside.rstrip().endswith(":")
         ):
             return Reading(canonical_math(numbers[0].text), "the bold number of the last paragraph")
+    if concluded := _concluded(text):
+        return concluded
     *_, last = (None, *_tokens(text))
     if last is None:
-        return Reading(None, "no answer found")
+        alone = canonical_math(text)
+        in_words = quantity(alone) is not None
+        return Reading(alone, "a number in words") if in_words else Reading(None, "no answer found")
     return Reading(canonical_math(last.text), "the last number")
 
 
@@ -637,6 +738,7 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
     if options:
         letters = "".join(options)
     one = f"[{letters}]"
+    lower = re.compile(rf"[\W_]*(?:option\s+|choice\s+)?(?:\(({one})\)|({one})\))", re.IGNORECASE)
     plain = re.compile(
         rf"[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*({one})[\W_]*", re.IGNORECASE
     )
@@ -644,24 +746,33 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
         rf"[\W_]*(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+)?[\W_]*({one})(?![A-Za-z0-9'\u2019])"
         r"(?=\s*[.:,;)\]}*\"-]|\s+(?:because|since|as|is|which|for|and not)\b|\s*$|\s+[A-Z\d\\$])"
     )
-    inside = re.compile(rf"\(({one})\)|\*\*({one})[).:]?\*\*|\b(?:[Oo]ption|[Cc]hoice)\s+({one})\b")
+    inside = re.compile(
+        rf"\(({one})\)|\*\*({one})[).:]?\*\*|\b(?:[Oo]ption|[Cc]hoice)\s+({one})\b"
+        rf"|\b(?:[Oo]ption|[Cc]hoice)\s+\(((?i:{one}))\)"
+    )
     closing = re.compile(
         rf"\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore|[Ii]t's|is|be)[,:]?\s+(?:the\s+)?[*(]*({one})[*).!]*\s*$"
+    )
+    sure = re.compile(
+        r"^(?:definitely|clearly|certainly|most likely|likely|probably|indeed|actually)\s+", re.I
     )
     several = re.compile(rf"\s*(?:,|&|and|or|/)\s*[\W_]*{one}(?![A-Za-z0-9])[\W_]*$")
 
     def stated(said: str) -> str | None:
         bare = undress(re.sub(r"\\(?:text\w*|math\w+)\s*\{(.*?)\}", r"\1", said))
+        bare = sure.sub("", bare)
         if alone := plain.fullmatch(bare):
             return alone[1].upper()
         if bold := _BOLD.match(bare):
             if alone := leading.match(next(filter(None, bold.groups()))):
                 return alone[1]
+        if found := lower.match(bare):
+            return str(next(filter(None, found.groups()))).upper()
         if found := leading.match(bare):
             return None if several.match(bare, found.end()) else found[1]
         if by_text := chosen(bare, options):
             return by_text
-        marked = {next(filter(None, found.groups())) for found in inside.finditer(bare)}
+        marked = {next(filter(None, found.groups())).upper() for found in inside.finditer(bare)}
         return marked.pop() if len(marked) == 1 else chosen_in(bare)
 
     def chosen_in(said: str) -> str | None:
@@ -677,10 +788,10 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
         lone = re.findall(rf"^[\s*(\[]*({one})[\s*)\].:]*$", text, re.MULTILINE)
         if lone:
             return Reading(lone[-1], "the last line with a letter alone")
-        option = re.match(rf"\s*[*(]*({one})[*]*[).:]\s*\S", text)
+        option = re.match(rf"\s*[*(]*({one})[*]*(?:[).:]|\s-\s)\s*\S", text)
         if option and len(text.strip().splitlines()) == 1:
             return Reading(option[1], "the letter it begins with")
-        marked = [next(filter(None, found.groups())) for found in inside.finditer(text)]
+        marked = [next(filter(None, found.groups())).upper() for found in inside.finditer(text)]
         if marked:
             return Reading(marked[-1], "the last option named")
         last = text.strip().rpartition("\n")[2]

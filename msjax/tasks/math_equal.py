@@ -27,7 +27,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msjax.errors import InputError, require_extra
-from msjax.tasks.math_form import Quantity, canonical_math, quantity, split_unit
+from msjax.tasks.math_form import (
+    Quantity,
+    canonical_math,
+    in_full,
+    measure,
+    quantity,
+    split_unit,
+)
 from msjax.tasks.values import rounds_to, spelled, value
 
 __all__ = ["COUNTS", "DEADLINE", "Comparison", "close", "compare", "equivalent", "same"]
@@ -41,7 +48,10 @@ TRIES = 3
 _LONGEST = 500  # characters; no benchmark has longer answers
 
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?: ([AP])M)?")
-_SCALE = re.compile(r"\d+(?::\d+)+")
+_SCALE = re.compile(r"\d+(?:(?::| to )\d+)+")
+_MIXED = re.compile(r"(-?\d+) and (\d+/\d+|\\frac\{\d+\}\{\d+\})")
+_SHARE = re.compile(r"(\d+) out of (\d+)")
+_MONEY = 4  # the family of units, see `measure`
 _BASES = {"two": "2", "three": "3", "four": "4", "eight": "8", "ten": "10", "sixteen": "16"}
 _BASE = re.compile(
     r"\(?0*(\w+?)\)?\s?(?:_\s*\{?\s*(?:base\s*)?|\(?(?:in )?base )"
@@ -136,17 +146,15 @@ def same(one: str, other: str) -> bool:
     """Whether two answers are one for whoever counts them, whatever the right answer is.
 
     Stricter than `equivalent`, and alike in both directions: units and per cent signs must agree,
-    and nothing is rounded. So answers that are the same have the same grade.
+    and nothing is rounded. So answers that are the same have the same grade. Dollars may be left
+    unsaid, since who says "$5" once says "5" another time.
     """
     if one == other:
         return True
     first, second = quantity(canonical_math(one)), quantity(canonical_math(other))
     if first is not None and second is not None:
-        return (first.number, first.percent, first.unit) == (
-            second.number,
-            second.percent,
-            second.unit,
-        )
+        units = [one.unit.removeprefix("dollar") for one in (first, second)]
+        return (first.number, first.percent, units[0]) == (second.number, second.percent, units[1])
     if first is not None or second is not None:
         return False
     return _strict(one, other) and compare(one, other).equal and compare(other, one).equal
@@ -159,9 +167,11 @@ def _strict(one: str, other: str) -> bool:
 
 def _compared(gold: str, answer: str) -> Comparison:
     right, given = quantity(gold), quantity(answer)
+    if (found := _measures(gold, answer)) is not None:
+        return found
     if right is not None and given is not None:
         return _quantities(right, given)
-    for form in (_times, _based, _assigned, _exact, _either_side, _lists, _united):
+    for form in (_shortened, _times, _based, _assigned, _exact, _either_side, _lists, _united):
         if (found := form(gold, answer)) is not None:
             return found
     if len(gold) == 1 and (option := _OPTION.fullmatch(answer)):
@@ -182,6 +192,37 @@ def _quantities(right: Quantity, given: Quantity) -> Comparison:
         if _near(*scaled):
             return Comparison(True, "equal numbers, one of them in per cent")
     return Comparison(False, f"{spelled(given.number)[:40]} is not {spelled(right.number)[:40]}")
+
+
+def _measures(gold: str, answer: str) -> Comparison | None:
+    """Quantities in several units, and money, whatever the units are."""
+    right, given = measure(gold), measure(answer)
+    if right is not None and given is not None and right.family == given.family:
+        if right.parts == given.parts == 1 and right.family != _MONEY:
+            return None
+        equal = right.size == given.size
+        return Comparison(equal, "the same in all" if equal else "another quantity")
+    several = right or given
+    other = _worth(answer if right is not None else gold)
+    if several is None or several.parts == 1 or other is None:
+        return None
+    return Comparison(_near(several.size / several.first, other), "compared in the first unit")
+
+
+def _shortened(gold: str, answer: str) -> Comparison | None:
+    """What may be short for a number, "1.2k", or a sum of a number and a ratio, beside a number."""
+    short, other = (gold, answer) if _worth(answer) is not None else (answer, gold)
+    number = _worth(other)
+    meant = in_full(short)
+    if short == gold and re.fullmatch(r"-?\d+[kKB]", gold):
+        return None  # rather a formula
+    if meant is None and (mixed := _MIXED.fullmatch(short)) is not None:
+        meant = _worth(f"{mixed[1]} {mixed[2]}")
+    if meant is None and (share := _SHARE.fullmatch(short)) is not None and int(share[2]):
+        meant = Fraction(int(share[1]), int(share[2]))
+    if number is None or meant is None:
+        return None
+    return Comparison(_near(meant, number), f"{short} is {spelled(meant)[:40]}")
 
 
 def _units_agree(right: str, given: str) -> bool:
@@ -222,7 +263,7 @@ def _times(gold: str, answer: str) -> Comparison | None:
 def _scale(text: str) -> tuple[Fraction, ...] | None:
     """The parts of a ratio as shares of the last one; a number is a ratio to 1."""
     if _SCALE.fullmatch(text):
-        parts = [Fraction(part) for part in text.split(":")]
+        parts = [Fraction(part) for part in re.split(":| to ", text)]
         return tuple(part / parts[-1] for part in parts) if parts[-1] else None
     number = value(text)
     return None if number is None else (number, Fraction(1))

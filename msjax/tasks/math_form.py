@@ -10,14 +10,20 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from msjax.tasks.characters import clean
-from msjax.tasks.values import UNSIGNED, spelled, value
+from msjax.tasks.number_words import in_digits
+from msjax.tasks.values import UNSIGNED, spelled, value, with_plain_groups
 
 __all__ = [
     "FORMULA",
     "MULTIPLIERS",
+    "SUFFIXES",
     "WORD",
     "Quantity",
     "canonical_math",
+    "COMPOUND",
+    "date",
+    "in_full",
+    "measure",
     "quantity",
     "split_unit",
     "undress",
@@ -39,8 +45,16 @@ MULTIPLIERS = {
     "million": 10**6,
     "billion": 10**9,
     "trillion": 10**12,
+    "lakh": 10**5,
+    "crore": 10**7,
 }
 """Words that are part of a number."""
+
+SUFFIXES = {
+    **{"k": 10**3, "K": 10**3, "M": 10**6, "mn": 10**6, "B": 10**9, "bn": 10**9, "tn": 10**12},
+    **{"\u4e07": 10**4, "\u842c": 10**4, "\u4ebf": 10**8, "\u5104": 10**8},
+}
+"""Marks that are part of a number where they touch it: "1.2k" is 1200."""
 
 _WRAPPED = re.compile(
     r"\\(?:text(?:normal|bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|bb(?=\{[A-Za-z]{2})|normal)|mbox|hbox"
@@ -61,6 +75,11 @@ _OVER = re.compile(
 _CHOOSE = re.compile(r"\{?\s*(\w+)\s*\\choose(?![A-Za-z])\s*(\w+)\s*\}?")
 _UNIT_RATIO = re.compile(
     r"\\[dt]?frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]+)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]+)\}\s*\}"
+)
+# "5 \\frac{m}{s}", of units that nobody takes for variables beside a number.
+_PLAIN_RATIO = re.compile(
+    r"(?<=[\d}\s])\s*\\[dt]?frac\s*\{\s*(k?m|[cm]m|mi|ft|k?g|mg|k?J|L|mol)\s*\}"
+    r"\s*\{\s*((?:hr|min|kg|[cm]m|mL|mol|[hgmsL])(?:\s*\^\s*\{?\s*[23]\s*\}?)?)\s*\}\s*$"
 )
 _SIUNITX = re.compile(r"\\(?:num|SI|qty)\s*\{([^{}]*)\}(?:\{((?:\\[a-z]+)*)\})?")
 _DOTTED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
@@ -100,6 +119,9 @@ _SYMBOLS = {
     "∘": r"\circ",
     "…": r"\ldots",
     "⋯": r"\ldots",
+    "∛": r"\sqrt[3]",
+    "∜": r"\sqrt[4]",
+    "¢": " cents",
 }
 _SYMBOL = re.compile(f"[{''.join(_SYMBOLS)}]")
 _SAME = [
@@ -120,10 +142,24 @@ _SAME = [
         "",
     ),
 ]
-_ROOT = re.compile(r"(?<![A-Za-z])\\?sqrt\s*(?:\(([^()]*)\)|(\d+|[a-z])(?![\w{]))")
-_CURRENCY = re.compile(r"(?:(?:US|A|C)?\\?\$|€|£|¥|₹|\b(?:USD|EUR|GBP|Rs\.?)(?=\s*-?[\d.]))\s*")
+_ROOT = re.compile(r"(?<![A-Za-z])\\?sqrt\s*(\[\d\])?\s*(?:\(([^()]*)\)|(\d+|[a-z])(?![\w{]))")
+_CURRENCY = re.compile(r"((?:US|A|C)?\\?\$|€|£|¥|₹|\b(?:USD|EUR|GBP|Rs\.?)(?=\s*-?[\d.]))\s*")
+_CURRENCIES = {
+    **{"€": "euros", "EUR": "euros", "£": "pounds", "GBP": "pounds"},
+    **{"¥": "yen", "₹": "rupees", "Rs": "rupees", "Rs.": "rupees"},
+}
 _PERCENT = re.compile(r"\s*(?:\\?%|(?:\bpercent(?:age)?|\bper cent|\bpct)\b\.?(?:\s+points?)?)")
 _TIME = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
+_MONTHS = "January February March April May June July August September October November December"
+_MONTH = "|".join(
+    rf"{name[:3]}(?:{name[3:]}|\.)?" if name[3:] else name for name in _MONTHS.split()
+)
+_DATE = re.compile(
+    rf"(?P<month>{_MONTH})\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:,?\s+(?P<year>\d{{4}}))?"
+    rf"|(?P<day2>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<month2>{_MONTH})(?:,?\s+(?P<year2>\d{{4}}))?",
+    re.IGNORECASE,
+)
+_ORDINAL = re.compile(r"(\d+)\s*\^?\s*\{?\s*(?:st|nd|rd|th)\s*\}?")
 _AND_RATIO = re.compile(r"(?<![\d.,])(\d+)\s+and\s+(\d+/\d+)(?=\s+[a-z]{3})", re.IGNORECASE)
 _NAMED = re.compile(r"((?:\\[a-z]+|[A-Za-z])(?:_\w|_\{\w+\}|')?)\s*=\s*(.+)")
 _HALVES = re.compile(rf"({UNSIGNED})\s+and\s+(?:a|one)[\s-]+half\b", re.IGNORECASE)
@@ -205,6 +241,9 @@ _ONE_UNIT = {
 }
 
 
+_SUFFIX = re.compile(rf"({'|'.join(SUFFIXES)})(?![A-Za-z])")
+
+
 class Quantity(NamedTuple):
     """A number and what follows it.
 
@@ -239,7 +278,7 @@ def canonical_math(answer: str) -> str:
 
 
 def _one_pass(answer: str) -> str:
-    text = undress(_unboxed(clean(answer)))
+    text = with_plain_groups(undress(_unboxed(clean(answer))))
     text = re.sub(r"(?<![A-Za-z])\{([-+,])\}", r"\1", text)
     if "\\" in text:
         text = _with_fewer_commands(text)
@@ -252,23 +291,35 @@ def _one_pass(answer: str) -> str:
     for pattern, same in _SAME:
         text = pattern.sub(same, text)
     text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
-    text = _ROOT.sub(lambda found: rf"\sqrt{{{found[1] or found[2]}}}", text)
+    text = _ROOT.sub(lambda found: rf"\sqrt{found[1] or ''}{{{found[2] or found[3]}}}", text)
     text = re.sub(r"(?<=\d)\s*x\s*(?=10\s*\^)", r" \\times ", text)
     text = _WRAPPED.sub(lambda found: f" {found[1]} ", text)
+    priced = {_CURRENCIES.get(found[1], "dollars") for found in _CURRENCY.finditer(text)}
     text = re.sub(r"\s+\^", "^", _CURRENCY.sub("", text)).removeprefix(r"\approx ")
     text = _AND_RATIO.sub(r"\1 \2", text)
     text = _HALVES.sub(lambda found: f"{found[1].replace(',', '')} 1/2", text)
     text = undress(" ".join(text.split()))
     while _is_group(text):
         text = text[1:-1].strip()
-    if (time := _time(text)) is not None:
-        return time
+    if (when := date(text) or _time(text)) is not None:
+        return when
+    if ordinal := _ORDINAL.fullmatch(text):
+        return ordinal[1]
+    if text[:1].isalpha() and quantity(said := in_digits(text)) is not None:
+        text = said
     if (named := _NAMED.fullmatch(text)) is not None and quantity(named[2]) is not None:
         return f"{named[1]}={_one_pass(named[2])}"
     found = quantity(text)
     if found is not None:
+        if (
+            len(priced) == 1
+            and not found.percent
+            and re.match(r"(?:per|an?|each)\b|$", found.words)
+        ):
+            found = found._replace(words=f"{priced.pop()} {found.words}".strip())
         words = f" {found.words}".replace(" °", "°") if found.words else ""
         return f"{spelled(found.number)}{'%' if found.percent else ''}{words}"
+    text = re.sub(r"(?<=\d)\s*:\s*(?=\d)", ":", text)
     text = re.sub(r"\s*([-+*/=^<>(){}\[\]_])\s*", r"\1", text)
     text = re.sub(
         r"\s*(\\(?:times|cdot|leq|geq|neq|pm|approx|cup|cap|in)(?![A-Za-z]))\s*", r"\1 ", text
@@ -283,6 +334,8 @@ def _with_fewer_commands(text: str) -> str:
     text = _LOOKS.sub("", _ROWS.sub(lambda found: _last_row(found[3]), text))
     text = _SIUNITX.sub(lambda found: f"{found[1]} {(found[2] or '').replace(chr(92), ' ')}", text)
     text = _UNIT_RATIO.sub(r"\\text{\1/\2}", text)
+    if re.match(r"-?\d", text):
+        text = _PLAIN_RATIO.sub(r" \1/\2", text)
     if r"\over" in text:
         text = _OVER.sub(lambda found: _ratio(*filter(None, found.groups())), text)
     return _CHOOSE.sub(r"\\binom{\1}{\2}", text)
@@ -316,6 +369,7 @@ def undress(text: str) -> str:
         bare = text.strip().strip('*`"\u201c\u201d').strip()
         bare = bare.rstrip(".,;:").strip() if not bare.endswith("...") else bare
         bare = re.sub(r"^'(.*)'$", r"\1", bare)  # a quote at the end alone is a derivative
+        bare = re.sub(r"^_([^_]+)_$", r"\1", bare)
         formula = FORMULA.fullmatch(bare)
         if formula:
             bare = next(filter(None, formula.groups()))
@@ -354,11 +408,15 @@ def quantity(text: str) -> Quantity | None:
     if multiplied and not rest[: multiplied.start(1)].strip():
         number *= MULTIPLIERS[multiplied[1].lower()]
         rest = rest[multiplied.end() :]
+    elif (marked := _SUFFIX.match(rest)) and (marked[1] > "z" or rest[marked.end() :].strip()):
+        number *= SUFFIXES[marked[1]]  # "5k" alone may be a formula
+        rest = rest[marked.end() :]
     percent = _PERCENT.match(rest)
     if percent and percent[0].strip():
         rest = rest[percent.end() :]
     else:
         percent = None
+    rest = re.sub(r"^\s*/\s*(?=(?:[a-z]{3,}|hr|kg|lb|mi|km)\b)", " per ", rest)
     rest, spaced = rest.strip(), rest[:1] in (" ", "-", "")
     if not rest:
         return Quantity(number, "", bool(percent))
@@ -375,6 +433,64 @@ def quantity(text: str) -> Quantity | None:
     return Quantity(
         number, re.sub(r"\^\{(-?\d)\}", r"^\1", rest).replace(r"^\circ", "°"), bool(percent)
     )
+
+
+def in_full(text: str) -> Fraction | None:
+    """The number that "1.2k" or "5M" may stand for, where it is no formula; None for all else."""
+    found = re.fullmatch(rf"(-?{UNSIGNED}){_SUFFIX.pattern}", text)
+    number = None if found is None else value(found[1])
+    return None if found is None or number is None else number * SUFFIXES[found[2]]
+
+
+_FAMILIES = (
+    {"s": 1, "min": 60, "h": 3600, "day": 86_400, "wk": 604_800},
+    {"mo": 1, "yr": 12},
+    {"in": 1, "ft": 12, "yd": 36, "mi": 63_360},
+    {"oz": 1, "lb": 16},
+    {"cent": 1, "dollar": 100},
+    {"mm": 1, "cm": 10, "m": 1000, "km": 10**6},
+    {"mg": 1, "g": 1000, "kg": 10**6},
+    {"ml": 1, "l": 1000},
+)
+_PART = rf"({UNSIGNED})\s*([A-Za-z]+)\b\.?"
+_ONE_PART = rf"{UNSIGNED}\s*[A-Za-z]+\b\.?"
+COMPOUND = re.compile(rf"{_ONE_PART}(?:(?:,?\s+and\s+|,?\s+|,){_ONE_PART})+")
+"""What may be one quantity in several units, see `measure`."""
+
+
+class Measure(NamedTuple):
+    """A quantity as a multiple of the smallest unit of its family.
+
+    Attributes:
+        size: how many of the smallest unit.
+        family: number of the family of units.
+        first: how many of the smallest are one of the unit that was said first.
+        parts: in how many units it was said.
+    """
+
+    size: Fraction
+    family: int
+    first: int
+    parts: int
+
+
+def measure(text: str) -> Measure | None:
+    """A quantity in one or more units of one family, from the larger to the smaller.
+
+    "1 hour 30 minutes" is 5400 seconds, "5 dollars and 25 cents" 525 cents. None for all else.
+    """
+    sign, text = (-1, text[1:]) if text.startswith("-") else (1, text)
+    if not (COMPOUND.fullmatch(text) or re.fullmatch(_PART, text)):
+        return None
+    parts = [(value(number) or 0, _unit(unit)) for number, unit in re.findall(_PART, text)]
+    for which, family in enumerate(_FAMILIES):
+        sizes = [family.get(unit, 0) for _, unit in parts]
+        if all(sizes) and sizes == sorted(set(sizes), reverse=True):
+            total = sum(
+                (number or 0) * size for (number, _), size in zip(parts, sizes, strict=True)
+            )
+            return Measure(sign * Fraction(total), which, sizes[0], len(parts))
+    return None
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -416,6 +532,17 @@ def _one_unit(word: str) -> str:
         low = low[:-1]
     singular = low[:-1] if len(low) > 3 and low.endswith("s") and not low.endswith("ss") else low
     return _ONE_UNIT.get(low) or _ONE_UNIT.get(singular, singular)
+
+
+def date(text: str) -> str | None:
+    """A day of the year in one spelling: "March 5", "July 4, 1776"; None for all else."""
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return None
+    short = (found["month"] or found["month2"])[:3].lower()
+    month = next(name for name in _MONTHS.split() if name[:3].lower() == short)
+    day, year = found["day"] or found["day2"], found["year"] or found["year2"]
+    return f"{month} {int(day)}" + (f", {year}" if year else "")
 
 
 def _time(text: str) -> str | None:

@@ -75,5 +75,5 @@ def chosen(said: str, options: Mapping[str, str]) -> str | None:
 
 def _plain(text: str) -> str:
     """A text without case, article and marks around it; a number or formula in one spelling."""
-    bare = canonical_math(text).casefold()
+    bare = canonical_math(text).casefold().removesuffix(" dollars")
     return re.sub(r"^(?:the|a|an)\s+", "", bare).strip(" \t.,;:!\"'")

@@ -8,10 +8,14 @@ import math
 import re
 from fractions import Fraction
 
-__all__ = ["UNSIGNED", "rounds_to", "spelled", "value"]
+__all__ = ["UNSIGNED", "rounds_to", "spelled", "value", "with_plain_groups"]
 
-UNSIGNED = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+(?![\d/])|\d+)(?:\.\d+)?|\.\d+)"
-"""A numeral without its sign, as text has it: digits, maybe in groups of three, maybe a point."""
+_INDIAN = r"\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])"  # 12,34,567
+UNSIGNED = (
+    rf"(?:(?:{_INDIAN}|\d{{1,3}}(?:,\d{{3}})+|\d{{1,3}}(?: \d{{3}})+(?![\d/])|\d+)"
+    r"(?:\.\d+)?|\.\d+)"
+)
+"""A numeral without its sign, as text has it: digits, maybe in groups, maybe a point."""
 
 _EXACT_DECIMALS = 30
 _LONGEST = 400  # characters of an expression; more are never a number that someone meant
@@ -20,18 +24,34 @@ _DIGITS = 50  # a numeral with more stays as it was written
 _ENOUGH = 6  # significant digits that make a decimal a rounded value rather than another one
 
 _TOKEN = re.compile(
-    r"(?P<whole>\d*)\.(?P<start>\d*)\\(?:overline|bar|dot)\s*\{(?P<repeated>\d{1,20})\}"
-    r"|(?P<number>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"
+    r"(?P<whole>\d*)\.(?P<start>\d*)(?:\\(?:overline|bar|dot)\s*\{(?P<repeated>\d{1,20})\}"
+    r"|\((?P<again>\d{1,20})\))"
+    rf"|(?P<number>{_INDIAN}(?:\.\d+)?|\d{{1,3}}(?:,\d{{3}})+(?!\d)(?:\.\d+)?"
     r"|\d{1,3}(?: \d{3})+(?![\d/])(?:\.\d+)?|\d+\.?\d*|\.\d+)"
     r"(?:[eE](?P<power>[-+]?\d{1,4})(?![\d.]))?"
     r"|(?P<frac>\\[dtc]?frac)\s*(?:(?P<above>\d)\s*(?P<below>\d))?"
-    r"|(?P<sign>\\times|\\cdot|\\div|\\left|\\right|[-+*/^!(){}×÷])"
+    r"|(?P<sign>\*\*|\\times|\\cdot|\\div|\\left|\\right|[-+*/^!(){}×÷])"
     r"|(?P<space>(?:\\[,;:! ]|[\s~])+)"
 )
 
 
 # "0.333..." repeats what is there three times.
 _DOTTED = re.compile(r"(\d*\.\d*?)(\d{1,3}?)\2\2+(?:\.\.\.|\\ldots)$")
+
+
+_COMMA = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+|\d{1,3}(?: \d{3})+),(\d{1,2})(?![\d,])")
+_UNDERSCORED = re.compile(r"(?<![\w.])\d{1,3}(?:_\d{3})+(?![\w{])")
+_APOSTROPHES = re.compile(r"(?<![\w.])\d{1,3}(?:['\u2019]\d{3})+(?![\w'\u2019])")
+
+
+def with_plain_groups(text: str) -> str:
+    """A text whose numbers are free of marks between groups that can be nothing else.
+
+    "1.234,56" and "1 234,56" are 1234.56, "1_234_567" and "1'234'567" are 1234567.
+    """
+    text = _COMMA.sub(lambda found: f"{re.sub('[. ]', '', found[1])}.{found[2]}", text)
+    text = _UNDERSCORED.sub(lambda found: found[0].replace("_", ""), text)
+    return _APOSTROPHES.sub(lambda found: re.sub("['\u2019]", "", found[0]), text)
 
 
 def value(text: str) -> Fraction | None:
@@ -122,7 +142,7 @@ class _Arithmetic:
             if base.denominator != 1 or not 0 <= base <= 5000:
                 raise ValueError("no factorial")
             base = Fraction(math.factorial(int(base)))
-        if self._take("^"):
+        if self._take("^", "**"):
             negative = self._take("-")
             exponent = self._power()
             exponent = -exponent if negative else exponent
@@ -145,8 +165,8 @@ class _Arithmetic:
             if token["power"]:
                 return found * Fraction(10) ** int(token["power"])
             return found + self._proper_ratio() if found.denominator == 1 else found
-        if token["repeated"]:
-            start, repeated = token["start"], token["repeated"]
+        if repeated := token["repeated"] or token["again"]:
+            start = token["start"]
             part = Fraction(int(repeated), 10 ** len(start) * (10 ** len(repeated) - 1))
             return Fraction(f"{token['whole'] or 0}.{start or 0}") + part
         if token["frac"]:

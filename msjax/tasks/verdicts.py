@@ -34,6 +34,11 @@ _ITEM = (
 _NOT_BUT = re.compile(
     rf"({_BE}|\bshould be|:)\s*not\s+{_ITEM}\s*,?\s*(?:but(?:\s+rather)?|rather)\s+", re.IGNORECASE
 )
+# "Neither A nor B but C" is "C".
+_NEITHER_BUT = re.compile(
+    rf"\bneither\s+{_ITEM}(?:\s*,?\s*(?:nor|or)\s+{_ITEM}|\s*,\s*{_ITEM}){{1,4}}\s*,?\s*but\s+(?:rather\s+)?",
+    re.IGNORECASE,
+)
 _REJECTED = re.compile(
     rf"(?:\b(?:my|your|the|that|this|our)\s+(?:\w+\s+){{0,2}})?\b{_NOUN}\b"
     rf"(?:(?!{_BE}|\bbecause|\bsince|\bas\b){_INSIDE}){{0,60}}{_BE}\s+(?:\w+\s+){{0,2}}?{_WRONG}\b"
@@ -61,6 +66,7 @@ _AFFIRMED = re.compile(
     rf"\b(?:{_OLD}\s+{_NOUN}|(?:my|your|the|that|this)\s+(?:\w+\s+)?{_NOUN})"
     rf"(?P<of>\s*(?:of|,|:|\(|=)?\s*{_ITEM})?\)?,?\s*{_BE}\s+{_ADVERB}{_RIGHT}\b"
     rf"|(?:^|(?<=[.!?,:\n]))\s*(?:yes|indeed|right|correct)?[,.!:]?\s*\b(?:that|it|this)\s*{_BE}\s+{_ADVERB}{_RIGHT}\b"
+    r"|\A[\W_]*(?:yes[\W_]+)?(?:that(?:'s|\s+is)\s+)?(?:correct|right)[\W_]*\Z"
     rf"|(?<![\w.])(?P<item>{_ITEM})\s*{_BE}\s+{_ADVERB}{_RIGHT}\b"
     rf"|\b(?:keep(?:ing)?|stand(?:ing)?\s+by|stick(?:ing)?\s+(?:with|to)|confirm|maintain|retain)\s+"
     rf"(?:my|the|that|your|this)\s+(?:\w+\s+)?{_NOUN}\b(?!\s*(?:of|is|:))"
@@ -102,6 +108,7 @@ def judged(text: str) -> Judged:
     Args:
         text: what is said aloud.
     """
+    text = _NEITHER_BUT.sub("", text)
     text = _NOT_BUT.sub(lambda found: found[1] + " ", text)
     text = _without_rejected(text)
     text = _INSTEAD.sub("", text)

@@ -132,11 +132,14 @@ def completion(value, chance):
 def with_more_boxes(value, chance):
     """A completion with several boxes, and which of them counts."""
     form, other = written(value, chance), chance.randint(2, 99)
+    again = written(value, chance)
+    while any(mark in again for mark in CURRENCY):  # it may be another one
+        again = written(value, chance)
     return chance.choice(
         (
             (rf"Is it \boxed{{{other}}}? No: \boxed{{{form}}}.", "last"),
             (rf"It is \boxed{{{form}}}. Twice that is \boxed{{{2 * value}}}.", "first"),
-            (rf"It is \boxed{{{form}}}, that is, \boxed{{{written(value, chance)}}}.", "all"),
+            (rf"It is \boxed{{{form}}}, that is, \boxed{{{again}}}.", "all"),
         )
     )
 
