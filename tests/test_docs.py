@@ -121,7 +121,7 @@ def results() -> list[list[str]]:
 
 def test_every_result_links_to_its_section() -> None:
     for result, _, _ in results():
-        (found,) = re.findall(r"^\[([A-G]\d+) [^]]+\]\(#([a-g]\d+)-[^)]+\)$", result)
+        (found,) = re.findall(r"^\[([A-H]\d+) [^]]+\]\(#([a-h]\d+)-[^)]+\)$", result)
         assert found[0].lower() == found[1], result
 
 

@@ -12,6 +12,7 @@ by quadrature for Beta distributions (`beta_population`), by sampling otherwise
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,7 @@ __all__ = [
     "Population",
     "PopulationBounds",
     "beta_population",
+    "beta_questions",
     "bounds",
     "bounds_after",
     "gated_accuracy_after",
@@ -163,17 +165,37 @@ def beta_population(
 
     Reference: docs/theory.md B1; Golub and Welsch, Math. Comp. 23 (1969) 221-230.
     """
-    distributions = {"p0": p0, "p_ic": p_ic, "p_ci": p_ci}
+    points, weights = beta_questions({"p0": p0, "p_ic": p_ic, "p_ci": p_ci}, nodes)
+    return Population(TwoStateChain(**points), weights)
+
+
+def beta_questions(
+    distributions: Mapping[str, tuple[float, float]], nodes: int = 16
+) -> tuple[dict[str, Float[np.ndarray, "questions"]], Float[np.ndarray, "questions"]]:
+    """Questions with independent Beta rates, by quadrature; the rates have any names.
+
+    Args:
+        distributions: the two parameters of the Beta distribution of every rate, > 0.
+        nodes: points per distribution (n), >= 1.
+
+    Returns: the rates (probabilities) of n^(number of rates) questions, by name, and the share of
+    each question.
+
+    Raises:
+        InputError: parameters that are not two positive finite numbers, or nodes < 1.
+
+    Reference: docs/theory.md B1.
+    """
     for name, distribution in distributions.items():
         _require_beta(name, distribution)
     require("nodes", nodes, lambda n: n >= 1, "give a number of quadrature points >= 1")
-    points, shares = zip(
+    points, weights = zip(
         *(_gauss_jacobi(*distribution, nodes) for distribution in distributions.values()),
         strict=True,
     )
+    shares = np.prod(np.meshgrid(*weights, indexing="ij"), axis=0)
     grid = np.meshgrid(*points, indexing="ij")
-    weights = np.einsum("i,j,k->ijk", *shares)
-    return Population(TwoStateChain(*(axis.ravel() for axis in grid)), weights.ravel())
+    return {n: x.ravel() for n, x in zip(distributions, grid, strict=True)}, shares.ravel()
 
 
 def sample_beta_population(
