@@ -18,13 +18,14 @@ from typing import Any
 
 import jax
 import tyro
-from transformers import AutoTokenizer
 
 from msjax.data.messages import asked
 from msjax.llm.engine import ask
 from msjax.llm.flax import checkpoint
-from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax.chat import load_tokenizer
 from msjax.llm.flax.engine import FlaxEngine
+from msjax.llm.flax.gguf import is_gguf
+from msjax.llm.flax.weights import ensure, find_model
 
 QUESTIONS = (
     "Why is the sky blue?",
@@ -42,7 +43,7 @@ class Decode:
     """
 
     model: Path | None = None
-    """model folder; the default model if not given"""
+    """model folder, GGUF file, or a model of `msjax weights`; the default one if not given"""
     batch_sizes: tuple[int, ...] = (8, 32)
     """conversations decoded together"""
     new_tokens: int = 64
@@ -66,9 +67,9 @@ class Row:
 
 def compare(options: Decode) -> list[Row]:
     """Times both on every batch size."""
-    folder = options.model or smollm2.ensure(smollm2.default_folder())
-    ours = _Ours(folder, options.new_tokens)
-    theirs = _Torch(folder, options.new_tokens)
+    model = find_model(options.model) if options.model else ensure()
+    ours = _Ours(model, options.new_tokens)
+    theirs = _Torch(model, options.new_tokens)
     rows = []
     for batch_size in options.batch_sizes:
         prompts = [QUESTIONS[i % len(QUESTIONS)] for i in range(batch_size)]
@@ -90,11 +91,11 @@ def compare(options: Decode) -> list[Row]:
 
 
 class _Ours:
-    def __init__(self, folder: Path, new_tokens: int):
+    def __init__(self, model: Path, new_tokens: int):
         self.new_tokens = new_tokens
-        self.decoder = checkpoint.load(folder, "float32")
+        self.decoder = checkpoint.load(model, "float32")
         self.decoder.config = replace(self.decoder.config, eos_token_ids=())
-        self.tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        self.tokenizer = load_tokenizer(model)
 
     def seconds(self, prompts: list[str]) -> float:
         engine = FlaxEngine(
@@ -113,17 +114,19 @@ class _Ours:
 
 
 class _Torch:
-    def __init__(self, folder: Path, new_tokens: int):
+    def __init__(self, model: Path, new_tokens: int):
         import torch
         from transformers import AutoModelForCausalLM
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         self.new_tokens = new_tokens
-        self.model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
-        self.model.generation_config.eos_token_id = None
-        self.tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, padding_side="left"
+        where = (model.parent, {"gguf_file": model.name}) if is_gguf(model) else (model, {})
+        self.model: Any = AutoModelForCausalLM.from_pretrained(
+            str(where[0]), dtype=torch.float32, **where[1]
         )
+        self.model.generation_config.eos_token_id = None
+        self.tokenizer = load_tokenizer(model)
+        self.tokenizer.padding_side = "left"
 
     def seconds(self, prompts: list[str]) -> float:
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts]

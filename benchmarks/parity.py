@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM
 
 from msjax.cli.output import write_json
 from msjax.llm.flax import Decoder, empty_cache, load
-from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax.gguf import is_gguf
+from msjax.llm.flax.weights import ensure, model_name
 
-TINY = Path(__file__).parents[1] / "tests" / "data"
+TINY = Path(__file__).parents[1] / "tests" / "fixtures"
 ROWS, TIME = 3, 77
 
 
@@ -34,7 +35,7 @@ class Parity:
     """
 
     models: tuple[Path, ...] = ()
-    """model folders; the tests' checkpoints and the default model if none is given"""
+    """model folders, GGUF files; if none is given the tests' checkpoints and the default model"""
     json: Path | None = None
     """write the results here as well"""
 
@@ -51,12 +52,13 @@ class Row:
     spread: float
 
 
-def compare(folder: Path) -> Row:
+def compare(model: Path) -> Row:
     """Runs both on the same tokens."""
     import torch
 
-    decoder = load(folder, "float32")
-    reference = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    decoder = load(model, "float32")
+    where = (model.parent, {"gguf_file": model.name}) if is_gguf(model) else (model, {})
+    reference = AutoModelForCausalLM.from_pretrained(str(where[0]), dtype=torch.float32, **where[1])
     shape = (ROWS, TIME)
     tokens = np.random.default_rng(1).integers(0, decoder.config.vocab_size, shape)
     with torch.inference_mode():
@@ -70,7 +72,7 @@ def compare(folder: Path) -> Row:
         return decoder.logits(hidden.reshape(hidden.shape[0], -1)).T.reshape(*shape, -1)
 
     ours = np.asarray(logits(decoder, jnp.asarray(tokens, jnp.int32)))
-    name = "/".join(folder.parts[-2:]) if folder.is_relative_to(TINY) else folder.name
+    name = "/".join(model.parts[-2:]) if model.is_relative_to(TINY) else model_name(model)
 
     def largest(one: np.ndarray, other: np.ndarray) -> float:
         return float(np.abs(one - other).max())
@@ -88,11 +90,11 @@ def compare(folder: Path) -> Row:
 def main() -> None:
     """Prints the table and writes JSON if asked to."""
     options = tyro.cli(Parity)
-    folders = list(options.models)
-    if not folders:
-        folders = sorted(found.parent for found in TINY.glob("tiny_*/*/config.json"))
-        folders.append(smollm2.ensure(smollm2.default_folder()))
-    rows = [compare(folder) for folder in folders]
+    models = list(options.models)
+    if not models:
+        models = sorted(found.parent for found in TINY.glob("tiny_*/*/config.json"))
+        models.append(ensure())
+    rows = [compare(model) for model in models]
     for row in rows:
         numbers = f"{row.ours_torch:.1e} | {row.ours_exact:.1e} | {row.torch_exact:.1e}"
         print(f"| {row.checkpoint} | {row.family} | {numbers} | {row.spread:.2f} |")

@@ -25,7 +25,7 @@ import tyro
 
 from msjax.cli.output import write_json
 from msjax.llm.flax import engine as flax_engine
-from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax import weights
 from msjax.llm.flax.engine import FlaxEngine
 from msjax.llm.flax.scheduler import Batch
 from msjax.llm.record import RunPlan, record_run
@@ -41,7 +41,7 @@ class Refinement:
     """
 
     model: Path | None = None
-    """model folder; the default model if not given"""
+    """model folder or GGUF file; the default model if not given"""
     benchmark: str = "arithmetic-medium"
     """whose questions are asked"""
     questions: int = 64
@@ -115,9 +115,9 @@ class Timed:
 
 def measure(options: Refinement) -> Results:
     """Times all pairs."""
-    folder = options.model or smollm2.ensure(smollm2.default_folder())
+    model = options.model or weights.ensure()
     engine = FlaxEngine.load(
-        folder,
+        model,
         batch_size=options.batch_size,
         max_new_tokens=options.max_new_tokens,
         temperature=0.7,

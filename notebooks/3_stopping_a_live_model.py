@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msjax
 from msjax.evaluate.paired import compare
-from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax import weights
 from msjax.llm.live import cut_by, rule_from_pilot
 
 SMALL = "MSJAX_SMALL" in os.environ
@@ -50,9 +50,7 @@ print(learnt.says)
 # To see what the rule is worth, fresh questions are first run for all rounds.
 
 # %%
-engine = msjax.FlaxEngine.load(
-    smollm2.ensure(smollm2.default_folder()), batch_size=24, max_new_tokens=16, temperature=0.7
-)
+engine = msjax.FlaxEngine.load(weights.ensure(), batch_size=24, max_new_tokens=16, temperature=0.7)
 task = msjax.find_task(BENCHMARK)
 full = msjax.run(task, engine, rounds=3, questions=QUESTIONS, start=100).records
 print(f"{QUESTIONS} questions, {sum(u.uncached for run in full for u in run.tokens):,} tokens")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax.weights import model_file
 
 SOURCES = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]_*.py"))
 
@@ -23,7 +23,7 @@ def test_there_are_four() -> None:
     ids=lambda source: source.stem,
 )
 def test_a_notebook_runs(source, tmp_path) -> None:
-    if "smollm2" in source.read_text() and not smollm2.default_folder().is_dir():
+    if "weights.ensure" in source.read_text() and not model_file().is_file():
         pytest.skip("the model is not here; obtain it with `msjax weights`")
     # As a reader runs it: how the tests are compiled makes a model slow.
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

@@ -124,7 +124,7 @@ class Reproduce:
 
         source = {
             "recorded": self.recorded,
-            "model": pilot.model_folder.name,
+            "model": pilot.model_name,
             "questions": pilot.questions,
             "fresh_questions": fresh.questions,
             "rounds": pilot.rounds,

@@ -105,8 +105,8 @@ class Run(Prices):
     """Model of the --pilot whose curve markovscale follows, as --model of `msjax fit`."""
 
     model: str | None = None
-    """Folder of a Hugging Face checkpoint (default: what `msjax weights` obtained), or, with
-    --server, the name of a model it serves."""
+    """Hugging Face folder, GGUF file, or name of a model of `msjax weights` (default:
+    SmolLM2-135M-Instruct); with --server, the name of a model it serves."""
 
     server: str | None = None
     """URL of a server that speaks OpenAI's chat protocol, such as http://localhost:8000/v1; if it
@@ -293,11 +293,20 @@ class Run(Prices):
         return self.rounds if self.samples is None else self.samples - 1
 
     @property
-    def model_folder(self) -> Path:
-        """Folder of the local model that answers."""
-        from msjax.llm.flax import weights as smollm2
+    def model_path(self) -> Path:
+        """Folder or file of the local model that answers."""
+        from msjax.llm.flax.weights import find_model
 
-        return smollm2.default_folder() if self.model is None else Path(self.model)
+        return find_model(self.model)
+
+    @property
+    def model_name(self) -> str:
+        """How the model is recorded."""
+        if self.server is not None:
+            return str(self.model)
+        from msjax.llm.flax import weights
+
+        return weights.model_name(self.model_path)
 
     def _record(
         self,
@@ -332,7 +341,7 @@ class Run(Prices):
             from msjax.llm.flax.sharding import device_mesh
 
             return FlaxEngine.load(
-                self.model_folder,
+                self.model_path,
                 batch_size=self.batch_size,
                 max_new_tokens=self._longest,
                 temperature=self.temperature,
@@ -341,7 +350,7 @@ class Run(Prices):
             )
 
         plan = RunPlan(
-            model=self.model_folder.name if self.server is None else str(self.model),
+            model=self.model_name,
             start=self.start,
             count=self.questions,
             rounds=self._budget,

@@ -166,10 +166,10 @@ class TrainAdapt:
         return int(outcome.troubled)
 
     def _model_folder(self) -> Path:
-        from msjax.llm.flax import weights as smollm2
+        from msjax.llm.flax.weights import find_model
 
         if not self.tiny:
-            return smollm2.default_folder() if self.model is None else self.model
+            return find_model(self.model)
         from msjax.train.ttrl.arithmetic import RESERVED, write_tiny
 
         if self.benchmark is not None:
@@ -204,6 +204,7 @@ class TrainAdapt:
     def _adapt(self, folder: Path) -> tuple[Outcome, Any]:
         from msjax.llm.flax.chat import Chat, load_tokenizer
         from msjax.llm.flax.checkpoint import load
+        from msjax.llm.flax.weights import model_name
         from msjax.train.ttrl.early_stopping import Guards
         from msjax.train.ttrl.loop import Schedule, TestTimeTraining
         from msjax.train.ttrl.pseudo_labels import ChatTask, Voting
@@ -236,8 +237,8 @@ class TrainAdapt:
             seed=self.seed,
         )
         decoder = load(folder, "float32")
-        chat = Chat(load_tokenizer(folder), folder.name, decoder.config.eos_token_ids)
-        print(f"{self.out}: {folder.name}, {benchmark.name}, {self.rule}, seed {self.seed}")
+        chat = Chat(load_tokenizer(folder), model_name(folder), decoder.config.eos_token_ids)
+        print(f"{self.out}: {model_name(folder)}, {benchmark.name}, {self.rule}, seed {self.seed}")
         training = TestTimeTraining(
             decoder, ChatTask(benchmark, chat), voting, update, guards, schedule
         )

@@ -32,7 +32,8 @@ class Features:
     out: OutputFile
     """.npz file to write."""
     model: Path | None = None
-    """Folder of a Hugging Face checkpoint; default: what `msjax weights` obtained."""
+    """Folder of a Hugging Face checkpoint, GGUF file, or a model of `msjax weights`; default:
+    SmolLM2-135M-Instruct."""
 
     def run(self) -> int:
         """Read, encode, write; 0 when done."""
@@ -41,18 +42,18 @@ class Features:
 
         from msjax.llm.flax.chat import Chat, load_tokenizer
         from msjax.llm.flax.checkpoint import load
-        from msjax.llm.flax.weights import default_folder
+        from msjax.llm.flax.weights import find_model, model_name
         from msjax.train.priors.features import FeatureTable, pooled_states, write_features
 
         everything = (run for runs in _read(self.runs) for run in runs)
         asked = {f"{run.benchmark}/{run.question_id}": run for run in everything}
-        folder = self.model or default_folder()
-        decoder = load(folder)
-        chat = Chat(load_tokenizer(folder), str(folder), decoder.config.eos_token_ids)
+        path = find_model(self.model)
+        decoder = load(path)
+        chat = Chat(load_tokenizer(path), str(path), decoder.config.eos_token_ids)
         prompts = [chat.begin(_conversation(run), alone=True).ids for run in asked.values()]
         with tqdm(total=len(prompts), desc="features", unit="question", disable=None) as bar:
             vectors = pooled_states(decoder, prompts, bar.update)
-        source = f"{folder.name}: mean and last final state of the prompt"
+        source = f"{model_name(path)}: mean and last final state of the prompt"
         write_features(self.out, FeatureTable(source, tuple(asked), vectors))
         print(f"{self.out}: {len(vectors)} questions x {vectors.shape[1]} features of {source}")
         return 0

@@ -15,8 +15,7 @@ from flax import nnx
 from msjax.cli import main
 from msjax.data.runs import answer_ids
 from msjax.data.trajectory import Trajectory
-from msjax.llm.flax import Decoder, DecoderConfig
-from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax import Decoder, DecoderConfig, weights
 from msjax.llm.live import ended
 from msjax.testing.server import MODEL
 from msjax.train.ttrl import arithmetic
@@ -74,7 +73,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     graded = [{"gold": "4", "completion": text} for text in ("It is 4.", "It is 5.")]
     (tmp_path / "completions.jsonl").write_text("\n".join(map(json.dumps, graded)))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(smollm2, "default_folder", lambda: TINY)
+    monkeypatch.setattr(weights, "find_model", lambda model: Path(model or TINY))
     config = DecoderConfig.from_dict(arithmetic.TINY_CONFIG)
     monkeypatch.setattr(arithmetic, "train_tiny", lambda **_: Decoder(config, rngs=nnx.Rngs(0)))
     return tmp_path

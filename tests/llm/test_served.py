@@ -19,8 +19,9 @@ from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.llm.conversation import refine
 from msjax.llm.engine import Engine, ask
-from msjax.llm.flax import weights as smollm2
+from msjax.llm.flax.chat import load_tokenizer
 from msjax.llm.flax.engine import FlaxEngine
+from msjax.llm.flax.weights import ensure
 from msjax.rules.fixed import fixed_rounds
 from msjax.tasks.registry import BENCHMARKS
 
@@ -32,11 +33,19 @@ START_UP = 180  # seconds, of which a busy machine takes a minute to import torc
 
 
 @pytest.fixture(scope="module")
-def folder() -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model as a folder, since this server reads no GGUF files."""
     for package in NEEDED:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed; pip install torch 'transformers[serving]'")
-    return smollm2.ensure(smollm2.default_folder())
+    from transformers import AutoModelForCausalLM
+
+    path = ensure()
+    folder = tmp_path_factory.mktemp("models") / path.stem
+    read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype="float32")
+    read.save_pretrained(folder)
+    load_tokenizer(path).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

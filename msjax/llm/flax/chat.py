@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from msjax.data.messages import Message, asked
 from msjax.errors import InputError
+from msjax.llm.flax.gguf import is_gguf, read_gguf
 from msjax.tasks.thoughts import is_mark, opens_thought
 
 if TYPE_CHECKING:
@@ -24,11 +25,13 @@ which Llama 3's falls back."""
 
 
 def load_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
-    """The tokenizer of a Hugging Face folder; code that lies in it is not run.
+    """The tokenizer of a Hugging Face folder or a GGUF file; code that lies there is not run.
 
     Raises:
         InputError: it has none that can be used.
     """
+    if is_gguf(folder):
+        return read_gguf(folder).tokenizer()
     from transformers import AutoTokenizer
 
     try:

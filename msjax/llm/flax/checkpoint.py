@@ -1,12 +1,13 @@
-"""Weights of a Hugging Face folder into a `Decoder`."""
+"""Weights of a Hugging Face folder, or of a GGUF file, into a `Decoder`."""
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,12 @@ from safetensors import SafetensorError, safe_open
 from msjax.errors import InputError
 from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
+from msjax.llm.flax.gguf import is_gguf, read_gguf
 from msjax.llm.flax.sharding import check_divisible, weight_sharding
 
-__all__ = ["load", "sources_of"]
+__all__ = ["available_memory", "load", "sources_of"]
 
-_REMEDY = "fetch the checkpoint again (`msjax weights` for the default model)"
+_REMEDY = "fetch the checkpoint again (`msjax weights` lists models it can obtain)"
 # Buffers that some exporters store and every implementation computes.
 _COMPUTED = ("rotary_emb.inv_freq",)
 _DTYPES = ("F64", "F32", "F16", "BF16")
@@ -32,51 +34,101 @@ BLOCK = 2**24  # values read at once
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
-def load(folder: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None = None) -> Decoder:
-    """Reads ``config.json`` and ``model.safetensors``, whole or in shards, into a decoder.
+class Tensors(Protocol):
+    """Stored tensors, under the names of a Hugging Face folder."""
 
-    Where a head is stored that differs from the embedding to which config.json ties it, the stored
-    one is used, as `transformers` does.
+    def names(self) -> set[str]:
+        """Of all of them."""
+        ...
+
+    def read(self, name: str, out: Shaped[np.ndarray, "..."]) -> None:
+        """Fills an array with one, converted to the array's dtype."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one."""
+        ...
+
+
+def load(path: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None = None) -> Decoder:
+    """Reads the weights of a model folder or of a GGUF file into a decoder.
+
+    A folder has ``config.json`` and ``model.safetensors``, whole or in shards. Where a head is
+    stored there that differs from the embedding to which config.json ties it, the stored one is
+    used, as `transformers` does.
 
     Parameters are read one at a time and the largest first: host memory holds those read so far
     and beside them only the one at hand, as it is stored and as it becomes.
 
     Args:
-        folder: a local Hugging Face model folder.
+        path: a local Hugging Face model folder, or a GGUF file.
         dtype: of the weights; None is float32 on a CPU and bfloat16 on any other device.
         mesh: devices to spread the weights over (see `sharding.device_mesh`); None is the default
             device.
 
     Raises:
         InputError: a file is absent or damaged, the model is not implemented, a tensor is
-            missing, unexpected, quantized or of the wrong shape (each named), or the mesh does
-            not divide the model (see `sharding.check_divisible`).
+            missing, unexpected, quantized (but in a GGUF file) or of the wrong shape (each named),
+            there is not enough memory, or the mesh does not divide the model (see
+            `sharding.check_divisible`).
     """
-    folder = Path(folder)
-    config = DecoderConfig.from_folder(folder)
+    path = Path(path)
+    tensors: Tensors
+    if is_gguf(path):
+        tensors = model = read_gguf(path)
+        config = DecoderConfig.from_dict(model.config)
+    else:
+        config = DecoderConfig.from_folder(path)
+        tensors = folder = _Folder(path)
+        if config.tie_word_embeddings and _HEAD in folder.names() and not folder.tied():
+            config = replace(config, tie_word_embeddings=False)
     if mesh is not None:
         check_divisible(config, mesh)
     if dtype is None:
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    files = _files(folder)
-    if config.tie_word_embeddings and _HEAD in files and not _equal(files, _HEAD, _EMBEDDING):
-        config = replace(config, tie_word_embeddings=False)
     abstract = nnx.eval_shape(lambda: Decoder(config, dtype=dtype, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(abstract)
     parameters = dict(nnx.to_flat_state(state))
+    _check_memory(path, list(parameters.values()))
     sources = {path: sources_of(path, leaf.shape, config) for path, leaf in parameters.items()}
-    _check_names({name for source in sources.values() for name in source}, set(files), config)
+    _check_names({name for source in sources.values() for name in source}, tensors.names(), config)
     # what is largest needs most room beside it, so it is read while memory holds nothing else
-    for path, leaf in sorted(parameters.items(), key=lambda item: -math.prod(item[1].shape)):
+    for name, leaf in sorted(parameters.items(), key=lambda item: -math.prod(item[1].shape)):
         fused = np.empty(leaf.shape, leaf.dtype)
         start = 0
-        for name, shape in sources[path].items():
-            _read(files[name], name, fused[start : start + shape[0]])
+        for source, shape in sources[name].items():
+            if tensors.shape(source) != shape:
+                raise InputError(
+                    f"tensor {source} has shape {tensors.shape(source)}, the configuration asks "
+                    f"for {shape}; {_REMEDY}"
+                )
+            tensors.read(source, fused[start : start + shape[0]])
             start += shape[0]
-        device = None if mesh is None else weight_sharding(path, mesh)
+        device = None if mesh is None else weight_sharding(name, mesh)
         # a transfer still under way would hold its copy while the next one is read
-        parameters[path] = leaf.replace(jax.block_until_ready(jax.device_put(fused, device)))
+        parameters[name] = leaf.replace(jax.block_until_ready(jax.device_put(fused, device)))
     return nnx.merge(graphdef, nnx.from_flat_state(parameters))
+
+
+def available_memory() -> int | None:
+    """Bytes that programs may still take on this machine; None where that is not known."""
+    if sys.platform != "linux":
+        return None
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    return None
+
+
+def _check_memory(path: Path, parameters: list[Any]) -> None:
+    """Raises InputError, before anything is read, where the weights do not fit in memory."""
+    free = available_memory() if jax.default_backend() == "cpu" else None
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in parameters)
+    if free is not None and needed > free:
+        raise InputError(
+            f"{path} needs {needed / 1e9:.1f} GB of memory as {parameters[0].dtype}, and "
+            f"{free / 1e9:.1f} GB are free; end other programs, or take a smaller model"
+        )
 
 
 def sources_of(
@@ -113,6 +165,38 @@ def sources_of(
     raise AssertionError(f"parameter {path} has no source")
 
 
+class _Folder:
+    """Tensors of a Hugging Face folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = _files(folder)
+
+    def names(self) -> set[str]:
+        return set(self._files)
+
+    def tied(self) -> bool:
+        """Whether the stored head equals the embedding."""
+        return _equal(self._files, _HEAD, _EMBEDDING)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        with safe_open(self._files[name], framework="numpy") as file:
+            return tuple(file.get_slice(name).get_shape())
+
+    def read(self, name: str, out: Shaped[np.ndarray, "..."]) -> None:
+        # a file stays mapped, and what was read of it in memory, for as long as it is open
+        with safe_open(self._files[name], framework="numpy") as file:
+            tensor = file.get_slice(name)
+            if tensor.get_dtype() not in _DTYPES:
+                raise InputError(
+                    f"tensor {name} has dtype {tensor.get_dtype()}; use a checkpoint that is not "
+                    f"quantized, with weights in one of {', '.join(_DTYPES)}, or a GGUF file"
+                )
+            rows = max(1, BLOCK // math.prod(out.shape[1:]))
+            for start in range(0, out.shape[0], rows):
+                end = min(start + rows, out.shape[0])
+                out[start:end] = tensor[start:end]
+
+
 def _files(folder: Path) -> dict[str, Path]:
     """Every tensor name of the checkpoint, with the file that holds it."""
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
@@ -145,7 +229,7 @@ def _check_names(needed: set[str], found: set[str], config: DecoderConfig) -> No
     missing, unexpected = sorted(needed - found), sorted(found - needed)
     if missing or unexpected:
         raise InputError(
-            f"the tensors do not fit config.json: missing {_listed(missing)}, "
+            f"the tensors do not fit the configuration: missing {_listed(missing)}, "
             f"unexpected {_listed(unexpected)}; {_REMEDY}"
         )
 
@@ -171,24 +255,3 @@ def _equal(files: dict[str, Path], one: str, other: str) -> bool:
         starts = range(0, shape[0], rows)
         blocks = (slice(start, min(start + rows, shape[0])) for start in starts)
         return all(np.array_equal(first[block], second[block]) for block in blocks)
-
-
-def _read(path: Path, name: str, out: Shaped[np.ndarray, "..."]) -> None:
-    """Fills an array with a tensor, converted to its dtype."""
-    # a file stays mapped, and what was read of it in memory, for as long as it is open
-    with safe_open(path, framework="numpy") as file:
-        tensor = file.get_slice(name)
-        shape = tuple(tensor.get_shape())
-        if shape != out.shape:
-            raise InputError(
-                f"tensor {name} has shape {shape}, config.json asks for {out.shape}; {_REMEDY}"
-            )
-        if tensor.get_dtype() not in _DTYPES:
-            raise InputError(
-                f"tensor {name} has dtype {tensor.get_dtype()}; use a checkpoint that is not "
-                f"quantized, with weights in one of {', '.join(_DTYPES)}"
-            )
-        rows = max(1, BLOCK // math.prod(shape[1:]))
-        for start in range(0, shape[0], rows):
-            end = min(start + rows, shape[0])
-            out[start:end] = tensor[start:end]

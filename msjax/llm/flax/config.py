@@ -57,6 +57,7 @@ class DecoderConfig:
     is rotated (Qwen3). ``eos_token_ids`` are the tokens that end a completion: those of
     ``generation_config.json`` where the folder has one, as `transformers` reads them, else those
     of ``config.json``, else the tokenizer's ``eos_token``; none if there is no such either.
+    ``rope_factors`` divide the rotary frequencies pair by pair, as GGUF files store a stretch.
     """
 
     vocab_size: int
@@ -76,6 +77,7 @@ class DecoderConfig:
     qk_norm: bool
     mlp_bias: bool
     eos_token_ids: tuple[int, ...]
+    rope_factors: tuple[float, ...] | None = None
 
     @classmethod
     def from_folder(cls, folder: Path) -> DecoderConfig:
@@ -142,6 +144,7 @@ class DecoderConfig:
             qk_norm=family == "qwen3",
             mlp_bias=family == "llama" and _flag(entries, "mlp_bias"),
             eos_token_ids=_token_ids(entries.get("eos_token_id"), vocab_size),
+            rope_factors=_rope_factors(entries.get("rope_factors"), head_dim),
         )
 
 
@@ -158,6 +161,8 @@ def inverse_frequencies(config: DecoderConfig) -> Float[np.ndarray, " half_head_
     """
     pairs = np.arange(0, config.head_dim, 2, dtype=np.float64)
     frequencies = config.rope_theta ** (-pairs / config.head_dim)
+    if config.rope_factors is not None:
+        frequencies = frequencies / np.array(config.rope_factors)
     scaling = config.rope_scaling
     if scaling is None:
         return frequencies
@@ -266,13 +271,24 @@ def _rope_scaling(rope: Mapping[str, Any]) -> Llama3Scaling | None:
     return scaling
 
 
+def _rope_factors(value: Any, head_dim: int) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    if len(value) != head_dim // 2 or not all(0 < factor < math.inf for factor in value):
+        raise InputError(
+            f"rope_factors {reprlib.repr(value)} do not stretch the {head_dim // 2} pairs of a "
+            "head; give one positive number for each"
+        )
+    return tuple(value)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"cannot read {path} ({error.strerror}); give a model folder, or run `msjax weights` "
-            "for the default model"
+            "for a model it can obtain"
         ) from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); fetch the checkpoint again") from error

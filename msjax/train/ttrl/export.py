@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from msjax._io import replacing
 from msjax.llm.flax.checkpoint import sources_of
 from msjax.llm.flax.config import DecoderConfig
+from msjax.llm.flax.gguf import is_gguf, read_gguf, write_folder
 
 __all__ = ["copy_folder", "write_weights"]
 
@@ -39,7 +40,10 @@ def write_weights(folder: Path, weights: PyTree[Array], config: DecoderConfig) -
 
 
 def copy_folder(source: Path, folder: Path) -> None:
-    """Copies configuration and tokenizer of a model folder, and no weights."""
+    """Copies configuration and tokenizer of a model folder or GGUF file, and no weights."""
+    if is_gguf(source):
+        write_folder(read_gguf(source), folder)
+        return
     shutil.copytree(
         source, folder, ignore=shutil.ignore_patterns(*_OF_THE_WEIGHTS), dirs_exist_ok=True
     )
