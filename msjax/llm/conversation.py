@@ -1,12 +1,13 @@
 """The loop: ask, grade, let the rule decide, ask to revise or once more, until it says stop."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import jax
 import numpy as np
 
-from msjax.data.messages import Completion, Score
+from msjax.data.messages import Completion, Message, Score
 from msjax.data.trajectory import Trajectory
 from msjax.llm.answers import Answers
 from msjax.llm.engine import Conversation, Turn
@@ -27,6 +28,15 @@ def question_key(seed: int, name: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
+def _as_if_unbroken(completion: Completion, before: Completion) -> Completion:
+    """With the tokens as cached that the turns before had computed, all but the last drawn."""
+    prompt, answer = before.usage.prompt, before.usage.completion
+    if prompt is None or answer is None or completion.usage.prompt is None:
+        return completion
+    cached = min(prompt + answer - 1, completion.usage.prompt)
+    return replace(completion, usage=completion.usage.model_copy(update={"cached": cached}))
+
+
 def refine(
     benchmark: Task,
     question: Question,
@@ -40,6 +50,7 @@ def refine(
     score: Scorer = token_logprob,
     parallel: bool = False,
     audit: bool = False,
+    given: Sequence[Completion] = (),
 ) -> Conversation:
     """One question's conversation, for `Engine.converse`; its trajectory goes to `finish`.
 
@@ -57,6 +68,8 @@ def refine(
             revision. A sample is begun when the rule has seen the one before.
         audit: whether to go on to the end of the budget when the rule has stopped, so that what it
             returned can be compared with everything.
+        given: completions that the first turns got before, such as those of a shorter run, which
+            are not asked for again. What follows is accounted as if there had been no break.
     """
     name = f"{question.benchmark}/{question.id}{'/parallel' if parallel else ''}"
     key = question_key(seed, name)
@@ -76,14 +89,25 @@ def refine(
         return score(question, completion)
 
     messages = benchmark.conversation(question)
+    alone = parallel or benchmark.new_conversation or rounds == 0
+    said: list[Message] = []
     while True:
-        completion = yield Turn(
-            messages,
-            jax.random.fold_in(key, len(correct)),
-            parallel or benchmark.new_conversation or rounds == 0,
-            score_and_grade,
-        )
-        assert completion is not None
+        asked = len(correct)
+        if asked < len(given):
+            completion: Completion | None = given[asked]
+            assert completion is not None
+            said += [*messages, {"role": "assistant", "content": completion.text}]
+        else:
+            resumed = asked == len(given) > 0 and not alone
+            completion = yield Turn(
+                [*said, *messages] if resumed else messages,
+                jax.random.fold_in(key, asked),
+                alone or resumed,
+                score_and_grade,
+            )
+            assert completion is not None
+            if resumed and not completion.unasked:
+                completion = _as_if_unbroken(completion, given[-1])
         right, answer = held.pop() if held else grade(completion)
         correct.append(right)
         so_far.add(completion, answer)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from msjax.data.json_lines import LineFile
-from msjax.data.messages import FAILED, REJECTED, TOO_LONG
+from msjax.data.messages import FAILED, FINISHED, REJECTED, TOO_LONG, Completion, Score
 from msjax.data.store import check_settings, resume
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
@@ -92,6 +92,7 @@ def record_run(
     promises: Mapping[str, Promise] | None = None,
     benchmarks: Mapping[str, Task] = BENCHMARKS,
     score: Scorer = token_logprob,
+    begun: Mapping[tuple[str, str], Trajectory] | None = None,
 ) -> list[Trajectory]:
     """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
 
@@ -99,7 +100,8 @@ def record_run(
     asked again; those beyond the plan stay in the file but are not returned. Monitors in `watch`
     are given every run; once one raises an alarm the remaining questions of its benchmark are asked
     for all rounds, since the pilot that the rule learnt from does not speak for them. So they are
-    once a promise is broken. What the engine has to say of its requests (`notes`) and how answers
+    once a promise is broken. Questions in `begun`, by benchmark and id, go on from the answers that
+    these runs have. What the engine has to say of its requests (`notes`) and how answers
     ended is said once, at the end.
 
     Returns:
@@ -185,6 +187,7 @@ def record_run(
                                 score=score,
                                 parallel=plan.parallel,
                                 audit=name in watched and watched[name].audits(question.id),
+                                given=completions((begun or {}).get((name, question.id))),
                             )
 
                 try:
@@ -196,6 +199,26 @@ def record_run(
             print(f"warning: {note}")
         recorded = {(run.benchmark, run.question_id): run for run in writer.lines}
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
+
+
+def completions(run: Trajectory | None) -> Sequence[Completion]:
+    """What the model wrote in a run, as `msjax.llm.conversation.refine` takes it; none for None."""
+    if run is None:
+        return ()
+    return [
+        Completion(
+            text,
+            token_logprob=math.nan,
+            entropy=math.nan,
+            finished=finish is None or finish.lower() in FINISHED,
+            usage=usage,
+            score=Score(math.nan if score is None else score, usage.verifier),
+            finish=finish,
+        )
+        for text, usage, score, finish in zip(
+            run.completions, run.tokens, run.scores, run.finish, strict=True
+        )
+    ]
 
 
 _LEARNT = ("source", "prompts", "scorer", "chat_template", "chat_date")
