@@ -307,3 +307,32 @@ def test_a_score_that_is_no_number_is_none_to_the_rule_and_in_the_record(tmp_pat
         )
     assert run.scores == (None,) and read_runs(path) == [run]
     assert len(seen) == 1 and seen[0] != seen[0]
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_recorded_runs_go_on_as_if_there_had_been_no_break(parallel, tmp_path) -> None:
+    def reply(said, key) -> str:
+        # the scripted engine remembers what was said before, in new conversations too
+        return f"It is {0 if parallel else len(said)}{int(jax.random.randint(key, (), 0, 10))}."
+
+    name, more = "arithmetic-easy", {"parallel": parallel}
+    rules = {
+        n: {name: (self_consistency if parallel else fixed_rounds)(n + parallel)} for n in (1, 3)
+    }
+    short = record(tmp_path / "short.jsonl", ScriptedEngine(reply), rules[1], rounds=1, **more)
+    whole = record(tmp_path / "whole.jsonl", ScriptedEngine(reply), rules[3], rounds=3, **more)
+    engine = ScriptedEngine(reply)
+    begun = {(run.benchmark, run.question_id): run for run in short}
+    settings = plan(rounds=3, **more)
+    path = tmp_path / "longer.jsonl"
+    longer = record_run(path, settings, rules[3], lambda: engine, begun=begun)
+    assert engine.asked == 2 * len(longer)
+    for one, other in zip(longer, whole, strict=True):
+        assert one.completions == other.completions
+        assert one.answers == other.answers and one.correct == other.correct
+        assert one.tokens[:2] == other.tokens[:2] and one.scores == other.scores
+        if not parallel:
+            before, after = one.tokens[1:3]
+            assert after.prompt == other.tokens[2].prompt
+            assert after.cached == min(before.prompt + before.completion - 1, after.prompt)
+            assert one.tokens[3] == other.tokens[3]
