@@ -71,7 +71,7 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setattr(predictions, "predict", predict)
 
     def run(engine: ScriptedEngine, **changed) -> None:
-        monkeypatch.setattr(program._Engines, "load", lambda *_: engine)
+        monkeypatch.setattr(program.Engines, "load", lambda *_: engine)
         known = {"data": tmp_path, "plan": tmp_path / "plan.toml"}
         known |= {name: tmp_path / name for name in ("work", "shipped", "predictions")}
         program.Study(**(known | changed)).run()

@@ -62,7 +62,7 @@ class Study:
         if not batches:
             raise InputError(f"--only is {self.only!r}, which no batch's name contains")
         keep_compiled()
-        engines, pace = _Engines(plan.temperature, self.rows), _Pace(self.work)
+        engines, pace = Engines(plan.temperature, self.rows), _Pace(self.work)
         for batch in batches:
             task = plan.task(batch.benchmark, batch.strategy, self.data)
             restore(batch, task, self.work, self.shipped)
@@ -76,7 +76,7 @@ class Study:
         finally:
             ship(plan, self.work, self.shipped)
 
-    def _record(self, plan: Plan, batch: Batch, engines: _Engines) -> None:
+    def _record(self, plan: Plan, batch: Batch, engines: Engines) -> None:
         strategy = batch.strategy
         begun = _first_answers(plan, batch, self.work)
         if strategy.early:
@@ -92,7 +92,7 @@ class Study:
         self,
         plan: Plan,
         batch: Batch,
-        engines: _Engines,
+        engines: Engines,
         rounds: int,
         begun: dict[tuple[str, str], Trajectory],
         *,
@@ -135,7 +135,7 @@ def _first_answers(plan: Plan, batch: Batch, work: Path) -> dict[tuple[str, str]
     return {(run.benchmark, run.question_id): run.ended(1) for run in runs}
 
 
-class _Engines:
+class Engines:
     """The engine of one model at a time: memory holds no more."""
 
     def __init__(self, temperature: float, rows: int) -> None:
