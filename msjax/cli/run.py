@@ -377,7 +377,8 @@ class Run(Prices):
             },
         )
         print(f"{out}: {label}, seed {self.seed}")
-        return record_run(out, plan, rules, load_engine, watch, promises, self._asked, self._scorer)
+        tasks, score = self._asked, self._scorer
+        return record_run(out, plan, rules, load_engine, watch, promises, tasks, score, texts=False)
 
     @cached_property
     def _scorer(self) -> "Scorer":

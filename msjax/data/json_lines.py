@@ -13,26 +13,33 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 from msjax._io import locked, write_bytes
 from msjax.errors import InputError
 
-__all__ = ["LineFile", "open_lines", "split_lines"]
+__all__ = ["LineFile", "complete_lines", "open_lines"]
 
 _Line = TypeVar("_Line")
+_BLOCK = 1 << 16
 
 
 class LineFile(Generic[_Line]):
     """A file of JSON lines under this process's lock; made by `open_lines`.
 
     Attributes:
-        lines: what it holds.
+        lines: what is kept of the lines that it holds.
     """
 
-    def __init__(self, path: Path, render: Callable[[_Line], str], lines: list[_Line]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        render: Callable[[_Line], str],
+        lines: list[_Line],
+        keep: Callable[[_Line], _Line],
+    ) -> None:
         self.lines = lines
-        self._path, self._render = path, render
+        self._path, self._render, self._keep = path, render, keep
         self._gap = b""
 
     def append(self, line: _Line) -> None:
@@ -57,12 +64,12 @@ class LineFile(Generic[_Line]):
                 "on disk, and the same command goes on from there once there is room"
             ) from error
         self._gap = b""
-        self.lines.append(line)
+        self.lines.append(self._keep(line))
 
     def rewrite(self, lines: Sequence[_Line]) -> None:
         """Replace all lines, whole or not at all."""
         write_bytes(self._path, "".join(self._render(line) + "\n" for line in lines).encode())
-        self.lines[:] = lines
+        self.lines[:] = map(self._keep, lines)
         self._gap = b""
 
 
@@ -75,6 +82,7 @@ def open_lines(
     head: bytes,
     what: str,
     check: Callable[[Sequence[_Line]], None] = lambda lines: None,
+    keep: Callable[[_Line], _Line] = lambda line: line,
 ) -> Iterator[LineFile[_Line]]:
     """Open a file of JSON lines for appending; it need not exist, and is made with its first line.
 
@@ -85,24 +93,29 @@ def open_lines(
         head: how the first line begins that is written there.
         what: such a file holds, for errors.
         check: raises InputError where the lines there do not belong to this run.
+        keep: what is kept in memory of a line; the file is never held there as a whole.
 
     Raises:
         InputError: another process writes it, or it holds something else; it is left as it is.
     """
     with locked(path):
-        lines, torn = split_lines(path, head, what) if path.exists() else ([], b"")
-        parsed = [parse(f"{path}, line {n}", line) for n, line in enumerate(lines, 1)]
+        parsed: list[_Line] = []
+        end, line = 0, b""
+        if path.exists():
+            for number, line in enumerate(complete_lines(path, head, what), 1):
+                parsed.append(keep(parse(f"{path}, line {number}", line)))
+                end += len(line)
         check(parsed)
-        if torn:
-            os.truncate(path, sum(map(len, lines)))
-        file = LineFile(path, render, parsed)
-        if lines and not lines[-1].endswith(b"\n"):
+        if path.exists() and end < path.stat().st_size:
+            os.truncate(path, end)
+        file = LineFile(path, render, parsed, keep)
+        if line and not line.endswith(b"\n"):
             file._gap = b"\n"
         yield file
 
 
-def split_lines(path: Path, head: bytes, what: str) -> tuple[list[bytes], bytes]:
-    """The lines of a file with their ends, and the beginning of one that a kill cut short.
+def complete_lines(path: Path, head: bytes, what: str) -> Iterator[bytes]:
+    """The lines of a file with their ends, but for the beginning of one that a kill cut short.
 
     A last line without an end is complete if it is JSON. Otherwise it is torn if a line precedes
     it, or if it begins as the first line does, or is the beginning of that.
@@ -113,20 +126,40 @@ def split_lines(path: Path, head: bytes, what: str) -> tuple[list[bytes], bytes]
         what: such a file holds, for errors.
 
     Raises:
-        InputError: the file cannot be read, or holds something else.
+        InputError: the file cannot be read, or holds something else; before any line is returned.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            first, last = file.readline(), _last_line(file)
+            whole = not last or last.endswith(b"\n") or _is_json(last.removeprefix(BOM_UTF8))
+            _require_kind(path, first, last, not whole, head, what)
+            end = file.seek(0, os.SEEK_END) - (0 if whole else len(last))
+            file.seek(0)
+            while file.tell() < end:
+                yield file.readline()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    lines = content.splitlines(keepends=True)
-    if not lines:
-        return [], b""
-    first = lines[0].removeprefix(BOM_UTF8).strip()
-    last = lines[-1].removeprefix(BOM_UTF8)
-    other = bool(first) and (not first.startswith(b"{") or (first == b"{" and len(lines) > 1))
-    torn = not last.endswith(b"\n") and not _is_json(last)
-    if torn and len(lines) == 1:
+
+
+def _last_line(file: BinaryIO) -> bytes:
+    """The last line of a file, with its end if it has one."""
+    start, tail = file.seek(0, os.SEEK_END), b""
+    while start and b"\n" not in tail[:-1]:
+        size = min(start, max(_BLOCK, len(tail)))
+        start = file.seek(start - size)
+        tail = file.read(size) + tail
+    return tail[tail.rfind(b"\n", 0, -1) + 1 :]
+
+
+def _require_kind(
+    path: Path, first: bytes, last: bytes, torn: bool, head: bytes, what: str
+) -> None:
+    """Raises InputError for a file that holds something else."""
+    alone = first == last and torn
+    last = last.removeprefix(BOM_UTF8)
+    bare = first.removeprefix(BOM_UTF8).strip()
+    other = bool(bare) and (not bare.startswith(b"{") or (bare == b"{" and not alone))
+    if alone:
         other = not (head.startswith(last) or last.startswith(head))
     elif torn:
         other = other or not last.startswith(b"{")
@@ -135,7 +168,6 @@ def split_lines(path: Path, head: bytes, what: str) -> tuple[list[bytes], bytes]
             f"{path}: is no file of {what} (JSON Lines, one per line), perhaps a result of another "
             "command; it is left as it is; name another file"
         )
-    return (lines[:-1], lines[-1]) if torn else (lines, b"")
 
 
 def _is_json(line: bytes) -> bool:

@@ -12,16 +12,12 @@ from typing import Any
 
 import pydantic_core
 
-from msjax.data.json_lines import LineFile, open_lines, split_lines
+from msjax.data.json_lines import LineFile, complete_lines, open_lines
 from msjax.data.trajectory import Trajectory, parse_trajectory
 from msjax.errors import InputError
 
 _WHAT = "recorded runs"
 _HEAD = b'{"version":1,"model":"'
-
-
-def _parsed(path: Path, lines: Sequence[bytes]) -> list[Trajectory]:
-    return [parse_trajectory(f"{path}, line {n}", line) for n, line in enumerate(lines, 1)]
 
 
 def read_runs(path: Path) -> list[Trajectory]:
@@ -32,13 +28,15 @@ def read_runs(path: Path) -> list[Trajectory]:
     """
     if not path.exists():
         raise InputError(f"{path}: no such file; record a run with `msjax run`")
-    lines, torn = split_lines(path, _HEAD, _WHAT)
-    if torn:
+    runs, read = [], 0
+    for number, line in enumerate(complete_lines(path, _HEAD, _WHAT), 1):
+        runs.append(parse_trajectory(f"{path}, line {number}", line))
+        read += len(line)
+    if read < path.stat().st_size:
         raise InputError(
-            f"{path}, line {len(lines) + 1}: torn (the writer was interrupted); resume the run "
+            f"{path}, line {len(runs) + 1}: torn (the writer was interrupted); resume the run "
             "that writes this file, which repairs it, or remove the line"
         )
-    runs = _parsed(path, lines)
     if not runs:
         raise InputError(f"{path}: empty, so there is nothing to read; record a run first")
     seen = Counter(run.identity for run in runs)
@@ -59,6 +57,7 @@ def resume(
     settings: Mapping[str, Any],
     learnt: Collection[str] = (),
     check: Callable[[Trajectory], None] = lambda run: None,
+    keep: Callable[[Trajectory], Trajectory] = lambda run: run,
 ) -> Iterator[LineFile[Trajectory]]:
     """Open a run for appending, keeping what is there and dropping a torn last line.
 
@@ -68,6 +67,7 @@ def resume(
         settings: of all lines.
         learnt: settings that are not compared here.
         check: raises InputError where a line there does not belong to this run.
+        keep: what is kept in memory of a run.
 
     Raises InputError when another process writes it, when it holds something else, or lines of
     another model or other settings (named with both values), since a mixture of runs estimates
@@ -82,7 +82,7 @@ def resume(
 
     head = _HEAD[:-1] + pydantic_core.to_json(model)
     with open_lines(
-        path, parse_trajectory, _render, head=head, what=_WHAT, check=check_all
+        path, parse_trajectory, _render, head=head, what=_WHAT, check=check_all, keep=keep
     ) as file:
         yield file
 

@@ -93,6 +93,7 @@ def record_run(
     benchmarks: Mapping[str, Task] = BENCHMARKS,
     score: Scorer = token_logprob,
     begun: Mapping[tuple[str, str], Trajectory] | None = None,
+    texts: bool = True,
 ) -> list[Trajectory]:
     """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
 
@@ -105,7 +106,9 @@ def record_run(
     ended is said once, at the end.
 
     Returns:
-        The trajectories of the planned questions, benchmark by benchmark, in stream order.
+        The trajectories of the planned questions, benchmark by benchmark, in stream order. Without
+        `texts` they have of each completion, which `path` holds, no more than its first character,
+        so that memory does not depend on how much a model writes.
 
     Raises:
         InputError: no benchmark, an unknown one, one with too few questions, count < 1, start < 0,
@@ -145,7 +148,12 @@ def record_run(
         _check_known(path, run, prompts.get(run.benchmark, {}))
 
     with resume(
-        path, model=plan.model, settings=plan.settings, learnt=_LEARNT, check=unchanged
+        path,
+        model=plan.model,
+        settings=plan.settings,
+        learnt=_LEARNT,
+        check=unchanged,
+        keep=_Kept(now, texts),
     ) as writer:
         for run in writer.lines:
             if run.benchmark in monitors:
@@ -219,6 +227,29 @@ def completions(run: Trajectory | None) -> Sequence[Completion]:
             run.completions, run.tokens, run.scores, run.finish, strict=True
         )
     ]
+
+
+class _Kept:
+    """What is kept in memory of a run: nothing twice, and completions only where they are wanted.
+
+    Args:
+        questions: by benchmark and id.
+        texts: whether completions are kept.
+    """
+
+    def __init__(self, questions: Mapping[tuple[str, str], Question], texts: bool) -> None:
+        self._questions, self._texts = questions, texts
+        self._settings: dict[str, Any] = {}
+
+    def __call__(self, run: Trajectory) -> Trajectory:
+        known = self._questions.get((run.benchmark, run.question_id))
+        text = known.text if known is not None and known.text == run.question else run.question
+        if run.settings != self._settings:
+            self._settings = run.settings
+        shared = {"question": text, "settings": self._settings}
+        # One character says whether there was any text.
+        said = run.completions if self._texts else tuple(text[:1] for text in run.completions)
+        return run.model_copy(update=shared | {"completions": said})
 
 
 _LEARNT = ("source", "prompts", "scorer", "chat_template", "chat_date")

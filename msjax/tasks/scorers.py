@@ -154,8 +154,14 @@ class Scorer:
                 f"answer is {given!r}, which is no answer that the scorer {self.name} can read; "
                 "write the right answer, or choose another scorer"
             )
-        if self.checks_targets and not any(
-            self.grade(form, self.read(said).answer).equal for said in (rf"\boxed{{{text}}}", text)
+        plain = re.fullmatch(r"-?[1-9]\d{0,14}", form)  # which every scorer that has a form reads
+        if (
+            self.checks_targets
+            and plain is None
+            and not any(
+                self.grade(form, self.read(said).answer).equal
+                for said in (rf"\boxed{{{text}}}", text)
+            )
         ):
             raise InputError(
                 f"answer is {given!r}, which no completion can ever match with the scorer "

@@ -49,6 +49,16 @@ def test_every_round_asks_to_revise_and_is_recorded(tmp_path) -> None:
     assert runs == read_runs(tmp_path / "runs.jsonl")
 
 
+def test_what_stays_in_memory_may_be_without_texts(tmp_path) -> None:
+    path = tmp_path / "runs.jsonl"
+    whole = record(path, ScriptedEngine())
+    engine = ScriptedEngine()
+    kept = record_run(path, plan(), RULES, lambda: engine, texts=False)
+    assert engine.asked == 0 and read_runs(path) == whole
+    assert {text for run in kept for text in run.completions} == {"I"}
+    assert [run.answers for run in kept] == [run.answers for run in whole]
+
+
 def test_grading_is_the_datasets_own(tmp_path) -> None:
     for run in record(tmp_path / "runs.jsonl", ScriptedEngine(), count=20):
         assert run.correct == tuple(answer == run.gold for answer in run.answers)
