@@ -18,6 +18,7 @@ from msjax.posterior.average import DRAWS, MATERIAL, apportion, average, part
 from msjax.posterior.checks import Check, check_chain
 from msjax.posterior.compare import Candidate, leading, weigh
 from msjax.posterior.fits import Fit, fit_model
+from msjax.posterior.judge import JudgePosterior, fit_judge
 from msjax.posterior.models import find_model
 from msjax.posterior.models.label_free import LabelFree, LabelFreeMirrored, swap_statement
 from msjax.posterior.models.model import Draws, Model
@@ -310,6 +311,11 @@ class Posterior:
         tokens = np.where(missing, np.nan, tokens)
         return np.concatenate([[0], np.cumsum(tokens)])
 
+    @cached_property
+    def judge(self) -> JudgePosterior | None:
+        """How often a judge accepts right and wrong answers; None where none gave verdicts."""
+        return fit_judge(self.runs)
+
     # Models
 
     @property
@@ -397,6 +403,8 @@ class Posterior:
                 f"IF RATES STAY: rates change with the round with probability {drifting:.2f}; "
                 "limit and bounds are those of the models in which they do not"
             )
+        if self.judge:
+            found.extend(f"JUDGE: {warning}" for warning in self.judge.warnings)
         unchecked = [check.name for check in self.checks if check.contradicted is None]
         if unchecked:
             found.append(

@@ -13,6 +13,7 @@ from msjax.posterior.quantities import Bounds
 
 if TYPE_CHECKING:
     from msjax.posterior.compare import Candidate
+    from msjax.posterior.judge import JudgePosterior
     from msjax.posterior.posterior import Posterior
 
 _WIDTH = 96
@@ -44,6 +45,16 @@ def summarise(post: "Posterior") -> str:
         ("best case, upper", str(post.upper), "limit if only questions that gain are revised"),
         ("worst case, lower", str(post.lower), "limit if only questions that lose are revised"),
     ]
+    if post.judge:
+        rows += [
+            ("false accept, f", str(post.judge.false_accept), "wrong answers the judge accepts"),
+            ("false reject, 1 - s", str(post.judge.false_reject), "right answers it rejects"),
+            (
+                "discrimination, s - f",
+                str(post.judge.discrimination),
+                "0: its verdicts tell nothing",
+            ),
+        ]
     left, middle = (max(len(row[i]) for row in rows) for i in (0, 1))
     lines += [f"  {a:{left}}  {b:{middle}}  {c}".rstrip() for a, b, c in rows]
     lines.append(
@@ -159,8 +170,23 @@ def as_dict(post: "Posterior") -> dict[str, Any]:
             "probability_refining_helps": post.first_round_helps,
             "probability_limit_helps": post.limit_helps,
         },
+        "judge": _judge(post.judge),
         "checks": [vars(check) for check in post.checks],
         "ppc": [vars(check) for check in post.predictive],
+    }
+
+
+def _judge(judge: "JudgePosterior | None") -> dict[str, Any] | None:
+    if judge is None:
+        return None
+    return {
+        "accept_right": number(judge.accept_right),
+        "accept_wrong": number(judge.accept_wrong),
+        "discrimination": number(judge.accept_right - judge.accept_wrong),
+        "tells": judge.tells,
+        "judged": {"right": judge.judged_right, "wrong": judge.judged_wrong},
+        "accepted": {"right": judge.accepted_right, "wrong": judge.accepted_wrong},
+        "unjudged": judge.unjudged,
     }
 
 

@@ -1,9 +1,10 @@
 """Rules that follow P(this answer is right), question by question, from what was seen of it.
 
-What may be seen of a revision is a verifier's score and whether the answer changed. Either comes
-with a distribution given the states before and after (`SignalDistribution`), and the belief is the
-filter of the hidden chain (docs/theory.md C2). Parameters may be posterior draws: every draw then
-has a belief of its own and a weight, the likelihood of what this question showed.
+What may be seen of a revision is a verifier's score, a judge's verdict and whether the answer
+changed. Each comes with a distribution given the states before and after (`SignalDistribution`),
+and the belief is the filter of the hidden chain (docs/theory.md C2, H5). Parameters may be
+posterior draws: every draw then has a belief of its own and a weight, the likelihood of what this
+question showed.
 """
 
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Real
 from msjax.errors import InputError, require, require_probability, require_value_and_cost
 from msjax.rules.protocol import Decision, Observation, StoppingRule
 from msjax.theory.chain import TwoStateChain
+from msjax.theory.judge import Judge
 from msjax.theory.score_fits import BetaScores
 
 __all__ = [
@@ -49,15 +51,18 @@ class SignalDistribution(NamedTuple):
         keep_wrong: rho, probability that a revision from wrong to wrong keeps the answer, scalar or
             [draw]; None: changes are not looked at. C -> C keeps the answer, I -> C and C -> I
             change it.
-        scores: distributions of the verifier's score; None: scores are not looked at.
+        scores: distributions of the verifier's score; of one that is 0 or 1, how often it is 1, as
+            a `Judge`, for no density describes it; None: scores are not looked at.
+        verdicts: rates of the judge, scalars or [draw]; None: verdicts are not looked at.
     """
 
     keep_wrong: Real[ArrayLike, "*draw"] | None = None
-    scores: ScoreDistributions | None = None
+    scores: ScoreDistributions | Judge | None = None
+    verdicts: Judge | None = None
 
 
 NOTHING = SignalDistribution()
-"""Neither changes nor scores are looked at."""
+"""Neither changes nor scores nor verdicts are looked at."""
 
 
 class _Seen(NamedTuple):
@@ -215,8 +220,11 @@ def _filter(
     ii, ic, ci, cc = moves
     wrong, right = jnp.where(first, 1 - b, ii + ci), jnp.where(first, b, ic + cc)
     if signals.scores is not None:
-        f_wrong, f_right = _log_densities(signals.scores, seen.score)
-        wrong, right = wrong * jnp.exp(f_wrong), right * jnp.exp(f_right)
+        f_wrong, f_right = _score_likelihoods(signals.scores, seen.score)
+        wrong, right = wrong * f_wrong, right * f_right
+    if signals.verdicts is not None:
+        f_wrong, f_right = _verdict_likelihoods(signals.verdicts, seen.verdict)
+        wrong, right = wrong * f_wrong, right * f_right
     total = wrong + right
     possible = total > 0
     blind = jnp.where(first, b, (1 - b) * chain.p_ic + b * (1 - chain.p_ci))
@@ -225,15 +233,27 @@ def _filter(
     return belief, jnp.log(jnp.maximum(total, 1e-30))
 
 
-def _log_densities(scores: ScoreDistributions, score: Array) -> tuple[Array, Array]:
-    """Log densities for wrong and right answers; 0 where there is no score."""
+def _score_likelihoods(scores: ScoreDistributions | Judge, score: Array) -> tuple[Array, Array]:
+    """Densities for wrong and right answers; 1 where there is no score."""
     seen = ~jnp.isnan(score)
+    if isinstance(scores, Judge):
+        return _verdict_likelihoods(scores, jnp.where(seen, score >= 0.5, -1))
     s = jnp.clip(jnp.where(seen, score, 0.5), _SCORE_MARGIN, 1 - _SCORE_MARGIN)
     wrong, right = (
-        beta_distribution.logpdf(s, distribution.a, distribution.b)
+        jnp.exp(beta_distribution.logpdf(s, distribution.a, distribution.b))
         for distribution in (scores.wrong, scores.right)
     )
-    return jnp.where(seen, wrong, 0), jnp.where(seen, right, 0)
+    return jnp.where(seen, wrong, 1), jnp.where(seen, right, 1)
+
+
+def _verdict_likelihoods(judge: Judge, verdict: Array | int | None) -> tuple[Array, Array]:
+    """Probabilities of a verdict on wrong and right answers; 1 where there is none."""
+    shown = jnp.asarray(-1 if verdict is None else verdict)
+    wrong, right = (
+        jnp.where(shown == 1, rate, jnp.where(shown == 0, 1 - jnp.asarray(rate), 1))
+        for rate in (judge.accept_wrong, judge.accept_right)
+    )
+    return wrong, right
 
 
 def _operators(
@@ -246,14 +266,21 @@ def _operators(
         rho = jnp.asarray(signals.keep_wrong)
         kept = jnp.stack([jnp.stack([rho, 0 * rho]), jnp.array([0.0, 1.0])])
         found = jnp.concatenate([found * kept[None], found * (1 - kept)[None]])
-    if signals.scores is not None:
-        share = jnp.stack(_level_probabilities(signals.scores, levels), axis=1)
-        found = (found[:, None] * share[None, :, None, :]).reshape(-1, 2, 2)
+    for scores in (signals.scores, signals.verdicts):
+        if scores is not None:
+            share = jnp.stack(_level_probabilities(scores, levels), axis=1)
+            found = (found[:, None] * share[None, :, None, :]).reshape(-1, 2, 2)
     return found
 
 
-def _level_probabilities(scores: ScoreDistributions, levels: int) -> tuple[Array, Array]:
+def _level_probabilities(scores: ScoreDistributions | Judge, levels: int) -> tuple[Array, Array]:
     """Probability of every level of the score, for wrong and for right answers."""
+    if isinstance(scores, Judge):
+        wrong, right = (
+            jnp.stack([1 - jnp.asarray(rate, float), jnp.asarray(rate, float)])
+            for rate in (scores.accept_wrong, scores.accept_right)
+        )
+        return wrong, right
     fine = jnp.linspace(0, 1, 4097)
     cdfs = [
         jax.scipy.special.betainc(distribution.a, distribution.b, fine)
@@ -286,7 +313,11 @@ def round_costs(
 def _check(signals: SignalDistribution) -> None:
     if signals.keep_wrong is not None:
         require_probability("keep_wrong", signals.keep_wrong)
-    if signals.scores is not None:
+    for judge in (signals.scores, signals.verdicts):
+        if isinstance(judge, Judge):
+            for name, rate in judge._asdict().items():
+                require_probability(name, rate)
+    if isinstance(signals.scores, ScoreDistributions):
         for which, distribution in signals.scores._asdict().items():
             for name, shape in distribution._asdict().items():
                 require(

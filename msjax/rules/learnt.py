@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float
 
 from msjax.rules.belief import ScoreDistributions
 from msjax.rules.spec import Training
+from msjax.theory.judge import Judge
 from msjax.theory.score_fits import BetaScores, fit_beta, score_statistics
 
-__all__ = ["keep_wrong_draws", "score_distributions", "vote_rates", "wrong_answers"]
+__all__ = ["judge_draws", "keep_wrong_draws", "score_distributions", "vote_rates", "wrong_answers"]
 
 DRAWS = 1000
 """Posterior draws that a rule averages over."""
@@ -65,9 +66,37 @@ def wrong_answers(train: Training) -> float:
     return float(weight @ m / weight.sum())
 
 
-def score_distributions(train: Training) -> ScoreDistributions:
-    """Beta fits to the scores of right and of wrong answers; both flat where either is unknown."""
+def judge_draws(train: Training) -> Judge:
+    """Posterior draws of how often the judge accepts right and wrong answers, uniform priors."""
+    runs, random = train.known, np.random.default_rng(2)
+    return Judge(
+        *(
+            random.beta(
+                1 + (known & (runs.verdicts == 1)).sum(),
+                1 + (known & (runs.verdicts == 0)).sum(),
+                DRAWS,
+            )
+            for known in (runs.real & runs.right, runs.real & ~runs.right)
+        )
+    )
+
+
+def score_distributions(train: Training) -> ScoreDistributions | Judge:
+    """Beta fits to the scores of right and of wrong answers; both flat where either is unknown.
+
+    Scores that are all 0 or 1 are verdicts: how often they are 1 (posterior means, uniform priors).
+    A density would misstate what one of them shows.
+    """
     runs = train.known
+    seen = runs.real & ~np.isnan(runs.scores)
+    if np.isin(runs.scores[seen], (0, 1)).all():
+        yes = runs.scores == 1
+        return Judge(
+            *(
+                jnp.float32((1 + (known & yes).sum()) / (2 + known.sum()))
+                for known in (seen & runs.right, seen & ~runs.right)
+            )
+        )
     fits = [
         fit_beta(
             score_statistics(

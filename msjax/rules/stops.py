@@ -13,7 +13,13 @@ from msjax.errors import InputError
 from msjax.rules import fixed, optpo, optscale, votes
 from msjax.rules.belief import SignalDistribution, belief_programme, belief_rule
 from msjax.rules.grid import Grid
-from msjax.rules.learnt import keep_wrong_draws, score_distributions, vote_rates, wrong_answers
+from msjax.rules.learnt import (
+    judge_draws,
+    keep_wrong_draws,
+    score_distributions,
+    vote_rates,
+    wrong_answers,
+)
 from msjax.rules.markovscale import (
     RoundPlan,
     plan_rounds,
@@ -173,11 +179,18 @@ def _markovscale(
     listed=("most_probable",),
     joint=("most_probable",),
     scores=("no", "yes", "only"),
+    verdicts=("no", "yes", "only"),
 )
-def _belief(budget: int, scores: str = "no", returned: str = "last") -> RuleSpec:
+def _belief(
+    budget: int, scores: str = "no", verdicts: str = "no", returned: str = "last"
+) -> RuleSpec:
+    if "only" in (scores, verdicts) and "no" not in (scores, verdicts):
+        raise InputError("rules: belief looks at scores=only, or verdicts=only, or both with yes")
     if returned == "most_probable":
-        if scores != "no":
-            raise InputError("rules: belief+most_probable looks at answers, not at scores")
+        if (scores, verdicts) != ("no", "no"):
+            raise InputError(
+                "rules: belief+most_probable looks at answers, not at scores or verdicts"
+            )
         return RuleSpec(
             "belief in every answer from the order of all, returning the most probable one",
             lambda p, _: belief_answers(p[0], p[1], price=1.0),
@@ -185,29 +198,36 @@ def _belief(budget: int, scores: str = "no", returned: str = "last") -> RuleSpec
             lambda train: _one((answer_model(train), _costs(train))),
             needs=ANSWERS,
         )
+    changes = "only" not in (scores, verdicts)
 
     def learn(train: Training) -> Any:
         rates = train.rates
-        seen = _one((rates.p0, rates.p_ic, rates.p_ci, keep_wrong_draws(train), _costs(train)))
-        return seen if scores == "no" else (*seen, _one(score_distributions(train)))
+        return _one(
+            {
+                "chain": (rates.p0, rates.p_ic, rates.p_ci),
+                "costs": _costs(train),
+                "keep_wrong": keep_wrong_draws(train) if changes else None,
+                "scores": score_distributions(train) if scores != "no" else None,
+                "verdicts": judge_draws(train) if verdicts != "no" else None,
+            }
+        )
 
     def make(p: Any, _: Any) -> StoppingRule:
-        signals = SignalDistribution(
-            None if scores == "only" else p[3], None if scores == "no" else p[5]
-        )
-        return belief_rule(TwoStateChain(*p[:3]), p[4], signals, price=1.0)
+        signals = SignalDistribution(p["keep_wrong"], p["scores"], p["verdicts"])
+        return belief_rule(TwoStateChain(*p["chain"]), p["costs"], signals, price=1.0)
 
-    how = {
-        "no": "whether revisions change it",
-        "yes": "scores and from whether revisions change it",
-        "only": "its scores",
-    }[scores]
+    sources = ["its scores"] * (scores != "no") + ["verdicts on it"] * (verdicts != "no")
+    sources += ["whether revisions change it"] * changes
+    needs = frozenset[str]()
+    needs |= ANSWERS if changes else needs
+    needs |= PROBABILITIES if scores != "no" else needs
+    needs |= VERDICTS if verdicts != "no" else needs
     return RuleSpec(
-        f"belief in each question's answer from {how}",
+        f"belief in each question's answer from {' and from '.join(sources)}",
         make,
         ("",),
         learn,
-        needs={"no": ANSWERS, "yes": ANSWERS | PROBABILITIES, "only": PROBABILITIES}[scores],
+        needs=needs,
     )
 
 

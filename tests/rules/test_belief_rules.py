@@ -11,8 +11,10 @@ from msjax.errors import InputError
 from msjax.rules.belief import ScoreDistributions, SignalDistribution, belief_programme, belief_rule
 from msjax.rules.markovscale import plan_rounds, posterior_rounds
 from msjax.rules.protocol import Observation
+from msjax.simulation.enumeration import all_paths, path_distribution
 from msjax.theory.belief import filter_changes, optimal_continuation
 from msjax.theory.chain import TwoStateChain, accuracy_curve
+from msjax.theory.judge import Judge, filter_verdicts
 from msjax.theory.score_fits import BetaScores
 
 CHAIN = TwoStateChain(0.4, 0.35, 0.1)
@@ -23,11 +25,12 @@ SCORES = ScoreDistributions(
 )
 
 
-def observe(ids, scores=None):
-    """Observations of one question from answer ids and scores."""
+def observe(ids, scores=None, verdicts=None):
+    """Observations of one question from answer ids, scores and verdicts."""
     ids = jnp.asarray(ids, jnp.int32)
     scores = jnp.full(ids.shape, jnp.nan) if scores is None else jnp.asarray(scores, jnp.float32)
-    return Observation(ids, scores, jnp.ones(ids.shape))
+    judged = None if verdicts is None else jnp.asarray(verdicts, jnp.int32)
+    return Observation(ids, scores, jnp.ones(ids.shape), judged)
 
 
 def follow(rule, seen):
@@ -98,6 +101,44 @@ def test_scores_move_the_belief_by_bayes_rule():
     assert found.belief[1] == pytest.approx(first * 0.9 + (1 - first) * 0.35, rel=1e-4)
 
 
+def test_verdicts_and_scores_that_are_only_0_or_1_move_it_alike():
+    judge, verdicts = Judge(0.7, 0.2), np.array([0, 1, 0, -1, 1])
+    ids, scores = np.arange(5), np.where(verdicts < 0, np.nan, verdicts)
+    seen = observe(ids, scores, verdicts)
+    expected = filter_verdicts(CHAIN, judge, verdicts).beliefs
+    for signals in (SignalDistribution(verdicts=judge), SignalDistribution(scores=judge)):
+        found = follow(belief_rule(CHAIN, TOKENS, signals, price=1e-4), seen)
+        np.testing.assert_allclose(found.belief, expected, rtol=1e-5)
+
+
+def value_by_verdicts(rule, judge, price):
+    """Expected net value over all runs in which only verdicts are seen, by enumeration."""
+    answers = len(TOKENS) + 1
+    spent = np.concatenate([[0], np.cumsum(TOKENS)]) * price
+    p0, p_ic, p_ci = (float(x) for x in (CHAIN.p0, CHAIN.p_ic, CHAIN.p_ci))
+    decide = jax.jit(jax.vmap(lambda v: follow(rule, observe(np.arange(answers), None, v)).stop))
+    verdicts, paths = all_paths(answers), all_paths(answers)
+    stop = np.asarray(decide(jnp.asarray(verdicts, jnp.int32))).argmax(axis=1)
+    accepts = np.where(paths, *judge)[:, None]
+    shown = np.prod(np.where(verdicts[None], accepts, 1 - accepts), axis=2)
+    chance = path_distribution(p0, p_ic, p_ci, answers)[:, None] * shown
+    return float(np.sum(chance * (paths[:, stop] - spent[stop])))
+
+
+def test_the_programme_that_sees_verdicts_is_the_best_rule_and_worth_more_than_a_blind_one():
+    judge, price = (0.8, 0.1), 2e-3
+    signals = SignalDistribution(verdicts=Judge(*judge))
+    best, sees, blind = (
+        value_by_verdicts(rule, judge, price)
+        for rule in (
+            belief_programme(CHAIN, TOKENS, signals, price=price),
+            belief_rule(CHAIN, TOKENS, signals, price=price),
+            belief_rule(CHAIN, TOKENS, price=price),
+        )
+    )
+    assert best >= sees - 1e-4 and sees > blind + 0.01
+
+
 def test_draws_are_weighted_by_what_the_question_showed():
     draws = TwoStateChain(jnp.array([0.4, 0.4]), jnp.array([0.9, 0.1]), jnp.array([0.0, 0.3]))
     found = follow(
@@ -144,6 +185,7 @@ def test_the_programme_is_that_of_equal_costs():
             },
             "scores.wrong.b is 0.0",
         ),
+        ({"signals": SignalDistribution(verdicts=Judge(0.5, 1.5))}, "accept_wrong is 1.5"),
         ({"price": -1.0}, "price is -1.0"),
         ({"value": 0.0}, "value is 0.0"),
         ({"tokens_per_round": np.array([1.0, np.nan])}, r"tokens_per_round\[1\] is nan"),

@@ -33,6 +33,9 @@ def runs(protocol="sequential", **more):
     return Runs.from_arrays(answers == 0, answers=answers, protocol=protocol, **more)
 
 
+JUDGED = runs(verdicts=np.ones((12, 4), int), scores=np.ones((12, 4)))
+
+
 @pytest.fixture
 def own_rules(tmp_path, monkeypatch):
     """The module that the documentation shows, in the folder one works in."""
@@ -51,12 +54,13 @@ def own_rules(tmp_path, monkeypatch):
         ("markovscale+majority,risk=averse", "markovscale+majority,risk=averse", 4),
         ("until_repeated,times=3", "until_repeated,times=3", 1),
         ("belief+most_probable", "belief+most_probable", 1),
+        ("belief+best_score,verdicts=only", "belief+best_score,verdicts=only", 1),
     ],
 )
 def test_a_name_is_read_and_written_in_one_way(text, name, settings):
-    rule = find_rule(text, runs())
+    rule = find_rule(text, JUDGED)
     assert rule.name == name and len(rule.settings) == settings
-    assert find_rule(rule.name, runs()) == rule
+    assert find_rule(rule.name, JUDGED) == rule
 
 
 def test_options_are_listed_only_where_asked_for():
@@ -89,6 +93,9 @@ def test_options_are_listed_only_where_asked_for():
         ("fixed", "parallel", "write fixed\\+majority"),
         ("esc+most_probable", "parallel", "write esc\\+majority"),
         ("until_accepted", "sequential", "needs a judge's verdict on every answer"),
+        ("belief,scores=only,verdicts=only", "sequential", "or both with yes"),
+        ("belief,verdicts=yes", "sequential", "needs a judge's verdict on every answer"),
+        ("belief+most_probable,verdicts=yes", "sequential", "not at scores or verdicts"),
         ("belief,scores=only", "sequential", r"needs a score in \[0, 1\]"),
         ("no_module:rule", "sequential", "no module 'no_module'"),
         ("json:no_rule", "sequential", "has no 'no_rule'"),

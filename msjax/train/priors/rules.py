@@ -187,7 +187,7 @@ def _sample_rules(prior: Any, pool: Runs) -> tuple[RuleSpec, ...]:
 
 
 def _believe(p: Any, chain: Float[Array, "3 draw"], signals: SignalDistribution) -> StoppingRule:
-    return belief_rule(TwoStateChain(*chain), p[4], signals, price=1.0)
+    return belief_rule(TwoStateChain(*chain), p["costs"], signals, price=1.0)
 
 
 def _without_signals(p: Any, chain: Float[Array, "3 draw"]) -> StoppingRule:
@@ -195,11 +195,11 @@ def _without_signals(p: Any, chain: Float[Array, "3 draw"]) -> StoppingRule:
 
 
 def _with_changes(p: Any, chain: Float[Array, "3 draw"]) -> StoppingRule:
-    return _believe(p, chain, SignalDistribution(p[3].mean()))
+    return _believe(p, chain, SignalDistribution(p["keep_wrong"].mean()))
 
 
 def _with_changes_and_scores(p: Any, chain: Float[Array, "3 draw"]) -> StoppingRule:
-    return _believe(p, chain, SignalDistribution(p[3].mean(), p[5]))
+    return _believe(p, chain, SignalDistribution(p["keep_wrong"].mean(), p["scores"]))
 
 
 def _with_first_score(p: Any, side_info: Float[Array, "4"]) -> StoppingRule:

@@ -1,0 +1,96 @@
+"""The judge's rates: known counts, coverage over questions that differ, what is not identified."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from msjax.data.runs import Runs
+from msjax.errors import InputError
+from msjax.posterior.for_rules import PosteriorForRules
+from msjax.posterior.judge import fit_judge
+from msjax.rules.belief import ScoreDistributions
+from msjax.rules.learnt import judge_draws, score_distributions
+from msjax.rules.spec import Training
+from msjax.theory.judge import Judge
+from msjax.verify.evidence import FALSE_ALARM
+
+
+def judged(random, questions=60, answers=4, s=(6, 2), f=(1, 4)):
+    """Runs whose questions each have rates of their own, from Beta distributions."""
+    correct = random.random((questions, answers)) < random.random((questions, 1))
+    rates = np.where(correct, *(random.beta(*x, (questions, 1)) for x in (s, f)))
+    return Runs.from_arrays(correct, verdicts=random.random(correct.shape) < rates)
+
+
+def test_one_answer_per_question_gives_the_beta_posterior() -> None:
+    correct = np.array([1] * 20 + [0] * 30)[:, None]
+    verdicts = np.array([1] * 15 + [0] * 5 + [1] * 3 + [0] * 27)[:, None]
+    found = fit_judge(Runs.from_arrays(correct, verdicts=verdicts))
+    for draws, beta in ((found.accept_right, (16, 6)), (found.accept_wrong, (4, 28))):
+        assert stats.kstest(draws, stats.beta(*beta).cdf).pvalue > FALSE_ALARM
+    assert found.tells and found.warnings == ()
+    assert (found.judged_right, found.accepted_right, found.accepted_wrong) == (20, 15, 3)
+
+
+def test_intervals_hold_the_mean_over_questions_as_often_as_they_say() -> None:
+    random = np.random.default_rng(3)
+    fits = [fit_judge(judged(random)) for _ in range(40)]
+    for draws, mean in (("accept_right", 0.75), ("accept_wrong", 0.2)):
+        below = np.array([(getattr(fit, draws) < mean).mean() for fit in fits])
+        held = int(((below > 0.05) & (below < 0.95)).sum())
+        assert stats.binomtest(held, len(fits), 0.9).pvalue > FALSE_ALARM
+        # Were questions taken for alike, four verdicts would count for four.
+        assert stats.kstest(below, "uniform").pvalue > FALSE_ALARM
+
+
+def test_a_loop_that_ends_at_the_first_acceptance_does_not_bias_the_rates() -> None:
+    off = []
+    for seed in range(8):
+        runs = judged(np.random.default_rng(seed), questions=300, answers=6)
+        until = (np.cumsum(runs.verdicts, axis=1) - runs.verdicts) == 0
+        correct, verdicts = (np.where(until, x, -1) for x in (runs.correct, runs.verdicts))
+        found = fit_judge(Runs.from_arrays(correct, verdicts=verdicts))
+        assert found.unjudged == 0
+        for draws, mean in ((found.accept_right, 0.75), (found.accept_wrong, 0.2)):
+            off.append((draws.mean() - mean) / draws.std())
+    z = np.sum(np.reshape(off, (8, 2)), axis=0) / np.sqrt(8)
+    assert (np.abs(z) < stats.norm.isf(FALSE_ALARM / 4)).all()
+
+
+@pytest.mark.parametrize(
+    ("correct", "verdicts", "says"),
+    [
+        ([[1, 1], [1, 1]], [[1, 0], [1, 1]], "no wrong answer was judged"),
+        ([[1, 0], [0, 1]], [[1, 1], [1, 1]], "accepts every answer"),
+        ([[1, 0], [0, 1]], [[0, 0], [0, 0]], "rejects every answer"),
+        ([[1, 0], [0, 1]] * 9, [[1, 0], [1, 0]] * 9, "not distinguishable from zero"),
+        ([[1, 0], [0, 1]] * 9, [[0, 1], [1, 0]] * 9, "wrong answers more often than right"),
+        ([[1, 0], [0, 1]] * 9, [[1, -1], [0, 1]] * 9, "9 answers have no verdict"),
+    ],
+)
+def test_what_stands_in_the_way_is_said(correct, verdicts, says) -> None:
+    found = fit_judge(Runs.from_arrays(correct, verdicts=verdicts))
+    assert any(says in warning for warning in found.warnings), found.warnings
+
+
+def test_without_verdicts_there_is_no_judge_and_other_values_are_refused() -> None:
+    assert fit_judge(Runs.from_arrays([[1, 0]])) is None
+    with pytest.raises(InputError, match=r"verdicts\[0, 1\] is 2; use 1 / 0"):
+        Runs.from_arrays([[1, 0]], verdicts=[[1, 2]])
+
+
+def test_rules_learn_verdicts_and_scores_that_are_only_0_or_1_as_rates() -> None:
+    runs = judged(np.random.default_rng(1), questions=200)
+
+    def training(**scores):
+        known = Runs.from_arrays(runs.correct, verdicts=runs.verdicts, **scores)
+        return Training(known, np.ones(200, bool), 1.0, 0.0, PosteriorForRules(jax.random.key(0)))
+
+    two_valued = score_distributions(training(scores=runs.verdicts.astype(float)))
+    assert isinstance(two_valued, Judge)
+    draws = judge_draws(training())
+    for rate, learnt in zip(two_valued, draws, strict=True):
+        assert float(rate) == pytest.approx(learnt.mean(), abs=0.01)
+    graded = score_distributions(training(scores=0.2 + 0.5 * runs.verdicts))
+    assert isinstance(graded, ScoreDistributions)
