@@ -17,6 +17,8 @@ from msjax.testing import ScriptedEngine, make_run
 TEXT = """
 seed = 3
 temperature = 0.7
+floor = 0.05
+ceiling = 0.95
 [benchmarks]
 sums = "sums.jsonl"
 [strategies.reconsider]
@@ -29,6 +31,10 @@ prompts = "reconsider"
 max_new_tokens = 320
 samples = 4
 first = "reconsider"
+[strategies.verdicts]
+prompts = "verdict"
+max_new_tokens = 8
+judges = "reconsider"
 [[record]]
 model = "m"
 benchmark = "sums"
@@ -39,10 +45,17 @@ model = "m"
 benchmark = "sums"
 strategy = "samples"
 questions = 3
+[[record]]
+model = "m"
+benchmark = "sums"
+strategy = "verdicts"
+questions = 3
 """
 
 
 def reply(said, key) -> str:
+    if "yes or no" in said[-1]:
+        return ["Yes.", "no", "Maybe"][len(said[-2]) % 3]
     return rf"So \boxed{{{int(jax.random.randint(key, (), 1, 4))}}}."
 
 
@@ -83,13 +96,20 @@ def study(tmp_path, monkeypatch):
 def test_later_rounds_are_recorded_after_they_were_predicted(study) -> None:
     engine = ScriptedEngine(reply, name="m")
     study(engine)
-    assert engine.asked == 3 * 4 + 3 * 3  # the first sample is the first answer
+    assert engine.asked == 3 * 4 + 3 * 3 + 3 * 4  # the first sample is the first answer
     assert [len(correct) for correct in study.seen[0]] == [2, 2, 2]
     runs = read_runs(study.folder / "work" / "m.sums.reconsider.jsonl")
     samples = read_runs(study.folder / "work" / "m.sums.samples.jsonl")
     for one, other in zip(runs, samples, strict=True):
         assert len(one.correct) == len(other.correct) == 4
         assert one.completions[0] == other.completions[0]
+    for one, other in zip(
+        runs, read_runs(study.folder / "work/m.sums.verdicts.jsonl"), strict=True
+    ):
+        said = [[True, False, None][len(text) % 3] for text in one.completions]
+        assert list(other.verdicts) == said and other.correct == one.correct
+        assert other.completions == ("",) * 4 and all(u.verifier for u in other.tokens)
+        assert other.metadata["verdict_logprobs"] == [-1.0] * 4
     scored = json.loads((study.folder / "predictions/m.sums.reconsider.0-2.score.json").read_text())
     assert scored["accuracy_later"][-1] == sum(run.correct[3] for run in runs) / 3
     assert scored["scores"]["pooled"]["brier"] == pytest.approx(0.25)

@@ -14,13 +14,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
-from inference.study.plan import PLAN, Batch, Plan, read_plan
+from inference.study.judging import judge_runs
+from inference.study.plan import PLAN, Batch, Plan, Strategy, read_plan
 from inference.study.predictions import PREDICTIONS, predict_batch, score_batch
 from inference.study.recordings import SHIPPED, label, recorded, restore, ship, working_file
 from msjax.cli.output import keep_compiled
@@ -71,13 +72,29 @@ class Study:
                 print(
                     f"{batch} ({number + 1} of {len(batches)}): {pace.left(batches[number:])} left"
                 )
+                if (share := self._at_an_end(plan, batch)) is not None:
+                    print(f"{batch}: not asked, since {share:.0%} of the first answers are right")
+                    continue
                 with pace.timed(batch):
                     self._record(plan, batch, engines)
         finally:
             ship(plan, self.work, self.shipped)
 
+    def _at_an_end(self, plan: Plan, batch: Batch) -> float | None:
+        """Share of right first answers where earlier batches show that revising has no room."""
+        strategy = batch.strategy
+        home = plan.strategies[strategy.first or strategy.judges or strategy.name]
+        other = replace(batch, strategy=home)
+        seen = recorded(working_file(self.work, other, early=bool(home.early)))[: batch.start]
+        share = sum(run.correct[0] for run in seen) / len(seen) if seen else None
+        settled = share is not None and not plan.floor <= share <= plan.ceiling
+        return share if batch.start and settled else None
+
     def _record(self, plan: Plan, batch: Batch, engines: Engines) -> None:
         strategy = batch.strategy
+        if strategy.judges:
+            self._judge(plan, batch, engines)
+            return
         begun = _first_answers(plan, batch, self.work)
         if strategy.early:
             early = self._stage(plan, batch, engines, strategy.early, begun, early=True)
@@ -87,6 +104,18 @@ class Study:
         full = self._stage(plan, batch, engines, rounds, begun)
         if strategy.early:
             score_batch(batch, full, self.predictions)
+
+    def _judge(self, plan: Plan, batch: Batch, engines: Engines) -> None:
+        strategy = batch.strategy
+        judged = replace(batch, strategy=plan.strategies[strategy.judges])
+        judge_runs(
+            working_file(self.work, batch),
+            recorded(working_file(self.work, judged))[: batch.stop],
+            plan.task(batch.benchmark, strategy, self.data),
+            lambda: engines.load(batch.model, strategy.max_new_tokens),
+            seed=plan.seed,
+            settings=_settings(plan, strategy),
+        )
 
     def _stage(
         self,
@@ -110,13 +139,7 @@ class Study:
                 rounds=rounds,
                 seed=plan.seed,
                 parallel=strategy.samples > 0,
-                settings=label(strategy, rounds)
-                | {
-                    "strategy": strategy.name,
-                    "seed": plan.seed,
-                    "temperature": plan.temperature,
-                    "max_new_tokens": strategy.max_new_tokens,
-                },
+                settings=label(strategy, rounds) | _settings(plan, strategy),
             ),
             {task.name: rule},
             lambda: engines.load(batch.model, strategy.max_new_tokens),
@@ -125,12 +148,22 @@ class Study:
         )
 
 
+def _settings(plan: Plan, strategy: Strategy) -> dict[str, str | int | float | None]:
+    """What all lines of a strategy have in common."""
+    return {
+        "strategy": strategy.name,
+        "seed": plan.seed,
+        "temperature": plan.temperature,
+        "max_new_tokens": strategy.max_new_tokens,
+    }
+
+
 def _first_answers(plan: Plan, batch: Batch, work: Path) -> dict[tuple[str, str], Trajectory]:
     """First answers that another strategy has recorded, for those that begin with them."""
     if not batch.strategy.first:
         return {}
     strategy = plan.strategies[batch.strategy.first]
-    other = Batch(batch.model, batch.benchmark, strategy, batch.start, batch.stop)
+    other = replace(batch, strategy=strategy)
     runs = recorded(working_file(work, other, early=bool(strategy.early)))
     return {(run.benchmark, run.question_id): run.ended(1) for run in runs}
 

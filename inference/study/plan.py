@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Strategy:
         samples: independent ones in place of rounds; 0: rounds.
         early: rounds that are recorded before the rest of them is predicted; 0: nothing is.
         first: strategy whose first answers these are too; empty: its own.
+        judges: strategy of whose answers the model says whether they are right; empty: none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Strategy:
     samples: int = 0
     early: int = 0
     first: str = ""
+    judges: str = ""
 
     @property
     def template(self) -> Template:
@@ -76,6 +78,8 @@ class Plan:
 
     Attributes:
         seed, temperature: of all sampling.
+        floor, ceiling: a cell whose first answers are right less or more often than this stops
+            after its first batch.
         benchmarks: what they are called, and their file beneath the folder of data, or their own
             name where they are made on the spot.
         strategies: by name.
@@ -84,6 +88,8 @@ class Plan:
 
     seed: int
     temperature: float
+    floor: float
+    ceiling: float
     benchmarks: dict[str, str]
     strategies: dict[str, Strategy]
     batches: tuple[Batch, ...]
@@ -120,6 +126,8 @@ def read_plan(path: Path = PLAN) -> Plan:
         plan = Plan(
             seed=entries["seed"],
             temperature=entries["temperature"],
+            floor=entries["floor"],
+            ceiling=entries["ceiling"],
             benchmarks=dict(entries["benchmarks"]),
             strategies=strategies,
             batches=(),
@@ -152,13 +160,13 @@ def read_plan(path: Path = PLAN) -> Plan:
             )
         asked[key] = stop
         batches.append(Batch(*key[:2], strategies[key[2]], start, stop))
-        first = strategies[key[2]].first
-        if first and asked.get((*key[:2], first), 0) < stop:
+        needed = strategies[key[2]].first or strategies[key[2]].judges
+        if needed and asked.get((*key[:2], needed), 0) < stop:
             raise InputError(
-                f"{where}: strategy {key[2]!r} begins with the answers of {first!r}, which asks "
-                f"fewer than {stop} questions before it; put that first"
+                f"{where}: strategy {key[2]!r} needs the answers of {needed!r}, which asks fewer "
+                f"than {stop} questions before it; put that first"
             )
-    return Plan(plan.seed, plan.temperature, plan.benchmarks, strategies, tuple(batches))
+    return replace(plan, batches=tuple(batches))
 
 
 def _check_strategy(path: Path, strategy: Strategy, known: dict[str, Strategy]) -> None:
@@ -171,6 +179,10 @@ def _check_strategy(path: Path, strategy: Strategy, known: dict[str, Strategy]) 
             "predict"
         )
     template = strategy.template
+    if strategy.judges and (strategy.judges not in known or strategy.first or strategy.rounds):
+        raise InputError(
+            f"{where}: judges {strategy.judges!r}, which must be declared, and no more"
+        )
     if not strategy.first:
         return
     if strategy.first not in known:

@@ -1,7 +1,7 @@
 """What rounds 0 and 1 say of the others: written down before these are recorded, scored after.
 
-Each model of the family that the first rounds can tell something of is fitted to them, and says
-what comes: accuracy of every later round of the same questions, the limit, and whether the first
+Each model that `msjax fit` compares is fitted to them, and says what comes: accuracy of every later
+round of the same questions, the chance of each to be right, the limit, and whether the first
 revision helps. A file is written once and never again; it holds the SHA-256 of what was seen.
 """
 
@@ -34,7 +34,10 @@ def seen_hash(runs: Sequence[Trajectory]) -> str:
 
 
 def predict(runs: Sequence[Trajectory], rounds: int, seed: int) -> dict[str, Any]:
-    """What every model fitted to these runs says of the same questions after more rounds.
+    """What every model says of the same questions after more rounds, given what these runs show.
+
+    A model that tells questions apart learns little of how they differ from one revision: there
+    its prior speaks, and the score says what that was worth.
 
     Args:
         runs: complete to the same round.
@@ -43,34 +46,36 @@ def predict(runs: Sequence[Trajectory], rounds: int, seed: int) -> dict[str, Any
     """
     import jax
 
-    from msjax.posterior import fit
+    from msjax.posterior.fits import NotConvergedError, fit_model
+    from msjax.posterior.models import CANDIDATES
     from msjax.posterior.sample import host_generator
 
     seen = Runs.from_records(runs)
-    random = host_generator(jax.random.key(seed))
-    post = fit(seen, seed=jax.random.fold_in(jax.random.key(seed), 1))
-    models = {}
-    for candidate in post.candidates:
-        if candidate.fit is None:
+    last = seen.right[:, -1].mean()
+    models, refused = {}, {}
+    for number, model in enumerate(CANDIDATES):
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        try:
+            draws = fit_model(seen, model, key).draws
+        except NotConvergedError as error:
+            refused[model.name] = str(error)
             continue
-        model, draws = candidate.fit.model, candidate.fit.draws
-        later = model.continue_runs(random, draws, seen.correct, rounds - seen.rounds)
-        accuracy = (later[..., seen.rounds + 1 :] == 1).mean(axis=1)
+        ahead = rounds - seen.rounds
+        later = model.continue_runs(host_generator(key), draws, seen.correct, ahead)
+        right = later[..., seen.rounds + 1 :] == 1
+        accuracy = right.mean(axis=1)
         curves = model.curves(draws, rounds)
-        rates = model.first_revision(draws)
-        gain = curves.mean_accuracy[:, -1] - curves.mean_accuracy[:, seen.rounds]
+        expected, rates = curves.mean_accuracy, model.first_revision(draws)
+        limit = curves.limit
         models[model.name] = {
-            "weight": candidate.weight,
             "p_ic": _interval(rates.p_ic),
             "p_ci": _interval(rates.p_ci),
-            "accuracy": [_interval(accuracy[:, k]) for k in range(accuracy.shape[1])],
-            "rises": float(np.mean(accuracy[:, -1] > seen.right[:, -1].mean())),
-            "falls": float(np.mean(accuracy[:, -1] < seen.right[:, -1].mean())),
-            "expected_gain": _interval(gain),
-            "limit": None
-            if curves.limit is None
-            else _interval(np.einsum("dn,dn->d", curves.weight, curves.limit)),
-            "right": np.round((later[..., seen.rounds + 1 :] == 1).mean(axis=0), 4).tolist(),
+            "first_revision_helps": float(np.mean(expected[:, 1] > expected[:, 0])),
+            "accuracy": [_interval(accuracy[:, k]) for k in range(ahead)],
+            "rises": float(np.mean(accuracy[:, -1] > last)),
+            "falls": float(np.mean(accuracy[:, -1] < last)),
+            "limit": None if limit is None else _interval((curves.weight * limit).sum(axis=1)),
+            "right": np.round(right.mean(axis=0), 4).tolist(),
         }
     return {
         "seen_sha256": seen_hash(runs),
@@ -78,8 +83,8 @@ def predict(runs: Sequence[Trajectory], rounds: int, seed: int) -> dict[str, Any
         "rounds_seen": seen.rounds,
         "rounds_predicted": list(range(seen.rounds + 1, rounds + 1)),
         "accuracy_seen": seen.right.mean(axis=0).tolist(),
-        "first_round_helps": post.first_round_helps,
         "models": models,
+        "refused": refused,
     }
 
 

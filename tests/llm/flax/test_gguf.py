@@ -11,7 +11,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from msjax.errors import InputError
-from msjax.llm.flax import load
+from msjax.llm.flax import empty_cache, load
 from msjax.llm.flax.chat import Chat, load_tokenizer
 from msjax.llm.flax.config import DecoderConfig, inverse_frequencies
 from msjax.llm.flax.gguf import read_gguf, write_folder
@@ -51,7 +51,7 @@ def interleave(rows: np.ndarray, heads: int) -> np.ndarray:
 
 
 def write(folder: Path, path: Path, kind=gguf.GGMLQuantizationType.F32, **changed) -> Path:
-    """The model of a folder as a GGUF file; `changed` fields and tensors replace or add some."""
+    """The model of a folder as a GGUF file; `changed` replace or add some."""
     config = json.loads((folder / "config.json").read_text())
     family = config["model_type"]
     writer = gguf.GGUFWriter(path, changed.get("architecture", family))
@@ -221,3 +221,22 @@ def test_too_little_memory_is_said_before_anything_is_read(tmp_path, monkeypatch
     monkeypatch.setattr("msjax.llm.flax.gguf.GGUFModel.read", None)
     with pytest.raises(InputError, match="needs 0.0 GB of memory as float32"):
         load(path)
+
+
+def test_logits_are_those_of_transformers_reading_the_same_file(tmp_path) -> None:
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    kind = gguf.GGMLQuantizationType.Q8_0
+    path = write(FIXTURES / "tiny_llama/tied", tmp_path / "model.gguf", kind)
+    theirs = AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file=path.name, dtype=torch.float32
+    ).eval()
+    decoder = load(path, "float32")
+    tokens = np.random.default_rng(0).integers(0, decoder.config.vocab_size, (2, 12))
+    cache = empty_cache(decoder.config, 2, 12, decoder.dtype)
+    hidden, _ = decoder(jax.numpy.asarray(tokens, "int32"), jax.numpy.full(2, 12, "int32"), cache)
+    ours = decoder.logits(hidden.reshape(hidden.shape[0], -1)).T.reshape(2, 12, -1)
+    with torch.inference_mode():
+        expected = theirs(torch.tensor(tokens)).logits.numpy()
+    np.testing.assert_allclose(np.asarray(ours), expected, atol=2e-5)
