@@ -17,6 +17,7 @@ from msjax.errors import InputError
 if TYPE_CHECKING:
     from msjax.data.trajectory import Trajectory
     from msjax.llm.drift import RateMonitor
+    from msjax.llm.judge import Judge
     from msjax.llm.live_rule import LiveRule
     from msjax.llm.record import Promise
     from msjax.llm.scores import Scorer
@@ -149,6 +150,15 @@ class Run(Prices):
     reward_model: str | None = None
     """Name of the reward model, as its server calls it."""
 
+    judge: str | None = None
+    """Who says whether each answer is accepted, for rules such as until_accepted: self (the model
+    that answers, asked in a conversation of its own), module:function for a judge of your own, or,
+    with --judge-server, the name of a model."""
+
+    judge_server: str | None = None
+    """URL of a server that speaks OpenAI's chat protocol with the model --judge; its key, if any,
+    in the environment variable JUDGE_API_KEY."""
+
     batch_size: int = 40
     """Conversations that a local model decodes together; changes speed, not results."""
 
@@ -236,7 +246,7 @@ class Run(Prices):
         require("timeout", self.timeout, lambda x: x > 0, "give a number of seconds > 0")
         Sampling(self.temperature, self.top_p)
         self.worth_and_price()
-        _ = self._scorer
+        _ = self._scorer, self._judge
 
     def _find(self, rule: str | None) -> "RuleSpec":
         from msjax.rules.registry import find_rule_for
@@ -374,11 +384,47 @@ class Run(Prices):
                 "top_p": None if self.top_p == 1 else self.top_p,
                 "max_new_tokens": self._longest,
                 "audit": self.audit if promises else None,
+                "judge": self.judge,
             },
         )
         print(f"{out}: {label}, seed {self.seed}")
         tasks, score = self._asked, self._scorer
-        return record_run(out, plan, rules, load_engine, watch, promises, tasks, score, texts=False)
+        return record_run(
+            out,
+            plan,
+            rules,
+            load_engine,
+            watch,
+            promises,
+            tasks,
+            score,
+            texts=False,
+            judge=self._judge,
+        )
+
+    @cached_property
+    def _judge(self) -> "Judge | None":
+        """What judges the answers."""
+        from msjax.llm.judge import ITSELF, ServedJudge, own_judge
+
+        if self.judge_server is not None:
+            if self.judge in (None, ITSELF):
+                raise InputError("--judge-server needs --judge NAME, as the server calls the model")
+            return ServedJudge(
+                self.judge_server,
+                str(self.judge),
+                api_key=os.environ.get("JUDGE_API_KEY") or "none",
+                timeout=self.timeout,
+                patience=self.patience,
+            )
+        if self.judge is None or self.judge == ITSELF:
+            return self.judge
+        if ":" not in self.judge:
+            raise InputError(
+                f"--judge is {self.judge!r}; give self, module:function, or the name of a model "
+                "with --judge-server URL"
+            )
+        return own_judge(self.judge)
 
     @cached_property
     def _scorer(self) -> "Scorer":
@@ -428,7 +474,12 @@ class Run(Prices):
             # The key of `msjax fit`, if the file holds the benchmarks asked and no others.
             key = jax.random.fold_in(jax.random.key(self.seed), list(pilot).index(benchmark))
             rules[benchmark] = rule_from_pilot(
-                name, pilot[benchmark], **known, key=key, model=self.pilot_model
+                name,
+                pilot[benchmark],
+                **known,
+                key=key,
+                model=self.pilot_model,
+                judged=self.judge is not None,
             )
         return rules
 
@@ -442,7 +493,7 @@ class Run(Prices):
                 f"rule {name!r} needs --pilot FILE of labelled runs, or, if it is markovscale, "
                 "--posterior FILE made by `msjax fit`"
             )
-        return rule_without_pilot(*known)
+        return rule_without_pilot(*known, judged=self.judge is not None)
 
     @cached_property
     def _pilot(self) -> "dict[str, list[Trajectory]]":

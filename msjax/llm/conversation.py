@@ -9,8 +9,10 @@ import numpy as np
 
 from msjax.data.messages import Completion, Message, Score
 from msjax.data.trajectory import Trajectory
+from msjax.data.usage import uncached_tokens
 from msjax.llm.answers import Answers
 from msjax.llm.engine import Conversation, Turn
+from msjax.llm.judge import ITSELF, Judge, Verdict, judge_messages, read_verdict
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.registry import Question, Task
@@ -51,6 +53,7 @@ def refine(
     parallel: bool = False,
     audit: bool = False,
     given: Sequence[Completion] = (),
+    judge: Judge | None = None,
 ) -> Conversation:
     """One question's conversation, for `Engine.converse`; its trajectory goes to `finish`.
 
@@ -70,12 +73,16 @@ def refine(
             returned can be compared with everything.
         given: completions that the first turns got before, such as those of a shorter run, which
             are not asked for again. What follows is accounted as if there had been no break.
+        judge: says whether each answer is accepted, for the rule and for the record. The model
+            itself is asked in a conversation of its own, and goes on with this one as if it had not
+            been.
     """
     name = f"{question.benchmark}/{question.id}{'/parallel' if parallel else ''}"
     key = question_key(seed, name)
     so_far = Answers(rule, rounds + 1, audit=audit)
     correct: list[bool] = []
     held: list[tuple[bool, str | None]] = []
+    verdicts: list[Verdict] = []
 
     def grade(completion: Completion) -> tuple[bool, str | None]:
         """Whether what was read is right, whatever came before, and its spelling."""
@@ -86,19 +93,22 @@ def refine(
     def score_and_grade(completion: Completion) -> Score:
         # Engines score answers in parallel, and comparing formulas may take seconds as well.
         held[:] = [grade(completion)]
+        if callable(judge):
+            verdicts[:] = [judge(question, completion)]
         return score(question, completion)
 
     messages = benchmark.conversation(question)
     alone = parallel or benchmark.new_conversation or rounds == 0
     said: list[Message] = []
+    before: Completion | None = None
     while True:
         asked = len(correct)
         if asked < len(given):
             completion: Completion | None = given[asked]
             assert completion is not None
-            said += [*messages, {"role": "assistant", "content": completion.text}]
         else:
-            resumed = asked == len(given) > 0 and not alone
+            broken = judge == ITSELF or asked == len(given)
+            resumed = before is not None and broken and not alone
             completion = yield Turn(
                 [*said, *messages] if resumed else messages,
                 jax.random.fold_in(key, asked),
@@ -106,11 +116,28 @@ def refine(
                 score_and_grade,
             )
             assert completion is not None
-            if resumed and not completion.unasked:
-                completion = _as_if_unbroken(completion, given[-1])
+            if before is not None and resumed and not completion.unasked:
+                completion = _as_if_unbroken(completion, before)
+        said += [*messages, {"role": "assistant", "content": completion.text}]
+        before = completion
         right, answer = held.pop() if held else grade(completion)
         correct.append(right)
-        so_far.add(completion, answer)
+        verdict = verdicts.pop() if verdicts else Verdict(None)
+        if judge == ITSELF and not completion.unasked:
+            reply = yield Turn(
+                judge_messages(question, completion),
+                jax.random.fold_in(jax.random.fold_in(key, asked), 1),
+                new_conversation=True,
+            )
+            assert reply is not None
+            tokens = uncached_tokens([reply.usage])
+            verdict = Verdict(
+                None if reply.unasked else read_verdict(reply.text),
+                None if np.isnan(tokens) else int(tokens),
+            )
+        elif callable(judge) and asked < len(given):
+            verdict = judge(question, completion)
+        so_far.add(completion, answer, *verdict)
         if so_far.over:
             break
         if not parallel:
@@ -126,6 +153,7 @@ def refine(
             answers=tuple(so_far.answers),
             correct=tuple(correct),
             scores=tuple(None if np.isnan(s) else s for s in so_far.scores),
+            verdicts=tuple(so_far.verdicts),
             tokens=tuple(so_far.usages),
             completions=tuple(one.text for one in so_far.completions),
             finish=tuple(one.finish for one in so_far.completions),

@@ -24,6 +24,7 @@ from msjax.llm.answers import jitted
 from msjax.llm.conversation import refine
 from msjax.llm.drift import RateMonitor
 from msjax.llm.engine import Conversation, Engine
+from msjax.llm.judge import Judge
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.fixed import fixed_rounds, self_consistency
 from msjax.rules.protocol import StoppingRule
@@ -94,6 +95,7 @@ def record_run(
     score: Scorer = token_logprob,
     begun: Mapping[tuple[str, str], Trajectory] | None = None,
     texts: bool = True,
+    judge: Judge | None = None,
 ) -> list[Trajectory]:
     """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
 
@@ -102,8 +104,8 @@ def record_run(
     are given every run; once one raises an alarm the remaining questions of its benchmark are asked
     for all rounds, since the pilot that the rule learnt from does not speak for them. So they are
     once a promise is broken. Questions in `begun`, by benchmark and id, go on from the answers that
-    these runs have. What the engine has to say of its requests (`notes`) and how answers
-    ended is said once, at the end.
+    these runs have. A judge says of every answer whether it is accepted. What the engine has to say
+    of its requests (`notes`) and how answers ended is said once, at the end.
 
     Returns:
         The trajectories of the planned questions, benchmark by benchmark, in stream order. Without
@@ -196,6 +198,7 @@ def record_run(
                                 parallel=plan.parallel,
                                 audit=name in watched and watched[name].audits(question.id),
                                 given=completions((begun or {}).get((name, question.id))),
+                                judge=judge,
                             )
 
                 try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.llm.engine import Engine
+from msjax.llm.judge import Judge
 from msjax.llm.record import RunPlan, record_run
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.fixed import fixed_rounds, self_consistency
@@ -30,6 +31,7 @@ def run(
     start: int = 0,
     seed: int = 0,
     score: Scorer = token_logprob,
+    judge: Judge | None = None,
     out: Path | str | None = None,
     settings: dict[str, str | int | float | None] | None = None,
 ) -> Runs:
@@ -46,6 +48,8 @@ def run(
         start: the first question.
         seed: of all sampling; a question's key depends on it and on the question, on nothing else.
         score: of each answer, for the rule and for the record.
+        judge: says whether each answer is accepted: "self" for the engine's own model, or a
+            function of question and completion (`msjax.llm.judge`).
         out: JSON Lines file to write as questions finish, and to resume; None keeps nothing.
         settings: what is recorded with every line, and must be the same to resume.
 
@@ -69,7 +73,13 @@ def run(
     with tempfile.TemporaryDirectory() if out is None else nullcontext() as folder:
         path = Path(folder) / "runs.jsonl" if folder is not None else Path(str(out))
         found = record_run(
-            path, plan, {task.name: stop}, lambda: engine, benchmarks={task.name: task}, score=score
+            path,
+            plan,
+            {task.name: stop},
+            lambda: engine,
+            benchmarks={task.name: task},
+            score=score,
+            judge=judge,
         )
     return Runs.from_records(found)
 

@@ -33,7 +33,7 @@ FIRST_ANSWER = 10.0
 """Seconds a server may take to accept a connection or to list its models."""
 SHOWN = 300
 """Characters of an answer that error messages show."""
-_KEY = "api_key (of commands: OPENAI_API_KEY or REWARD_API_KEY in the environment)"
+_KEY = "api_key (of commands: OPENAI_API_KEY, REWARD_API_KEY or JUDGE_API_KEY in the environment)"
 
 
 def _shown(url: str) -> str:

@@ -10,7 +10,6 @@ import hmac
 import json
 import math
 import random
-import re
 import time
 import uuid
 from collections import OrderedDict
@@ -29,6 +28,7 @@ from msjax.data.served import Arm, Label, Served
 from msjax.data.usage import Usage, total, uncached_tokens
 from msjax.errors import InputError
 from msjax.llm.answers import Answers, jitted
+from msjax.llm.judge import JUDGE, read_verdict
 from msjax.llm.live_rule import LiveRule
 from msjax.llm.replies import error_status, error_words, read_reply
 from msjax.llm.revise import REVISE, Revised, UnansweredError, deliberate, last_text
@@ -64,8 +64,6 @@ _REMEMBERED = 100_000
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _CHAT = "/v1/chat/completions"
 _NO_REVISION = ("tools", "functions", "audio", "modalities", "prediction")
-JUDGE = "Is the answer above right? Reply with one word, yes or no."
-"""What a judge is asked, after the conversation and the answer."""
 
 
 class Deciding(NamedTuple):
@@ -434,8 +432,7 @@ class Proxy:
                 found = await self._ask(body, asked.headers, home, 1)
             except UnansweredError:
                 return None, Usage()
-            words = re.findall(r"\b(yes|no)\b", found.text.lower())
-            return (words[-1] == "yes" if words else None), found.usage
+            return read_verdict(found.text), found.usage
 
         def score(question: str, completion: Completion) -> Any:
             assert settings.score is not None
