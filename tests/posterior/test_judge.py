@@ -1,5 +1,7 @@
 """The judge's rates: known counts, coverage over questions that differ, what is not identified."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from msjax.posterior.judge import fit_judge
 from msjax.rules.belief import ScoreDistributions
 from msjax.rules.learnt import judge_draws, score_distributions
 from msjax.rules.spec import Training
-from msjax.theory.judge import Judge
+from msjax.theory.chain import TwoStateChain, stationary_accuracy
+from msjax.theory.judge import Judge, resample_until_accepted, until_accepted
 from msjax.verify.evidence import FALSE_ALARM
 
 
@@ -94,3 +97,54 @@ def test_rules_learn_verdicts_and_scores_that_are_only_0_or_1_as_rates() -> None
         assert float(rate) == pytest.approx(learnt.mean(), abs=0.01)
     graded = score_distributions(training(scores=0.2 + 0.5 * runs.verdicts))
     assert isinstance(graded, ScoreDistributions)
+
+
+@pytest.fixture(scope="module")
+def game24(real_data):
+    """Rounds and samples of a model that is its own judge, at most ten answers each."""
+
+    def read(name):
+        lines = (real_data / "game24_llm_verifier" / name).read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        return Runs.from_arrays(
+            [row["correct"][:10] for row in rows],
+            verdicts=[row["verifier_accepts"][:10] for row in rows],
+            question_ids=[f"{row['question_id']}/{row.get('run', 0)}" for row in rows],
+            cluster=[row["question_id"] for row in rows],
+        )
+
+    return read("trajectories.jsonl"), read("samples.jsonl")
+
+
+def clustered(runs, value):
+    """Mean over runs and its standard error, clusters being independent."""
+    names = np.unique(np.array(runs.cluster), return_inverse=True)[1]
+    totals, sizes = np.bincount(names, value - value.mean()), np.bincount(names)
+    return value.mean(), np.sqrt((totals**2).sum()) / sizes.sum()
+
+
+@pytest.mark.realdata
+def test_the_four_rates_predict_what_loops_with_a_judge_did(game24) -> None:
+    runs, samples = game24
+    judge = fit_judge(runs)
+    assert judge.tells and (judge.accepted_right, judge.judged_right) == (71, 209)
+    (ii, ic), (ci, cc) = runs.transitions.sum(axis=0)
+    assert [ic, ci] == [148, 108]
+    rates = Judge(
+        judge.accepted_right / judge.judged_right, judge.accepted_wrong / judge.judged_wrong
+    )
+    p0 = runs.first_right / runs.questions
+    chain = TwoStateChain(p0, ic / (ii + ic), ci / (ci + cc))
+    assert float(stationary_accuracy(chain)) < p0  # the chain alone says that revising hurts
+    predicted = until_accepted(chain, rates, 9), resample_until_accepted(p0, rates, 10)
+    for recorded, loop in zip((runs, samples), predicted, strict=True):
+        last = recorded.right[np.arange(recorded.questions), recorded.recorded - 1]
+        accepted = (recorded.verdicts == 1).any(axis=1)
+        for seen, said in (
+            (last, loop.accuracy),
+            (last & accepted, loop.accepted_right),
+            (recorded.recorded, loop.judge_calls),
+        ):
+            mean, error = clustered(recorded, np.asarray(seen, float))
+            assert abs(mean - float(said)) < 3 * error
+        assert last.mean() > 2 * p0
