@@ -109,9 +109,10 @@ class Run(Prices):
     """Hugging Face folder, GGUF file, or name of a model of `msjax weights` (default:
     SmolLM2-135M-Instruct); with --server, the name of a model it serves."""
 
-    server: str | None = None
-    """URL of a server that speaks OpenAI's chat protocol, such as http://localhost:8000/v1; if it
-    wants a key, put that in the environment variable OPENAI_API_KEY."""
+    server: tuple[str, ...] = ()
+    """URL of a server that speaks OpenAI's chat protocol, such as http://localhost:8000/v1; of
+    several servers of the model the one that is loaded least is asked, and one that fails is left
+    out. If they want a key, put that in the environment variable OPENAI_API_KEY."""
 
     timeout: float = 600.0
     """Seconds a server may take for one answer, before it is asked again."""
@@ -283,7 +284,7 @@ class Run(Prices):
     @property
     def _named(self) -> tuple[str, ...]:
         """What is asked, as it was named."""
-        if self.server is not None and not self.benchmarks:
+        if self.server and not self.benchmarks:
             raise InputError(
                 "--benchmarks is missing; name what the model behind --server is to be asked: a "
                 "file of questions, or module:function"
@@ -295,7 +296,7 @@ class Run(Prices):
         """Most tokens per answer."""
         if self.max_new_tokens is not None:
             return self.max_new_tokens
-        return 16 if self.server is None and set(self._named) <= set(_ARITHMETIC) else 2048
+        return 16 if not self.server and set(self._named) <= set(_ARITHMETIC) else 2048
 
     @property
     def _budget(self) -> int:
@@ -312,7 +313,7 @@ class Run(Prices):
     @property
     def model_name(self) -> str:
         """How the model is recorded."""
-        if self.server is not None:
+        if self.server:
             return str(self.model)
         from msjax.llm.flax import weights
 
@@ -328,11 +329,11 @@ class Run(Prices):
     ) -> "list[Trajectory]":
         from msjax.llm.record import RunPlan, record_run
 
-        if self.server is not None and self.model is None:
+        if self.server and self.model is None:
             raise InputError("--server needs --model NAME, as the server calls it")
 
         def load_engine() -> Any:
-            if self.server is not None:
+            if self.server:
                 from msjax.llm.openai_engine import OpenAIEngine
 
                 return OpenAIEngine(
@@ -378,7 +379,7 @@ class Run(Prices):
                 "template": self.template,
                 "score": None if self.score == "token_logprob" else self.score,
                 "reward_model": self.reward_model,
-                "engine": None if self.server is None else "server",
+                "engine": "server" if self.server else None,
                 "thinking": self.thinking or None,
                 "temperature": self.temperature,
                 "top_p": None if self.top_p == 1 else self.top_p,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from msjax.data.messages import FAILED, REFUSED, REJECTED, Completion, Message, asked
 from msjax.data.usage import Usage
 from msjax.errors import InputError, ServerError
+from msjax.llm.balance import UNAVAILABLE, Upstream, by_load
 from msjax.llm.concurrency import to_thread, wait
 from msjax.llm.engine import Conversation, Sampling, next_turn, scored
 from msjax.llm.replies import Reply, error_words, is_too_long, read_reply, refused_parameters
@@ -88,8 +89,24 @@ class ParallelSamples:
     cancelled: int
 
 
+@dataclass
+class _Home:
+    """Which server a conversation is with, whose cache knows it.
+
+    Attributes:
+        server: None while none was asked.
+        moves: how often another one had to be asked instead.
+    """
+
+    server: Upstream | None = None
+    moves: int = 0
+
+
+_Clients = Mapping[str, "openai.AsyncOpenAI"]
+
+
 class OpenAIEngine:
-    """Answers prompts through a server, many requests at a time.
+    """Answers prompts through a server, or several of one model, many requests at a time.
 
     Conversations are kept here and sent whole in every round; whether the server still has their
     beginning in its cache is its business, and shows in `Usage.cached` where it reports that.
@@ -97,10 +114,12 @@ class OpenAIEngine:
     is then an upper bound. Log-probabilities are the server's own, NaN where it gives none.
     Thoughts in a field of their own are no part of the answer and are not sent back. Parameters
     that the server does not take are left out where that changes no distribution (logprobs, seed,
-    a temperature or top_p of 1), or sent under the other name (max_completion_tokens).
+    a temperature or top_p of 1), or sent under the other name (max_completion_tokens). Of several
+    servers the least loaded is asked, a conversation stays with its server, and one that fails is
+    left out for a while, and named in `notes`.
 
     Args:
-        base_url: of the server's API, as a rule ending in /v1.
+        base_url: of the server's API, as a rule ending in /v1; or of several servers.
         model: what the server calls the model; records show this name.
         api_key, timeout, patience: see `Server`.
         concurrency: most requests in flight.
@@ -121,7 +140,7 @@ class OpenAIEngine:
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | Sequence[str],
         model: str,
         *,
         api_key: str = "none",
@@ -145,8 +164,16 @@ class OpenAIEngine:
         self._left_out: set[str] = set()
         self._answering: str | None = None
         self._examples: dict[str, str] = {}  # the server's words, by what they are about
-        self._server = Server(base_url, api_key=api_key, timeout=timeout, patience=patience)
-        wait(self._check_model())
+        urls = [base_url] if isinstance(base_url, str) else list(base_url)
+        servers = [
+            Server(url, api_key=api_key, timeout=timeout, patience=patience)
+            for url in dict.fromkeys(urls)
+        ]
+        if not servers:
+            raise InputError("base_url is missing; give the URL of a server, ending in /v1")
+        self._servers = {server.base_url: server for server in servers}
+        self._loads = [Upstream(url) for url in self._servers]
+        wait(self._check_models())
 
     def converse(self, conversations: Iterable[Conversation]) -> None:
         """Carries on all conversations until they are over; see `engine.Engine.converse`.
@@ -165,9 +192,9 @@ class OpenAIEngine:
 
     async def _converse(self, waiting: Iterator[Conversation]) -> None:
         slots = asyncio.Semaphore(self.concurrency)
-        async with self._server.client() as client:
+        async with self._clients() as clients:
             tasks = [
-                asyncio.create_task(self._carry_on(client, slots, waiting))
+                asyncio.create_task(self._carry_on(clients, slots, waiting))
                 for _ in range(self.concurrency)
             ]
             try:
@@ -179,7 +206,7 @@ class OpenAIEngine:
 
     async def _carry_on(
         self,
-        client: openai.AsyncOpenAI,
+        clients: _Clients,
         slots: asyncio.Semaphore,
         waiting: Iterator[Conversation],
     ) -> None:
@@ -187,16 +214,17 @@ class OpenAIEngine:
         for conversation in waiting:
             with closing(conversation):
                 said: list[Message] = []
+                home = _Home()
                 completion: Completion | None = None
                 given_up: tuple[list[Message], Completion] | None = None
                 while (turn := next_turn(conversation, completion)) is not None:
                     if turn.new_conversation:
-                        said, completion = [], None
+                        said, completion, home = [], None, _Home()
                     said += turn.messages
                     if given_up is not None and said == given_up[0]:
                         completion = given_up[1]  # the same again would fail again
                     if completion is None or not completion.unasked:
-                        completion = await self._ask(client, slots, said, seed_of(turn.key))
+                        completion = await self._ask(clients, slots, said, seed_of(turn.key), home)
                         if completion.unasked:
                             given_up = list(said), completion
                         if turn.score is not None:
@@ -241,9 +269,9 @@ class OpenAIEngine:
         """Completions in order until `stop`, and those that had arrived out of their turn."""
         slots = asyncio.Semaphore(self.concurrency)
         seen: list[Completion] = []
-        async with self._server.client() as client:
+        async with self._clients() as clients:
             tasks = [
-                asyncio.create_task(self._ask(client, slots, messages, seed_of(key)))
+                asyncio.create_task(self._ask(clients, slots, messages, seed_of(key), _Home()))
                 for messages, key in zip(conversations, keys, strict=True)
             ]
             try:
@@ -259,35 +287,37 @@ class OpenAIEngine:
 
     async def _ask(
         self,
-        client: openai.AsyncOpenAI,
+        clients: _Clients,
         slots: asyncio.Semaphore,
         messages: Sequence[Message],
         seed: int,
+        home: _Home,
     ) -> Completion:
 
         async with slots:
             self.requests.sent += 1
             try:
-                reply = await self._reply(client, messages, seed)
+                reply = await self._reply(clients, messages, seed, home)
             except (InputError, ServerError) as failure:
-                if not await self._answers_others(client, messages):
+                if not await self._answers_others(clients, messages):
                     raise
                 self.requests.failed += 1
                 self._examples.setdefault("failed", str(failure))
                 return _REJECTED if isinstance(failure, InputError) else _FAILED
-        return REFUSED if reply is None else self._completion(reply)
+        return REFUSED if reply is None else self._completion(reply, home)
 
     async def _reply(
-        self, client: openai.AsyncOpenAI, messages: Sequence[Message], seed: int
+        self, clients: _Clients, messages: Sequence[Message], seed: int, home: _Home
     ) -> Reply | None:
         """What the server says in the end; None if the request is longer than the context."""
         import openai
 
         while True:
             request = self._request(messages, seed)
-            create = partial(client.chat.completions.with_raw_response.create, **request)
             try:
-                raw, again = await self._server.tried(create)
+                raw, again = await self._any_server.tried(
+                    partial(self._create, clients, request, home)
+                )
             except asyncio.CancelledError:
                 self.requests.cancelled += 1
                 raise
@@ -295,38 +325,78 @@ class OpenAIEngine:
                 words = error_words(error.response.text)
                 if error.status_code == 400 and is_too_long(words):
                     self.requests.refused += 1
-                    self._examples.setdefault("refused", self._server.words(words))
+                    self._examples.setdefault("refused", self._at(home).words(words))
                     return None
                 refused = self._optional(request) & refused_parameters(words, request)
                 if error.status_code not in _REFUSING or not refused:
-                    raise self._failure(error) from error
+                    raise self._failure(error, home) from error
                 self._left_out |= refused
             except (openai.APIError, TimeoutError) as error:
-                raise self._failure(error) from error
+                raise self._failure(error, home) from error
             except UnicodeEncodeError as error:
                 raise InputError(
                     f"a prompt holds {error.object[error.start : error.end]!r}, which no text in "
                     "UTF-8 can hold; mend the question"
                 ) from error
             else:
-                self.requests.retried += again
+                self.requests.retried += again + home.moves
+                home.moves = 0
                 try:
                     return read_reply(raw.text)
                 except ValueError as error:
-                    raise self._server.nonsense(raw.text, str(error)) from error
+                    raise self._at(home).nonsense(raw.text, str(error)) from error
 
-    async def _answers_others(
-        self, client: openai.AsyncOpenAI, messages: Sequence[Message]
-    ) -> bool:
+    async def _create(self, clients: _Clients, request: dict[str, Any], home: _Home) -> Any:
+        """The reply of the first server that is available."""
+        import openai
+
+        order = by_load(self._loads, home.server)
+        for number, server in enumerate(order):
+            home.server = server
+            server.in_flight += 1
+            try:
+                create = clients[server.url].chat.completions.with_raw_response.create
+                raw = await asyncio.wait_for(create(**request), self._any_server.timeout)
+            except (openai.APIError, TimeoutError) as error:
+                if not _is_absent(error):
+                    raise
+                self._leave_out(server, error)
+                if number + 1 == len(order):
+                    raise
+                home.moves += 1
+            else:
+                server.answered()
+                return raw
+            finally:
+                server.in_flight -= 1
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def _clients(self) -> AsyncIterator[_Clients]:
+        """A client of every server, by its URL."""
+        async with AsyncExitStack() as stack:
+            yield {
+                url: await stack.enter_async_context(server.client())
+                for url, server in self._servers.items()
+            }
+
+    @property
+    def _any_server(self) -> Server:
+        """For what they have in common: timeout and patience."""
+        return next(iter(self._servers.values()))
+
+    def _at(self, home: _Home) -> Server:
+        return self._any_server if home.server is None else self._servers[home.server.url]
+
+    async def _answers_others(self, clients: _Clients, messages: Sequence[Message]) -> bool:
         """Whether the server answers another question, so that a failure is that of this one."""
         import openai
 
         other = [*(one for one in messages if one["role"] == "system"), *asked("1 + 1")]
         if list(messages) == other:
             return False
-        create = client.chat.completions.with_raw_response.create
         try:
-            raw = await asyncio.wait_for(create(**self._request(other, 0)), self._server.timeout)
+            raw = await self._create(clients, self._request(other, 0), _Home())
             read_reply(raw.text)
         except (openai.APIError, TimeoutError, ValueError):
             return False
@@ -353,11 +423,11 @@ class OpenAIEngine:
         neutral = {name for name in ("temperature", "top_p") if request.get(name) == 1}
         return neutral | ({"logprobs", "seed", "max_tokens"} & request.keys())
 
-    def _completion(self, reply: Reply) -> Completion:
+    def _completion(self, reply: Reply, home: _Home) -> Completion:
         if reply.model is not None:
             if self._answering not in (None, reply.model):
                 raise ServerError(
-                    f"{self._server.base_url} answered as model {self._answering!r} before and "
+                    f"{self._at(home).base_url} answered as model {self._answering!r} before and "
                     f"answers as {reply.model!r} now; a mixture of models estimates nothing, so "
                     f"ask for one model, or a server that does not replace {self.name!r}"
                 )
@@ -410,6 +480,13 @@ class OpenAIEngine:
                 f"others, so that their questions count as unanswered; the first: "
                 f"{self._examples['failed']}"
             )
+        if len(self._loads) > 1:
+            said += [
+                f"{one.url} failed {one.failures} times and was left out meanwhile, the first time "
+                f"because of: {self._examples[one.url]}"
+                for one in self._loads
+                if one.failures
+            ]
         if counts.retried:
             said.append(
                 f"{counts.retried} further tries of {counts.sent} requests; what failed tries cost "
@@ -417,26 +494,53 @@ class OpenAIEngine:
             )
         return said
 
-    async def _check_model(self) -> None:
+    async def _check_models(self) -> None:
+        """Leaves out servers that are not there, if another is."""
         import openai
 
-        try:
-            async with self._server.client() as client:
-                once = client.with_options(timeout=FIRST_ANSWER)
-                raw = await asyncio.wait_for(once.models.with_raw_response.list(), FIRST_ANSWER)
-        except (openai.APIError, TimeoutError) as error:
-            raise self._failure(error) from error
-        served = [model.id for model in self._server.parsed(_Models, raw.text).data]
+        checks = [self._check_model(server) for server in self._servers.values()]
+        found = await asyncio.gather(*checks, return_exceptions=True)
+        for server, error in zip(self._loads, found, strict=True):
+            if _is_absent(error):
+                self._leave_out(server, error)
+        nobody = not any(server.up for server in self._loads)
+        for server, error in zip(self._loads, found, strict=True):
+            if error is None or (_is_absent(error) and not nobody):
+                continue
+            if isinstance(error, openai.APIError | TimeoutError):
+                raise self._failure(error, _Home(server)) from error
+            raise error
+
+    def _leave_out(self, server: Upstream, error: BaseException | None) -> None:
+        server.fail(type(error).__name__)
+        self._examples.setdefault(server.url, str(error) or type(error).__name__)
+
+    async def _check_model(self, server: Server) -> None:
+        async with server.client() as client:
+            once = client.with_options(timeout=FIRST_ANSWER)
+            raw = await asyncio.wait_for(once.models.with_raw_response.list(), FIRST_ANSWER)
+        served = [model.id for model in server.parsed(_Models, raw.text).data]
         # `transformers serve` lists its download cache, where a local folder does not show.
         if served and self.name not in served:
             raise InputError(
-                f"model {self.name!r} is not served at {self._server.base_url}; "
+                f"model {self.name!r} is not served at {server.base_url}; "
                 f"served are {', '.join(served)}"
             )
 
-    def _failure(self, error: openai.APIError | TimeoutError) -> InputError | ServerError:
+    def _failure(
+        self, error: openai.APIError | TimeoutError, home: _Home
+    ) -> InputError | ServerError:
         relief = f"lower concurrency (now {self.concurrency}) or max_new_tokens"
-        return self._server.failure(error, self.name, relief)
+        return self._at(home).failure(error, self.name, relief)
+
+
+def _is_absent(error: object) -> bool:
+    """Whether an error says that another server should be asked."""
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in UNAVAILABLE
+    return isinstance(error, openai.APIConnectionError | TimeoutError)
 
 
 def seed_of(key: jax.Array) -> int:

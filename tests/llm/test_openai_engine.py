@@ -631,3 +631,41 @@ def test_answers_are_graded_beside_each_other_and_beside_the_requests(serve) -> 
     task = Task(samples(questions), scorer=scorer)
     runs = run(task, engine_at(serve(), concurrency=2), rounds=0)
     assert runs.correct.all()
+
+
+def test_several_servers_share_a_run_and_a_conversation_stays_with_its_own(serve, tmp_path) -> None:
+    servers = [serve(answer_by_seed) for _ in range(3)]
+    alone = record(tmp_path / "alone.jsonl", serve(answer_by_seed))
+    engine = OpenAIEngine([one.url for one in servers], MODEL, concurrency=6, patience=0.0)
+    rules = {"arithmetic-easy": fixed_rounds(1)}
+    runs = record_run(tmp_path / "runs.jsonl", plan(), rules, lambda: engine)
+    assert runs == alone
+    asked = [[len(request["messages"]) for request in one.asked] for one in servers]
+    assert all(asked) and sum(map(len, asked)) == 2 * len(runs)
+    for lengths in asked:  # as many second turns as first ones
+        assert 2 * lengths.count(min(lengths)) == len(lengths)
+    assert engine.notes == []
+
+
+def test_a_server_that_dies_or_never_was_there_is_left_out_and_named(serve, tmp_path) -> None:
+    def dies_at_its_second_request(number, request) -> Reply:
+        if number == 1:
+            dying.stop()
+            return DROP
+        return answer_by_seed(number, request)
+
+    absent, dying, there = serve(), serve(dies_at_its_second_request), serve(answer_by_seed)
+    absent.stop()
+    urls = [one.url for one in (absent, dying, there)]
+    engine = OpenAIEngine(urls, MODEL, concurrency=4, patience=0.0)
+    rules = {"arithmetic-easy": fixed_rounds(1)}
+    runs = record_run(tmp_path / "runs.jsonl", plan(), rules, lambda: engine)
+    assert runs == record(tmp_path / "alone.jsonl", serve(answer_by_seed))
+    assert engine.requests.failed == 0 and engine.requests.retried >= 1
+    named = [note for note in engine.notes if "left out" in note]
+    assert [note.split()[0] for note in named] == urls[:2]
+    there.stop()
+    with pytest.raises(ServerError, match="no server answers at"):
+        OpenAIEngine(urls, MODEL)
+    with pytest.raises(InputError, match="base_url is missing"):
+        OpenAIEngine([], MODEL)

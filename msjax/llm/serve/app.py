@@ -28,6 +28,7 @@ from msjax.data.served import Arm, Label, Served
 from msjax.data.usage import Usage, total, uncached_tokens
 from msjax.errors import InputError
 from msjax.llm.answers import Answers, jitted
+from msjax.llm.balance import Upstream
 from msjax.llm.judge import JUDGE, read_verdict
 from msjax.llm.live_rule import LiveRule
 from msjax.llm.replies import error_status, error_words, read_reply
@@ -44,7 +45,7 @@ from msjax.llm.serve.asgi import (
 from msjax.llm.serve.effects import Difference, RunningMean, negated
 from msjax.llm.serve.log import ServedLog, open_log
 from msjax.llm.serve.metrics import Metrics
-from msjax.llm.serve.upstream import Answered, DownError, Upstream, Upstreams
+from msjax.llm.serve.upstream import Answered, DownError, Upstreams
 from msjax.rules.fixed import fixed_rounds
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.benchmark import Question

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import aiohttp
 
 from msjax.errors import InputError
+from msjax.llm.balance import UNAVAILABLE, Upstream, by_load
 
-__all__ = ["Answered", "DownError", "Upstream", "Upstreams"]
+__all__ = ["Answered", "DownError", "Upstreams"]
 
 CONNECT = 10.0
 """Seconds a server may take to accept a connection."""
-LEFT_OUT = 10.0
-"""Seconds for which a server that failed is asked only if no other is there."""
-_FAILED = (502, 503, 504)
 
 
 class DownError(Exception):
@@ -36,35 +32,6 @@ class Answered(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
-
-
-@dataclass
-class Upstream:
-    """One server.
-
-    Attributes:
-        url: of its API.
-        in_flight: requests under way.
-        failures: requests that it failed.
-        reason: why it failed the last one, "" while it is up.
-        until: when it will be asked again, by the monotonic clock.
-    """
-
-    url: str
-    in_flight: int = 0
-    failures: int = 0
-    reason: str = ""
-    until: float = field(default=0.0, repr=False)
-
-    @property
-    def up(self) -> bool:
-        """Whether it is asked."""
-        return time.monotonic() >= self.until
-
-    def fail(self, reason: str) -> None:
-        """It failed; others are asked for a while."""
-        self.failures += 1
-        self.reason, self.until = reason, time.monotonic() + LEFT_OUT
 
 
 class Upstreams:
@@ -109,15 +76,6 @@ class Upstreams:
         ) as self._session:
             yield
 
-    def order(self, last: Upstream | None = None) -> list[Upstream]:
-        """Whom to ask: the last one, whose cache knows the conversation, then by load."""
-
-        def worse(server: Upstream) -> tuple[bool, bool, float, int]:
-            up = server.up
-            return not up, server is not last, 0.0 if up else server.until, server.in_flight
-
-        return sorted(self.servers, key=worse)
-
     async def send(
         self,
         method: str,
@@ -160,7 +118,7 @@ class Upstreams:
         """
         tried: list[str] = []
         slow = False
-        order = self.order(last)
+        order = by_load(self.servers, last)
         async with self._slots:
             # A connection that was kept open may have been closed by a lone server: it is tried
             # once more.
@@ -187,12 +145,12 @@ class Upstreams:
                             server.fail(f"redirects elsewhere (status {response.status})")
                             tried.append(f"{server.url}: {server.reason}")
                             continue
-                        if response.status in _FAILED:
+                        if response.status in UNAVAILABLE:
                             server.fail(f"status {response.status}")
                             if number + 1 < len(order):
                                 continue
-                        elif server.reason:
-                            server.reason, server.until = "", 0.0
+                        else:
+                            server.answered()
                         yield response, server
                         return
                     finally:
