@@ -108,10 +108,12 @@ class Study:
     def _judge(self, plan: Plan, batch: Batch, engines: Engines) -> None:
         strategy = batch.strategy
         judged = replace(batch, strategy=plan.strategies[strategy.judges])
+        task = plan.task(batch.benchmark, strategy, self.data)
         judge_runs(
             working_file(self.work, batch),
-            recorded(working_file(self.work, judged))[: batch.stop],
-            plan.task(batch.benchmark, strategy, self.data),
+            recorded(working_file(self.work, judged)),
+            task,
+            task.questions(0, batch.stop),
             lambda: engines.load(batch.model, strategy.max_new_tokens),
             seed=plan.seed,
             settings=_settings(plan, strategy),

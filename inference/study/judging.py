@@ -25,6 +25,7 @@ def judge_runs(
     path: Path,
     runs: Sequence[Trajectory],
     task: Task,
+    questions: Sequence[Question],
     load_engine: Callable[[], Engine],
     *,
     seed: int,
@@ -36,6 +37,7 @@ def judge_runs(
         path: the file of the judged runs; they are the runs without completions.
         runs: of one model and benchmark.
         task: its prompts; the revision's words ask for the verdict.
+        questions: whose runs are judged.
         load_engine: called if something is left to judge.
         seed: of all sampling.
         settings: of all lines.
@@ -43,10 +45,13 @@ def judge_runs(
     Raises:
         InputError: the file was recorded with other settings.
     """
-    questions = {q.id: q for q in task.questions(0, 1 + max(int(run.question_id) for run in runs))}
-    with resume(path, model=runs[0].model, settings=settings, learnt=("chat_template",)) as writer:
+    asked = {question.id: question for question in questions}
+    wanted = [run for run in runs if run.question_id in asked]
+    with resume(
+        path, model=wanted[0].model, settings=settings, learnt=("chat_template",)
+    ) as writer:
         done = {run.question_id for run in writer.lines}
-        todo = [run for run in runs if run.question_id not in done]
+        todo = [run for run in wanted if run.question_id not in done]
         if todo:
             engine = load_engine()
             learnt = dict(getattr(engine, "settings", {}))
@@ -58,11 +63,10 @@ def judge_runs(
 
                 def conversations() -> Iterator[Conversation]:
                     for run in todo:
-                        yield judge(task, questions[run.question_id], run, seed, finish)
+                        yield judge(task, asked[run.question_id], run, seed, finish)
 
                 engine.converse(conversations())
-        wanted = {run.question_id for run in runs}
-        return [run for run in writer.lines if run.question_id in wanted]
+        return [run for run in writer.lines if run.question_id in asked]
 
 
 def judge(
