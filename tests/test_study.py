@@ -133,10 +133,16 @@ def test_an_interrupted_study_ships_and_goes_on_from_what_ships(study) -> None:
     engine = ScriptedEngine(reply, name="m")
     study(engine, work=study.folder / "elsewhere")
     assert engine.asked < whole.asked
+    # and once more from what ships of the finished one, asking nothing
+    finished = ScriptedEngine(reply, name="m")
+    study(finished, work=study.folder / "again", only="reconsider")
+    assert finished.asked == 0 and len(list(shipped.iterdir())) == 3
     for path in (study.folder / "whole").iterdir():
-        assert sorted(path.read_text().splitlines()) == sorted(
-            (study.folder / "elsewhere" / path.name).read_text().splitlines()
-        )
+        lines = sorted(path.read_text().splitlines())
+        for other in ("elsewhere", "again"):
+            copy = study.folder / other / path.name
+            if other == "elsewhere" or "reconsider" in path.name:
+                assert sorted(copy.read_text().splitlines()) == lines
 
 
 def test_a_plan_that_changed_under_way_is_refused(study) -> None:

@@ -40,7 +40,8 @@ def ship(plan: Plan, work: Path, shipped: Path) -> None:
     """Writes what the working folder holds into the package, compressed and without the texts.
 
     In place of a question's text stands its SHA-256, in place of the right answer nothing. Rounds
-    before the prediction are dropped once their runs went on to the end.
+    before the prediction are dropped once their runs went on to the end. What ships of cells that
+    the working folder does not hold stays as it is.
     """
     for batch in {batch.cell: batch for batch in plan.batches}.values():
         full = recorded(working_file(work, batch))
@@ -53,7 +54,8 @@ def ship(plan: Plan, work: Path, shipped: Path) -> None:
         for name, runs in ((batch.cell, full), (f"{batch.cell}.early", early)):
             target = shipped / f"{name}.jsonl.gz"
             if not runs:
-                target.unlink(missing_ok=True)
+                if full:  # so the runs that were under way have gone on to the end
+                    target.unlink(missing_ok=True)
                 continue
             lines = "".join(_without_texts(run).model_dump_json() + "\n" for run in _sorted(runs))
             data = gzip.compress(lines.encode(), compresslevel=9, mtime=0)
