@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from msjax.data.runs import Runs
+from msjax.data.runs import OF_THE_POSITION, Runs
 from msjax.decision.learnt_answers import belief_policy, learn
 from msjax.errors import InputError
 from msjax.evaluate.folds import FOLDS, divisions
@@ -292,9 +292,20 @@ def _by_others(runs: Runs) -> Iterator[_Column]:
             lambda: _fixed().until_accepted(runs.rounds + 1),
         )
         right = runs.right[np.arange(runs.questions), last]
-        judged = _asked_before(runs, last)
-        complete = ever.all() | (runs.recorded > runs.rounds)
-        yield _stopped(runs, policy, last, right, complete & (runs.recorded > last) & judged)
+        yield _stopped(runs, policy, last, right, _until_known(runs, ever, last))
+
+
+def _until_known(
+    runs: Runs, ever: Bool[np.ndarray, " question"], last: Int[np.ndarray, " question"]
+) -> Bool[np.ndarray, " question"]:
+    """Whether it is known what a loop with the judge would have done.
+
+    Runs that ended when it accepted tell, but not where others ended early without: those that
+    remain would be no fair sample.
+    """
+    full = runs.recorded > runs.rounds
+    complete = (ever | full).all() | full
+    return np.asarray(complete & (runs.recorded > last) & _asked_before(runs, last))
 
 
 def _asked_before(runs: Runs, last: Int[np.ndarray, " question"]) -> Bool[np.ndarray, " question"]:
@@ -384,6 +395,55 @@ def _samples(
             yield _sampled(runs, rows, enough, n, "majority", _majority(runs, order[:, :, :n]))
         if runs.scored:
             yield _sampled(runs, rows, enough, n, "best_score", _best(runs, order[:, :, :n]))
+    if (runs.verdicts == 1).any() and runs.samples > 1:
+        yield _sampled_until_accepted(runs, rows, there, order)
+
+
+def _sampled_until_accepted(
+    runs: Runs,
+    rows: Int[np.ndarray, " question"],
+    there: Bool[np.ndarray, " question"],
+    order: Int[np.ndarray, "order row sample"],
+) -> _Column:
+    """Independent answers until the judge accepts one.
+
+    Averaged over orders where all samples were recorded and judged; otherwise they ended when it
+    accepted, so that only the order in which they came is known.
+    """
+    accepted, n = runs.verdicts == 1, runs.samples
+    if (runs.recorded < n).any() or (runs.real & (runs.verdicts < 0)).any():
+        order = np.broadcast_to(np.arange(n), (1, runs.questions, n))
+    row, ever = np.arange(runs.questions), accepted.any(axis=1)
+    right, asked = np.zeros(runs.questions), np.zeros(runs.questions)
+    tokens = {name: np.zeros(runs.questions) for name in runs.tokens}
+    for one in order:
+        last = np.where(ever, accepted[row[:, None], one].argmax(axis=1), n - 1)
+        right += runs.right[row, one[row, last]] / len(order)
+        asked += (last + 1) / len(order)
+        for name, values in runs.tokens.items():
+            met = values if name in OF_THE_POSITION else values[row[:, None], one]
+            tokens[name] += np.cumsum(met, axis=1, dtype=float)[row, last] / len(order)
+    policy = Policy(
+        "samples until accepted",
+        f"ask independently until the judge accepts, at most {_times(n)}, and take that answer",
+        "until_accepted",
+        None,
+        "last",
+        n,
+        lambda: _fixed().until_accepted(n),
+        parallel=True,
+    )
+    known = (there & _until_known(runs, ever, last)[rows]) if len(order) == 1 else there
+    return _Column(
+        policy,
+        np.where(known, right[rows], np.nan),
+        {
+            name: np.where(known, values[rows], np.nan)
+            for name, values in tokens.items()
+            if not np.isnan(values).all()
+        },
+        np.where(known, asked[rows], np.nan),
+    )
 
 
 def _sampled(
@@ -411,7 +471,7 @@ def _sampled(
     tokens = {}
     for category, values in runs.tokens.items():
         used = np.where(runs.real, values, 0.0)
-        if category in ("prompt", "cached"):
+        if category in OF_THE_POSITION:
             # The first sample of a question computes the prompt, whichever it is.
             spent = used[:, :n].sum(axis=1)
         else:

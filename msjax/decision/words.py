@@ -390,6 +390,10 @@ def _same_settings(decision: Decision) -> str:
         values = {one.get(name) for one in settings}
         if len(values) == 1 and (value := values.pop()) is not None:
             text += f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+    judges = {one.get("judge") for one in settings}
+    if len(judges) == 1 and (judge := judges.pop()) is not None:
+        served = str(judge) != "self" and ":" not in str(judge)
+        text += f" --judge {shlex.quote(str(judge))}{' --judge-server URL' * served}"
     return text
 
 

@@ -61,7 +61,7 @@ def rule_from_pilot(
             knows of a question beforehand, or a pilot of other rounds.
     """
     if name == CARD:
-        return _recommended(pilot, rounds)
+        return _recommended(pilot, rounds, judged)
     (runs,) = Runs.from_records(pilot).groups
     runs.require_complete()
     spec = find_rule(name, runs)
@@ -131,13 +131,18 @@ def rule_from_posterior(
     return live_rule(spec, Curve(posterior.accuracy[:, b, : rounds + 1], tokens, value, price))
 
 
-def _recommended(pilot: Sequence[Trajectory], rounds: int) -> LiveRule:
+def _recommended(pilot: Sequence[Trajectory], rounds: int, judged: bool) -> LiveRule:
     """The policy that the card recommends, if it asks for no more than `rounds` + 1 answers."""
     use = decide(Runs.from_records(pilot)).single.use
     if use.asks > rounds + 1:
         raise InputError(
             f"the card recommends {use.name!r}, which asks for up to {use.asks} answers, and "
             f"{rounds + 1} are allowed; raise --rounds, or --samples"
+        )
+    if use.stop == "until_accepted" and not judged:
+        raise InputError(
+            f"the card recommends {use.name!r}, and no judge is asked here; name the one of the "
+            "pilot (--judge)"
         )
     return LiveRule(use.rule, use.says, use.stop != "fixed")
 

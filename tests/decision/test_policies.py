@@ -113,6 +113,33 @@ def test_a_loop_with_a_judge():
     assert [len(run.correct) for run in cut] == found.asked[:, j].tolist() == [2, 1, 3]
 
 
+def until_accepted_of(*runs):
+    found = policies_of(*runs)
+    name = "samples until accepted" if runs[0] is None else "until accepted"
+    return found, [policy.name for policy in found.policies].index(name)
+
+
+def test_samples_until_a_judge_accepts():
+    correct = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]
+    verdicts = [[0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]]
+    tokens = {"prompt": [[100, 0, 0]] * 4, "completion": [[10, 10, 10]] * 4}
+    samples = Runs.from_arrays(correct, verdicts=verdicts, tokens=tokens, protocol="parallel")
+    found, j = until_accepted_of(None, samples)
+    # What is accepted is the same in every order; of three accepted, or none, any may be met.
+    assert found.right[:2, j].tolist() == [0, 1]
+    assert 0 < found.right[2, j] < 1 and 0.3 < found.right[3, j] < 1
+    assert found.asked[2:, j] == pytest.approx([3, 1]) and (found.asked[:2, j] < 3).all()
+    assert found.uncached[:, j] == pytest.approx(100 + 10 * found.asked[:, j])
+    # Recorded until the judge accepted, one order is all there is.
+    ended = [[0, 0, 1], [0, 1], [0, 0, 0], [1]]
+    correct = [[1, 0, 0], [0, 1], [0, 0, 1], [1]]
+    for protocol in ("parallel", "sequential"):
+        runs = Runs.from_arrays(correct, verdicts=ended, protocol=protocol)
+        found, j = until_accepted_of(*((None, runs) if runs.parallel else (runs, None)))
+        assert found.right[:, j].tolist() == [0, 1, 1, 1]
+        assert found.asked[:, j].tolist() == [3, 2, 3, 1]
+
+
 def test_samples_pay_for_the_prompt_once():
     tokens = {"prompt": [[100, 0, 0]] * 4, "cached": [[0, 100, 100]] * 4}
     tokens |= {"completion": [[10, 20, 30]] * 4}
@@ -136,5 +163,12 @@ def test_the_card_in_front_of_a_model():
     live = rule_from_pilot("card", helps, rounds=2, value=1.0, price=0.0)
     assert "revise once" in live.says and not live.looks
     assert {run.revisions for run in cut_by(live.rule, helps)} == {1}
+    right_ones = [(i % 4 == 0, True, False) for i in range(200)]
+    judged = [
+        Trajectory(question_id=str(i), correct=labels, verdicts=labels)
+        for i, labels in enumerate(right_ones)
+    ]
+    with pytest.raises(InputError, match="'until accepted', and no judge is asked here"):
+        rule_from_pilot("card", judged, rounds=2, value=1.0, price=0.0)
     with pytest.raises(InputError, match="raise --rounds"):
         rule_from_pilot("card", helps, rounds=0, value=1.0, price=0.0)
