@@ -279,7 +279,7 @@ def _by_others(runs: Runs) -> Iterator[_Column]:
             )
             yield _stopped(runs, policy, np.full(runs.questions, k), chosen, runs.recorded > k)
     accepted = runs.verdicts == 1
-    if accepted.any():
+    if accepted.any() and runs.rounds:
         ever = accepted.any(axis=1)
         last = np.where(ever, accepted.argmax(axis=1), runs.rounds)
         policy = Policy(

@@ -22,6 +22,7 @@ from msjax.posterior.for_rules import PosteriorForRules
 from msjax.rules.markovscale import RoundPlan, plan_rounds
 from msjax.rules.spec import RuleSpec, Training
 from msjax.theory.chain import TwoStateChain, accuracy_curve
+from msjax.theory.judge import Judge
 
 __all__ = [
     "POPULATIONS",
@@ -45,6 +46,8 @@ class Population(NamedTuple):
         states: right or wrong [question, answer] of so many questions and rounds.
         keep_wrong: probability that a revision from wrong to wrong keeps the answer.
         right_scores, wrong_scores: Beta distributions of the verifier's score.
+        judge: how often a judge accepts; without one there are no verdicts. Rules that see verdicts
+            may do better than the yardstick, which sees changes.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Population(NamedTuple):
     keep_wrong: float = 0.7
     right_scores: tuple[float, float] = (2.0, 2.0)
     wrong_scores: tuple[float, float] = (2.0, 2.0)
+    judge: Judge | None = None
 
 
 class RuleWorth(NamedTuple):
@@ -211,10 +215,14 @@ def simulate_pool(
         random.beta(*population.right_scores, right.shape),
         random.beta(*population.wrong_scores, right.shape),
     )
+    verdicts = None
+    if population.judge is not None:
+        verdicts = random.random(right.shape) < np.where(right, *population.judge)
     return Runs.from_arrays(
         right,
         answers=answers,
         scores=scores,
+        verdicts=verdicts,
         tokens={"completion": np.full(right.shape, tokens)},
         benchmark=population.name,
     )

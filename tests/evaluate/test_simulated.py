@@ -22,6 +22,7 @@ from msjax.rules.belief import SignalDistribution, belief_programme
 from msjax.rules.spec import Training
 from msjax.theory.belief import optimal_continuation
 from msjax.theory.chain import TwoStateChain, accuracy_curve
+from msjax.theory.judge import Judge, until_accepted
 from msjax.verify.evidence import FALSE_ALARM
 
 CHAIN = TwoStateChain(0.5, 0.3, 0.08)
@@ -39,11 +40,12 @@ def test_a_simulated_chain_has_its_rates_and_its_kept_answers():
     pool = simulate_pool(HOMOGENEOUS, np.random.default_rng(0), 20_000, ROUNDS)
     training = Training(pool, np.ones(20_000, dtype=bool), 1.0, PRICE, POSTERIOR)
     entry = find_rule("belief", pool)
-    p0, p_ic, p_ci, rho, cost = entry.parameters(training)
+    learnt = entry.parameters(training)
     limit = z_limit(4)
-    for draws, truth in ((p0, 0.5), (p_ic, 0.3), (p_ci, 0.08), (rho, 0.7)):
+    known = zip((*learnt["chain"], learnt["keep_wrong"]), (0.5, 0.3, 0.08, 0.7), strict=True)
+    for draws, truth in known:
         assert abs(draws.mean() - truth) < limit * np.asarray(draws).std()
-    np.testing.assert_allclose(cost[0], 100 * PRICE, rtol=1e-6)
+    np.testing.assert_allclose(learnt["costs"][0], 100 * PRICE, rtol=1e-6)
     right = pool.right.mean(axis=0)
     spread = np.sqrt(right * (1 - right) / 20_000)
     assert (abs(right - accuracy_curve(CHAIN, ROUNDS)) < limit * spread).all()
@@ -121,6 +123,37 @@ def test_a_score_that_tells_is_worth_looking_at():
     # The pilot is large, so what is left is the noise of the questions judged, and its own.
     assert max(abs(changes.overconfidence), abs(scores.overconfidence)) < 2 * noise
     assert scores.worth > first_score.worth + noise
+
+
+def test_rules_that_see_verdicts_do_what_the_theory_of_loops_says():
+    judge, rounds, questions = Judge(0.8, 0.1), 3, 8000
+    chain = TwoStateChain(0.3, 0.2, 0.3)
+
+    def states(random, number, rounds):
+        right = random.random((number, 1)) < 0.3
+        for _ in range(rounds):
+            flips = random.random(number) < np.where(right[:, -1], 0.3, 0.2)
+            right = np.column_stack([right, right[:, -1] ^ flips])
+        return right
+
+    judged = HOMOGENEOUS._replace(states=states, judge=judge)
+    names = ("fixed", "until_accepted", "belief+best_score,verdicts=only")
+    pool = simulate_pool(judged, np.random.default_rng(3), 10, rounds)
+    fixed, until, believing = judge_rules(
+        judged,
+        find_rules(pool, names),
+        jax.random.key(0),
+        pilot=2000,
+        pilots=1,
+        questions=questions,
+        rounds=rounds,
+    )
+    predicted, noise = until_accepted(chain, judge, rounds), z_limit(4) * 0.5 / np.sqrt(questions)
+    assert abs(until.accuracy - predicted.accuracy) < noise
+    calls_noise = z_limit(4) * rounds / 2 / np.sqrt(questions)
+    assert abs(until.tokens / 100 - predicted.judge_calls) < calls_noise
+    # Whoever keeps what was believed most loses nothing by going on.
+    assert believing.accuracy > until.accuracy - noise and until.accuracy > fixed.accuracy + noise
 
 
 def test_averaging_over_the_posterior_pays_when_little_is_known():
