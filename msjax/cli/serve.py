@@ -337,6 +337,10 @@ class Serve(Prices):
 
         key = os.environ.get("REWARD_API_KEY") or "none"
         reward = RewardModel(
-            self.reward_server, self.reward_model, api_key=key, timeout=self.timeout
+            self.reward_server,
+            self.reward_model,
+            api_key=key,
+            timeout=self.timeout,
+            patience=5.0,  # a client waits
         )
         return reward, True

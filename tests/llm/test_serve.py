@@ -18,6 +18,7 @@ from msjax.errors import InputError
 from msjax.llm.drift import AnswerMonitor
 from msjax.llm.live_rule import rule_without_pilot
 from msjax.llm.openai_engine import OpenAIEngine
+from msjax.llm.reward import RewardModel
 from msjax.llm.scores import find_score
 from msjax.llm.serve.app import JUDGE, Deciding, ServeSettings, make_app
 from msjax.llm.serve.effects import Difference, RunningMean
@@ -224,6 +225,36 @@ def test_a_judge_that_fails_gives_no_verdict(proxy):
     ledger = proxy(script, rule="until_accepted", budget=2, judge="").ask().msjax
     assert ledger["verdicts"] == [None, None]
     assert [one["verifier"] for one in ledger["tokens"]] == [None, None]
+
+
+def test_a_reward_model_scores_what_is_served_and_may_fail(proxy, serve):
+    def reward(number: int, request: dict) -> Reply:
+        if number == 3:
+            return Reply(b"", 500)
+        value = {"It is 4.": 0.1, "It is 5.": 0.9, "It is 6.": 0.2}[
+            request["messages"][-1]["content"]
+        ]
+        found = [{"index": 0, "object": "pooling", "data": [value]}]
+        return Reply({"object": "list", "data": found, "usage": {"prompt_tokens": 30}})
+
+    server = serve(reward)
+    there = proxy(
+        rule="fixed+best_score",
+        score=RewardModel(server.url.removesuffix("/v1"), "rm", patience=0.0),
+        score_waits=True,
+        budget=3,
+    )
+    for answers, scores in ((3, [0.1, 0.9, 0.9]), (3, [None, 0.9, 0.9])):
+        found = there.ask(extra_body={"msjax": {"max_answers": answers}})
+        assert found.msjax["scores"] == scores
+        assert found.msjax["answers"] == ["4", "5", "5"]
+        assert found.choices[0].message.content == "It is 5."
+        reported = [one["verifier"] for one in found.msjax["tokens"]]
+        assert reported == [None if score is None else 30 for score in scores]
+    assert {request["model"] for request in server.asked} == {"rm"}
+    question = server.asked[0]["messages"][0]["content"]
+    assert question == ASKED[-1]["content"]
+    assert there.metric("msjax_unscored_total") == 1
 
 
 def test_samples_stop_and_those_under_way_are_given_up(proxy):

@@ -23,17 +23,17 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from msjax.data.messages import Completion, Message
+from msjax.data.messages import Completion, Message, Score
 from msjax.data.served import Arm, Label, Served
 from msjax.data.usage import Usage, total, uncached_tokens
-from msjax.errors import InputError
+from msjax.errors import InputError, ServerError
 from msjax.llm.answers import Answers, jitted
 from msjax.llm.balance import Upstream
 from msjax.llm.judge import JUDGE, read_verdict
 from msjax.llm.live_rule import LiveRule
 from msjax.llm.replies import error_status, error_words, read_reply
 from msjax.llm.revise import REVISE, Revised, UnansweredError, deliberate, last_text
-from msjax.llm.scores import Scorer as Score
+from msjax.llm.scores import Scorer as AnswerScorer
 from msjax.llm.serve.asgi import (
     RefusedError,
     Reply,
@@ -120,7 +120,7 @@ class ServeSettings:
     parallel: bool = False
     template: Template = REVISE
     scorer: Scorer = field(default_factory=lambda: find_scorer("math"))
-    score: Score | None = None
+    score: AnswerScorer | None = None
     score_waits: bool = False
     logprobs: bool = False
     thinking: bool = False
@@ -437,7 +437,11 @@ class Proxy:
 
         def score(question: str, completion: Completion) -> Any:
             assert settings.score is not None
-            return settings.score(replace(self._question, text=question), completion)
+            try:
+                return settings.score(replace(self._question, text=question), completion)
+            except (InputError, ServerError):  # of a reward model that is not there
+                self.metrics.unscored.inc()
+                return Score(math.nan, None)
 
         rule = _everything(asked.budget) if shadow else asked.deciding.live.rule
         found = await deliberate(

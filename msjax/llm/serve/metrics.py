@@ -20,6 +20,7 @@ class Metrics:
         answers: how many were asked for, by what decided.
         tokens: reported, by what decided and by category.
         unreported: requests without a whole account.
+        unscored: answers that the reward model did not score.
         given_up: upstream requests cancelled, by why.
         fallbacks: requests given to the baseline because of an alarm.
         labels: received, by what decided.
@@ -42,6 +43,7 @@ class Metrics:
         )
         self.tokens = counter("tokens", "Tokens, by category", "arm", "category")
         self.unreported = counter("unreported", "Requests without a whole account")
+        self.unscored = counter("unscored", "Answers that the reward model did not score")
         self.given_up = counter("cancelled", "Upstream requests given up", "why")
         self.fallbacks = counter("fallbacks", "Requests given to the baseline after an alarm")
         self.labels = counter("labels", "Labels received", "arm", "correct")
