@@ -145,6 +145,7 @@ class Serve(Prices):
             access_log=False,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
         )
         sockets = [config.bind_socket()]

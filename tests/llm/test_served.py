@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from proxies import Running
 
 from msjax.data.messages import asked
 from msjax.data.trajectory import Trajectory
@@ -22,6 +23,8 @@ from msjax.llm.engine import Engine, ask
 from msjax.llm.flax.chat import load_tokenizer
 from msjax.llm.flax.engine import FlaxEngine
 from msjax.llm.flax.weights import ensure
+from msjax.llm.live_rule import rule_without_pilot
+from msjax.llm.serve.app import Deciding, ServeSettings
 from msjax.rules.fixed import fixed_rounds
 from msjax.tasks.registry import BENCHMARKS
 
@@ -132,3 +135,25 @@ def test_a_model_it_does_not_serve_is_refused_in_its_own_words(url: str) -> None
     engine = OpenAIEngine(url, "another")
     with pytest.raises(InputError, match="for model 'another': .*pinned"):
         ask(engine, [asked("2 + 2")], [jax.random.key(0)])
+
+
+def test_a_proxy_in_front_of_it_revises_what_an_unchanged_client_asks(
+    url: str, folder: Path
+) -> None:
+    fixed = Deciding("fixed", rule_without_pilot("fixed", 2, "rounds", judged=False))
+    there = Running(ServeSettings((url,), (fixed,), fixed, budget=2))
+    try:
+        wanted = {"model": folder.name, "max_tokens": MAX_NEW_TOKENS, "temperature": 0.0}
+        found = there.ask(**wanted)
+        alone = there.ask(**wanted, extra_body={"msjax": {"rule": "off"}})
+        chunks = list(there.ask(**wanted, stream=True))
+    finally:
+        there.stop()
+    first, second = found.msjax["tokens"]
+    assert len(found.msjax["answers"]) == 2 and second["prompt"] > first["prompt"]
+    assert found.usage.prompt_tokens == first["prompt"] + second["prompt"]
+    assert found.usage.completion_tokens == first["completion"] + second["completion"]
+    assert first["cached"] is None  # not reported
+    assert alone.usage.prompt_tokens == first["prompt"]
+    said = [one.choices[0].delta.content for one in chunks if one.choices]
+    assert "".join(filter(None, said)) == found.choices[0].message.content
