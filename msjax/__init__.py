@@ -61,6 +61,7 @@ _HOME = {
     "simulate": "msjax.simulation.paths",
 }
 _MODULES = {
+    "datasets": "msjax.data.datasets",
     "rules": "msjax.rules",
     "scorers": "msjax.tasks.scorers",
     "testing": "msjax.testing",
