@@ -11,21 +11,21 @@ over itself), or the same for every question, have no interval; they are counted
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
-from msjax.decision.answer_distribution import belief_policy, learn
 from tqdm import tqdm
 
 from msjax._io import write_text
 from msjax.cli.tables import markdown
 from msjax.data.runs import Runs
 from msjax.decision.advice import questions_needed
+from msjax.decision.learnt_answers import belief_policy, learn
 from msjax.decision.policies import policies_of
 from msjax.decision.verdict import Judgement, Outcomes, judge
 
@@ -47,7 +47,7 @@ class Study:
     """
 
     json: Path | None = None
-    """Write the results here as well."""
+    """Write the results here, cell by cell; a study that was cut goes on from them."""
     pilots: int = 300
     """Pilots of every distribution, number of questions and number of rounds."""
     answers: int = 100
@@ -139,6 +139,12 @@ WITH_ANSWERS: dict[str, Draw] = {
     "null": DISTRIBUTIONS["null"],
 }
 """Distributions for which answers are simulated too: votes, repeats, learnt rules compete."""
+PARTS: dict[str, list[tuple[str, int, int]]] = {
+    "labels": [(name, n, k) for n in QUESTIONS for k in ROUNDS for name in DISTRIBUTIONS],
+    "with_answers": [(name, n, k) for n in QUESTIONS for k in ROUNDS for name in WITH_ANSWERS],
+    "advice": [("small changes", n, 3) for n in QUESTIONS[1:]],
+}
+"""Cells of the study, in this order: distribution, number of questions, number of rounds."""
 
 
 def tokens_of(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -305,8 +311,6 @@ def study_advice(questions: int, rounds: int, pilots: int, random: np.random.Gen
         promised += more.chance
         decided += judged(questions + more.questions).verdict != "cannot tell"
     return {
-        "questions": questions,
-        "rounds": rounds,
         "pilots": pilots,
         "decided": decided,
         "promised": promised / pilots,
@@ -316,49 +320,62 @@ def study_advice(questions: int, rounds: int, pilots: int, random: np.random.Gen
 
 
 def main() -> None:
-    """Run everything, print the tables as Markdown, write the JSON."""
+    """Run every cell that is not recorded yet, print the tables as Markdown, write the JSON."""
     options = tyro.cli(Study)
-    random = np.random.default_rng(options.seed)
-    started = time.perf_counter()
+    found: dict[str, Any] = {
+        "command": "python -m simulate.page_coverage",
+        "pilots": options.pilots,
+        "answers": options.answers,
+        "futures": options.futures,
+        "seed": options.seed,
+        "margin": _MARGIN,
+        "labels": [],
+        "with_answers": [],
+        "advice": [],
+    }
+    if options.json and options.json.exists():
+        before = json.loads(options.json.read_text())
+        if differs := [x for x in found if before.get(x) != found[x] and x not in PARTS]:
+            name = differs[0]
+            raise SystemExit(
+                f"{options.json} has {name} = {before.get(name)}, not {found[name]}; give another "
+                "file, or the same settings to go on with it"
+            )
+        found |= {part: before[part] for part in PARTS}
+    recorded = {(part, *_cell(row)) for part in PARTS for row in found[part]}
     cells = [
-        (distribution, n, k) for distribution in DISTRIBUTIONS for n in QUESTIONS for k in ROUNDS
+        (part, *cell) for part in PARTS for cell in PARTS[part] if (part, *cell) not in recorded
     ]
-    labels = [
-        {"distribution": distribution, "questions": n, "rounds": k}
-        | study(DISTRIBUTIONS[distribution], n, k, options.pilots, random)
-        for distribution, n, k in tqdm(cells, unit="cell", disable=None)
-    ]
-    cells = [
-        (distribution, n, k) for distribution in WITH_ANSWERS for n in QUESTIONS for k in ROUNDS
-    ]
-    answers = [
-        {"distribution": distribution, "questions": n, "rounds": k}
-        | study_answers(WITH_ANSWERS[distribution], n, k, options.answers, random)
-        for distribution, n, k in tqdm(cells, unit="cell", disable=None)
-    ]
-    advice = [
-        study_advice(n, 3, options.futures, random) for n in tqdm(QUESTIONS[1:], disable=None)
-    ]
-    print(table(labels, "rounds compete"), table(answers, "all policies compete"), sep="\n\n")
-    for one in advice:
+    order = {part: {cell: i for i, cell in enumerate(PARTS[part])} for part in PARTS}
+    for part, distribution, n, k in tqdm(cells, unit="cell", disable=None):
+        # Every cell has draws of its own, so that a run that was cut goes on to the same numbers.
+        key = f"{part} {distribution} {n} {k}".encode()
+        random = np.random.default_rng([options.seed, *key])
+        if part == "labels":
+            row = study(DISTRIBUTIONS[distribution], n, k, options.pilots, random)
+        elif part == "with_answers":
+            row = study_answers(WITH_ANSWERS[distribution], n, k, options.answers, random)
+        else:
+            row = study_advice(n, k, options.futures, random)
+        found[part].append({"distribution": distribution, "questions": n, "rounds": k} | row)
+        found[part].sort(key=lambda row, part=part: order[part][_cell(row)])
+        if options.json:
+            write_text(options.json, _lines(found))
+    print(
+        table(found["labels"], "rounds compete"),
+        table(found["with_answers"], "all policies compete"),
+        sep="\n\n",
+    )
+    for one in found["advice"]:
         print(
             f"\nadvice after {one['questions']} questions: decided "
             f"{one['decided'] / one['pilots']:.2f}, promised {one['promised']:.2f}, "
             f"median {one['median_more']:,.0f} more questions"
         )
-    if options.json:
-        found = {
-            "command": "python -m simulate.page_coverage",
-            "pilots": options.pilots,
-            "answers": options.answers,
-            "seed": options.seed,
-            "margin": _MARGIN,
-            "labels": labels,
-            "with_answers": answers,
-            "advice": advice,
-        }
-        write_text(options.json, _lines(found))
-    print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+def _cell(row: dict) -> tuple[str, int, int]:
+    return row["distribution"], row["questions"], row["rounds"]
 
 
 def _lines(found: dict) -> str:
