@@ -31,23 +31,20 @@ gc.disable()  # until everything is imported, which leaves nothing to be collect
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
+import typechecks  # noqa: E402
 
-# The hook must precede the first import of the modules it checks.
-install_import_hook(
-    [
-        "msjax.theory",
-        "msjax.data.runs",
-        "msjax.rules",
-        "msjax.simulation",
-        "msjax.posterior",
-        "msjax.evaluate",
-        "msjax.decision",
-        "msjax.llm.flax",
-        "msjax.train",
-        "msjax.verify",
-    ],
-    "typechecks.on_first_call",
+# Before the first import of the modules that are checked.
+typechecks.check(
+    "msjax.theory",
+    "msjax.data.runs",
+    "msjax.rules",
+    "msjax.simulation",
+    "msjax.posterior",
+    "msjax.evaluate",
+    "msjax.decision",
+    "msjax.llm.flax",
+    "msjax.train",
+    "msjax.verify",
 )
 
 

@@ -111,7 +111,7 @@ def _quantile(
     return (low + high) / 2
 
 
-def pooled_changes(decisions: Sequence["Decision"]) -> list[Pooled]:
+def pooled_changes(decisions: "Sequence[Decision]") -> list[Pooled]:
     """The change by all rounds on every benchmark, alone and partially pooled.
 
     Empty with fewer than two benchmarks whose revisions can be judged.
@@ -135,7 +135,7 @@ def pooled_changes(decisions: Sequence["Decision"]) -> list[Pooled]:
     return result
 
 
-def model_differences(decisions: Sequence["Decision"]) -> list[ModelDifference]:
+def model_differences(decisions: "Sequence[Decision]") -> list[ModelDifference]:
     """Every two models on the questions of a benchmark that both answered, at least 20.
 
     All intervals hold at once with probability .9 (Sidak).

@@ -105,7 +105,9 @@ class TwoStateChain:
         arrays = [jnp.asarray(value) for value in given.values()]
         dtype = jnp.result_type(float, *arrays)
         for name, array in zip(given, arrays, strict=True):
-            object.__setattr__(self, name, jnp.broadcast_to(array.astype(dtype), shape))
+            if array.shape != shape or array.dtype != dtype:
+                array = _in_shape(array, shape, dtype)
+            object.__setattr__(self, name, array)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -131,6 +133,7 @@ class TwoStateChain:
         return chain
 
 
+@jax.jit
 def eigenvalue(chain: TwoStateChain) -> Float[Array, "*batch"]:
     """Second eigenvalue of the transition matrix, r = 1 - p_ic - p_ci, in [-1, 1].
 
@@ -141,6 +144,7 @@ def eigenvalue(chain: TwoStateChain) -> Float[Array, "*batch"]:
     return 1 - _gap(chain)
 
 
+@jax.jit
 def stationary_accuracy(chain: TwoStateChain) -> Float[Array, "*batch"]:
     """Stationary accuracy, pi = p_ic / (p_ic + p_ci).
 
@@ -170,12 +174,7 @@ def accuracy_after(chain: TwoStateChain, k: Int[ArrayLike, "..."]) -> Float[Arra
 
     Reference: docs/theory.md A1; MarkovScale arXiv 2602.01120 (transient); arXiv 2508.16456.
     """
-    gap, first_gain, p0, rounds = jnp.broadcast_arrays(
-        _gap(chain), _first_gain(chain), chain.p0, _rounds(k)
-    )
-    accuracy = p0 + first_gain * _geometric_sum(gap, rounds)
-    # Rounding may leave [0, 1] by an ulp. Clipping the value alone keeps the slope at p0 = 0 or 1.
-    return accuracy + jax.lax.stop_gradient(jnp.clip(accuracy, 0, 1) - accuracy)
+    return _accuracy_after(chain, _rounds(k))
 
 
 def accuracy_curve(chain: TwoStateChain, rounds: int) -> Float[Array, "*batch {rounds}+1"]:
@@ -210,10 +209,10 @@ def marginal_gain(chain: TwoStateChain, k: Int[ArrayLike, "..."]) -> Float[Array
 
     Reference: docs/theory.md A5; MarkovScale arXiv 2602.01120 (*interpretation*).
     """
-    gap, first_gain, rounds = jnp.broadcast_arrays(_gap(chain), _first_gain(chain), _rounds(k))
-    return first_gain * _eigenvalue_power(gap, rounds)
+    return _marginal_gain(chain, _rounds(k))
 
 
+@jax.jit
 def regime(chain: TwoStateChain) -> Int[Array, "*batch"]:
     """Whether refinement helps: the sign of d = p_ic (1 - p0) - p_ci p0, that is of pi - p0.
 
@@ -229,6 +228,7 @@ def regime(chain: TwoStateChain) -> Int[Array, "*batch"]:
     return jnp.sign(_resolved_first_gain(chain)).astype(jnp.int32)
 
 
+@jax.jit
 def accuracy_range(chain: TwoStateChain) -> AccuracyRange:
     """Bounds of the whole curve: sup_k p_k = max(p0, p_1, pi), inf_k p_k = min(p0, p_1, pi).
 
@@ -265,9 +265,7 @@ def total_variation(chain: TwoStateChain, k: Int[ArrayLike, "..."]) -> Float[Arr
 
     Reference: docs/theory.md A4.
     """
-    gap, first_gain, rounds = jnp.broadcast_arrays(_gap(chain), _first_gain(chain), _rounds(k))
-    distance = jnp.abs(first_gain) / _nonzero(gap) * jnp.abs(_eigenvalue_power(gap, rounds))
-    return jnp.where(gap > 0, distance, jnp.nan)
+    return _total_variation(chain, _rounds(k))
 
 
 def rounds_to_within(chain: TwoStateChain, eps: Real[ArrayLike, "..."]) -> Int[Array, "..."]:
@@ -288,19 +286,10 @@ def rounds_to_within(chain: TwoStateChain, eps: Real[ArrayLike, "..."]) -> Int[A
     Reference: docs/theory.md A4.
     """
     require("eps", eps, lambda x: x >= 0, "give a tolerance >= 0")
-    gap, first_gain, condition, tolerance = jnp.broadcast_arrays(
-        _gap(chain),
-        jnp.abs(_resolved_first_gain(chain)),
-        _condition(chain),
-        jnp.asarray(eps, chain.dtype),
-    )
-    distance = first_gain / _nonzero(gap)
-    ratio = jnp.where(distance > 0, tolerance / _nonzero(distance), 1.0)
-    rounds = _solve_decay(jnp.log(jnp.minimum(ratio, 1)), gap, condition)
-    rounds = jnp.where(gap == 1, 1, jnp.where(gap == 2, UNBOUNDED, rounds))
-    return jnp.where(distance <= tolerance, 0, rounds)
+    return _rounds_to_within(chain, jnp.asarray(eps, chain.dtype))
 
 
+@jax.jit
 def half_life(chain: TwoStateChain) -> Float[Array, "*batch"]:
     """Rounds in which the distance to pi halves, log 2 / -log|r|.
 
@@ -340,17 +329,8 @@ def optimal_rounds(
     *interpretation*).
     """
     require_value_and_cost(value, cost=cost)
-    gap, first_gain, condition, worth, price = jnp.broadcast_arrays(
-        _gap(chain),
-        _resolved_first_gain(chain),
-        _condition(chain),
-        jnp.asarray(value, chain.dtype),
-        jnp.asarray(cost, chain.dtype),
-    )
-    log_ratio = jnp.log(price / worth) - jnp.log(jnp.where(first_gain > 0, first_gain, 1.0))
-    several = _solve_decay(log_ratio, gap, condition)
-    one = (log_ratio < -_rounding(gap, condition)).astype(jnp.int32)
-    return jnp.where(first_gain > 0, jnp.where(gap < 1, several, one), 0)
+    worth, price = (jnp.asarray(x, chain.dtype) for x in (value, cost))
+    return _optimal_rounds(chain, worth, price)
 
 
 def optimal_rounds_with_costs(
@@ -376,14 +356,8 @@ def optimal_rounds_with_costs(
     require_value_and_cost(value, costs=costs)
     if jnp.ndim(costs) != 1:
         raise InputError(f"costs has shape {jnp.shape(costs)}; give one cost per round, a vector")
-    per_round = jnp.asarray(costs, chain.dtype)
-    spent = jnp.concatenate([jnp.zeros(1, chain.dtype), jnp.cumsum(per_round)])
-    curve = jnp.asarray(value, chain.dtype) * accuracy_curve(chain, per_round.shape[0])
-    curve, spent = jnp.broadcast_arrays(curve, spent)
-    worth = curve - spent
-    slack = 4 * jnp.finfo(chain.dtype).eps * jnp.max(curve + spent, axis=-1, keepdims=True)
-    best = jnp.max(worth, axis=-1, keepdims=True)
-    return jnp.argmax(worth >= best - slack, axis=-1).astype(jnp.int32)
+    worth, per_round = (jnp.asarray(x, chain.dtype) for x in (value, costs))
+    return _optimal_rounds_with_costs(chain, worth, per_round)
 
 
 def _rounds(k: ArrayLike) -> Int[Array, "..."]:
@@ -392,6 +366,83 @@ def _rounds(k: ArrayLike) -> Int[Array, "..."]:
         raise InputError(f"k is {k}; give the number of rounds as an integer")
     require("k", k, lambda x: x >= 0, "give a number of rounds >= 0")
     return jnp.asarray(k, jnp.int32)
+
+
+def _in_shape(array: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """`array` in another shape and type; without anything to compile where its values are known."""
+    if isinstance(array, jax.core.Tracer):
+        return jnp.broadcast_to(array.astype(dtype), shape)
+    return jnp.asarray(np.broadcast_to(np.asarray(array), shape), dtype)
+
+
+# The closed forms behind their checks, which need values: one program for each, not one for each
+# operation.
+
+
+@jax.jit
+def _accuracy_after(chain: TwoStateChain, k: Int[Array, "..."]) -> Float[Array, "..."]:
+    gap, first_gain, p0, rounds = jnp.broadcast_arrays(_gap(chain), _first_gain(chain), chain.p0, k)
+    accuracy = p0 + first_gain * _geometric_sum(gap, rounds)
+    # Rounding may leave [0, 1] by an ulp. Clipping the value alone keeps the slope at p0 = 0 or 1.
+    return accuracy + jax.lax.stop_gradient(jnp.clip(accuracy, 0, 1) - accuracy)
+
+
+@jax.jit
+def _marginal_gain(chain: TwoStateChain, k: Int[Array, "..."]) -> Float[Array, "..."]:
+    gap, first_gain, rounds = jnp.broadcast_arrays(_gap(chain), _first_gain(chain), k)
+    return first_gain * _eigenvalue_power(gap, rounds)
+
+
+@jax.jit
+def _total_variation(chain: TwoStateChain, k: Int[Array, "..."]) -> Float[Array, "..."]:
+    gap, first_gain, rounds = jnp.broadcast_arrays(_gap(chain), _first_gain(chain), k)
+    distance = jnp.abs(first_gain) / _nonzero(gap) * jnp.abs(_eigenvalue_power(gap, rounds))
+    return jnp.where(gap > 0, distance, jnp.nan)
+
+
+@jax.jit
+def _rounds_to_within(chain: TwoStateChain, eps: Float[Array, "..."]) -> Int[Array, "..."]:
+    gap, first_gain, condition, tolerance = jnp.broadcast_arrays(
+        _gap(chain),
+        jnp.abs(_resolved_first_gain(chain)),
+        _condition(chain),
+        eps,
+    )
+    distance = first_gain / _nonzero(gap)
+    ratio = jnp.where(distance > 0, tolerance / _nonzero(distance), 1.0)
+    rounds = _solve_decay(jnp.log(jnp.minimum(ratio, 1)), gap, condition)
+    rounds = jnp.where(gap == 1, 1, jnp.where(gap == 2, UNBOUNDED, rounds))
+    return jnp.where(distance <= tolerance, 0, rounds)
+
+
+@jax.jit
+def _optimal_rounds(
+    chain: TwoStateChain, value: Float[Array, "..."], cost: Float[Array, "..."]
+) -> Int[Array, "..."]:
+    gap, first_gain, condition, worth, price = jnp.broadcast_arrays(
+        _gap(chain),
+        _resolved_first_gain(chain),
+        _condition(chain),
+        value,
+        cost,
+    )
+    log_ratio = jnp.log(price / worth) - jnp.log(jnp.where(first_gain > 0, first_gain, 1.0))
+    several = _solve_decay(log_ratio, gap, condition)
+    one = (log_ratio < -_rounding(gap, condition)).astype(jnp.int32)
+    return jnp.where(first_gain > 0, jnp.where(gap < 1, several, one), 0)
+
+
+@jax.jit
+def _optimal_rounds_with_costs(
+    chain: TwoStateChain, value: Float[Array, ""], per_round: Float[Array, " rounds"]
+) -> Int[Array, "*batch"]:
+    spent = jnp.concatenate([jnp.zeros(1, chain.dtype), jnp.cumsum(per_round)])
+    curve = value * accuracy_curve(chain, per_round.shape[0])
+    curve, spent = jnp.broadcast_arrays(curve, spent)
+    worth = curve - spent
+    slack = 4 * jnp.finfo(chain.dtype).eps * jnp.max(curve + spent, axis=-1, keepdims=True)
+    best = jnp.max(worth, axis=-1, keepdims=True)
+    return jnp.argmax(worth >= best - slack, axis=-1).astype(jnp.int32)
 
 
 def _nonzero(x: Float[Array, "..."]) -> Float[Array, "..."]:
