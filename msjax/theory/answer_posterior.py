@@ -79,6 +79,7 @@ def no_answers(budget: int) -> Answers:
     return Answers(jnp.zeros(budget + 1), jnp.int32(_FIRST), jnp.int32(0), jnp.bool_(False))
 
 
+@jax.jit
 def add_answer(
     distribution: AnswerDistribution, before: Answers, number: Int[Array, ""]
 ) -> Answers:
@@ -105,6 +106,7 @@ def add_answer(
     )
 
 
+@jax.jit
 def posterior(distribution: AnswerDistribution, answers: Answers) -> Float[Array, " budget"]:
     """P(answer number j is right | answers so far) at [j]; 0 at numbers that no answer has.
 
@@ -146,11 +148,16 @@ def answer_posterior(
         raise InputError(f"answers has shape {np.shape(answers)}; give one or more, a vector")
     if not isinstance(answers, jax.core.Tracer):
         _require_order(np.asarray(answers))
+    return _answer_posterior(distribution, jnp.asarray(answers, jnp.int32))
 
+
+@jax.jit
+def _answer_posterior(
+    distribution: AnswerDistribution, numbers: Int[Array, " answer"]
+) -> Float[Array, " answer"]:
     def step(before: Answers, number: Array) -> tuple[Answers, None]:
         return add_answer(distribution, before, number), None
 
-    numbers = jnp.asarray(answers, jnp.int32)
     after, _ = jax.lax.scan(step, no_answers(len(numbers)), numbers)
     return posterior(distribution, after)
 

@@ -123,6 +123,16 @@ def worth_continuing(
     """
     require_probability("belief", belief)
     require_value_and_cost(value, cost=cost)
+    return _worth_continuing(chain, *(jnp.asarray(x, chain.dtype) for x in (belief, value, cost)))
+
+
+@jax.jit
+def _worth_continuing(
+    chain: TwoStateChain,
+    belief: Float[Array, "..."],
+    value: Float[Array, "..."],
+    cost: Float[Array, "..."],
+) -> Bool[Array, "..."]:
     p_ic, p_ci, b, worth, price = _together(chain, belief, value, cost)
     repaired, broken, paid = (1 - b) * p_ic, b * p_ci, price / worth
     noise = 4 * jnp.finfo(b.dtype).eps * (p_ic + broken + paid)
@@ -244,7 +254,7 @@ def filter_changes(
 
     Reference: docs/theory.md C2.
     """
-    beliefs, _ = _filter(chain, changed, keep_wrong)
+    beliefs, _ = _filter(chain, *_observed(chain, changed, keep_wrong))
     return beliefs
 
 
@@ -269,6 +279,13 @@ def log_likelihood_of_changes(
 
     Reference: docs/theory.md C2.
     """
+    return _log_likelihood_of_changes(chain, *_observed(chain, changed, keep_wrong))
+
+
+@jax.jit
+def _log_likelihood_of_changes(
+    chain: TwoStateChain, changed: Bool[Array, "..."], keep_wrong: Float[Array, "..."]
+) -> Float[Array, "..."]:
     _, likelihoods = _filter(chain, changed, keep_wrong)
     possible = likelihoods > 0
     logs = jnp.where(possible, jnp.log(jnp.where(possible, likelihoods, 1)), -jnp.inf)
@@ -452,24 +469,33 @@ def _update_on_change(
     return _normalised(right, wrong, otherwise=_predict(p_ic, p_ci, belief))
 
 
-def _filter(
+def _observed(
     chain: TwoStateChain,
     changed: Bool[ArrayLike, "..."],
     keep_wrong: Real[ArrayLike, "..."],
-) -> tuple[Float[Array, "... rounds_plus_1"], Float[Array, "... rounds"]]:
-    """Beliefs, and the probability of each observation given those before it."""
+) -> tuple[Bool[Array, "... rounds"], Float[Array, "..."]]:
+    """`changed` and `keep_wrong` as arrays, checked to go with the chain and with each other."""
     _require_boolean(changed)
     require_probability("keep_wrong", keep_wrong)
     if jnp.ndim(changed) == 0:
         raise InputError("changed is a scalar; give one boolean per revision, along the last axis")
     shapes = (chain.shape, jnp.shape(keep_wrong), jnp.shape(changed)[:-1])
     try:
-        batch = np.broadcast_shapes(*shapes)
+        np.broadcast_shapes(*shapes)
     except ValueError as error:
         raise InputError(
             f"shapes of chain, keep_wrong and changed[..., 0] {shapes} do not broadcast; "
             "give one chain per sequence of changes, or a scalar chain"
         ) from error
+    return jnp.asarray(changed), jnp.asarray(keep_wrong, chain.dtype)
+
+
+@jax.jit
+def _filter(
+    chain: TwoStateChain, changed: Bool[Array, "... rounds"], keep_wrong: Float[Array, "..."]
+) -> tuple[Float[Array, "... rounds_plus_1"], Float[Array, "... rounds"]]:
+    """Beliefs, and the probability of each observation given those before it."""
+    batch = np.broadcast_shapes(chain.shape, keep_wrong.shape, changed.shape[:-1])
     p_ic, p_ci, p0, rho = (
         jnp.broadcast_to(x, batch) for x in _together(chain, chain.p0, keep_wrong)
     )

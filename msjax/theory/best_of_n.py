@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, Real
 
 from msjax.errors import InputError, require, require_uncertain
+from msjax.theory._arrays import together
 from msjax.theory._integers import smallest_integer
 
 __all__ = [
@@ -70,17 +71,15 @@ class TruncatedNormal:
             lambda x: (x > 0) & np.isfinite(x),
             "give a finite standard deviation > 0",
         )
-        shapes = {"mu": jnp.shape(mu), "sigma": jnp.shape(sigma)}
         try:
-            shape = np.broadcast_shapes(*shapes.values())
+            arrays = together(mu, sigma)
         except ValueError as error:
+            shapes = {"mu": jnp.shape(mu), "sigma": jnp.shape(sigma)}
             raise InputError(
                 f"shapes {shapes} do not broadcast; give mu and sigma one shape or scalars"
             ) from error
-        arrays = {"mu": jnp.asarray(mu), "sigma": jnp.asarray(sigma)}
-        dtype = jnp.result_type(float, *arrays.values())
-        for name, array in arrays.items():
-            object.__setattr__(self, name, jnp.broadcast_to(array.astype(dtype), shape))
+        for name, array in zip(("mu", "sigma"), arrays, strict=True):
+            object.__setattr__(self, name, array)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,8 +137,7 @@ def score_log_sf(scores: TruncatedNormal, s: Real[ArrayLike, "..."]) -> Float[Ar
 
     Reference: docs/theory.md D1; OptScale arXiv 2506.22376.
     """
-    split = _split(scores, _score("s", s, scores))
-    return _log_share(split.above, split.below, -split.log_scale)
+    return _log_sf(scores, _score("s", s, scores))
 
 
 def score_quantile(
@@ -307,6 +305,8 @@ def _score(name: str, s: ArrayLike, scores: TruncatedNormal) -> Float[Array, "..
     """`s` as an array of the distribution's type, checked to lie in [0, 1]."""
     require(name, s, lambda x: (x >= 0) & (x <= 1), "a score must lie in [0, 1]")
     array = jnp.asarray(s, scores.dtype)
+    if not isinstance(array, jax.core.Tracer):
+        return array
     # Rounding in traced code may leave [0, 1]. Clipping the value alone keeps the slope there.
     return array + jax.lax.stop_gradient(jnp.clip(array, 0, 1) - array)
 
@@ -325,6 +325,7 @@ def _log_risk(confidence: ArrayLike, dtype: Any) -> Float[Array, "..."]:
     return _log_complement(jnp.asarray(confidence, dtype))
 
 
+@jax.jit
 def _log_complement(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """log(1 - x) to a unit of rounding, which XLA's log1p in float64 misses by 100 near x = .4."""
     return jnp.where(x < 0.25, jnp.log1p(-jnp.minimum(x, 0.25)), jnp.log(1 - x))
@@ -379,6 +380,12 @@ def _split(scores: TruncatedNormal, s: Float[Array, "..."]) -> _Split:
 def _log_cdf(scores: TruncatedNormal, s: Float[Array, "..."]) -> Float[Array, "..."]:
     split = _split(scores, s)
     return _log_share(split.below, split.above, split.log_scale)
+
+
+@jax.jit
+def _log_sf(scores: TruncatedNormal, s: Float[Array, "..."]) -> Float[Array, "..."]:
+    split = _split(scores, s)
+    return _log_share(split.above, split.below, -split.log_scale)
 
 
 @jax.jit

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from msjax.errors import InputError, require, require_probability, require_value_and_cost
+from msjax.theory._arrays import together
 
 __all__ = [
     "UNBOUNDED",
@@ -95,18 +95,14 @@ class TwoStateChain:
         given = {"p0": p0, "p_ic": p_ic, "p_ci": p_ci}
         for name, value in given.items():
             require_probability(name, value)
-        shapes = {name: jnp.shape(value) for name, value in given.items()}
         try:
-            shape = np.broadcast_shapes(*shapes.values())
+            arrays = together(*given.values())
         except ValueError as error:
+            shapes = {name: jnp.shape(value) for name, value in given.items()}
             raise InputError(
                 f"shapes {shapes} do not broadcast; give p0, p_ic and p_ci one shape or scalars"
             ) from error
-        arrays = [jnp.asarray(value) for value in given.values()]
-        dtype = jnp.result_type(float, *arrays)
         for name, array in zip(given, arrays, strict=True):
-            if array.shape != shape or array.dtype != dtype:
-                array = _in_shape(array, shape, dtype)
             object.__setattr__(self, name, array)
 
     @property
@@ -366,13 +362,6 @@ def _rounds(k: ArrayLike) -> Int[Array, "..."]:
         raise InputError(f"k is {k}; give the number of rounds as an integer")
     require("k", k, lambda x: x >= 0, "give a number of rounds >= 0")
     return jnp.asarray(k, jnp.int32)
-
-
-def _in_shape(array: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """`array` in another shape and type; without anything to compile where its values are known."""
-    if isinstance(array, jax.core.Tracer):
-        return jnp.broadcast_to(array.astype(dtype), shape)
-    return jnp.asarray(np.broadcast_to(np.asarray(array), shape), dtype)
 
 
 # The closed forms behind their checks, which need values: one program for each, not one for each

@@ -84,12 +84,17 @@ def first_correct_pmf(chain: TwoStateChain, k: Int[ArrayLike, "..."]) -> Float[A
 
     Reference: docs/theory.md A7.
     """
-    rounds = _whole("k", k, 0)
+    return _first_correct_pmf(chain, _whole("k", k, 0))
+
+
+@jax.jit
+def _first_correct_pmf(chain: TwoStateChain, rounds: Int[Array, "..."]) -> Float[Array, "..."]:
     later = marginal_gain(_never_breaking(chain), jnp.maximum(rounds - 1, 0))
     p0, rounds = jnp.broadcast_to(chain.p0, later.shape), jnp.broadcast_to(rounds, later.shape)
     return jnp.where(rounds == 0, p0, later)
 
 
+@jax.jit
 def mean_first_correct(chain: TwoStateChain) -> Float[Array, "*batch"]:
     """Mean round of the first right answer, (1 - p0) / p_ic.
 
@@ -242,13 +247,18 @@ def majority_accuracy(chain: TwoStateChain, rounds: int) -> Majority:
 
     Reference: docs/theory.md A8.
     """
-    distribution = correct_count_pmf(chain, rounds)
+    return _majority(correct_count_pmf(chain, rounds))
+
+
+@jax.jit
+def _majority(distribution: Float[Array, "*batch answers_plus_1"]) -> Majority:
+    rounds = distribution.shape[-1] - 2
     half, odd = divmod(rounds + 1, 2)
     win = jnp.sum(distribution[..., half + 1 :], axis=-1)
     return Majority(
         # Rounding may leave [0, 1] by an ulp. Clipping the value alone keeps the slope.
         win=win + jax.lax.stop_gradient(jnp.minimum(win, 1) - win),
-        tie=jnp.zeros_like(chain.p0) if odd else distribution[..., half],
+        tie=jnp.zeros_like(win) if odd else distribution[..., half],
     )
 
 

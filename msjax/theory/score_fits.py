@@ -122,6 +122,7 @@ def no_scores(dtype: Any = None) -> ScoreStatistics:
     return ScoreStatistics(jnp.int32(0), zero, zero, zero, zero)
 
 
+@jax.jit
 def add_score(statistics: ScoreStatistics, score: Float[Array, "*batch"]) -> ScoreStatistics:
     """Statistics with one more score each; NaN adds nothing, others are clipped to [0, 1].
 
@@ -151,7 +152,11 @@ def score_statistics(scores: Real[ArrayLike, "*batch score"]) -> ScoreStatistics
     Reference: docs/theory.md D4.
     """
     require("scores", scores, lambda s: ~((s < 0) | (s > 1)), "a score must lie in [0, 1]")
-    array = jnp.asarray(scores, jnp.result_type(float, scores))
+    return _score_statistics(jnp.asarray(scores, jnp.result_type(float, scores)))
+
+
+@jax.jit
+def _score_statistics(array: Float[Array, "*batch score"]) -> ScoreStatistics:
     seen = ~jnp.isnan(array)
     count = jnp.sum(seen, axis=-1, dtype=jnp.int32)
     s = jnp.where(seen, array, 0.5)
@@ -329,7 +334,12 @@ def beta_score_log_cdf(scores: BetaScores, s: Real[ArrayLike, "..."]) -> Float[A
     Reference: docs/theory.md D5.
     """
     require("s", s, lambda x: (x >= 0) & (x <= 1), "a score must lie in [0, 1]")
-    a, b, s = jnp.broadcast_arrays(scores.a, scores.b, jnp.asarray(s, scores.a.dtype))
+    return _beta_score_log_cdf(scores, jnp.asarray(s, scores.a.dtype))
+
+
+@jax.jit
+def _beta_score_log_cdf(scores: BetaScores, s: Float[Array, "..."]) -> Float[Array, "..."]:
+    a, b, s = jnp.broadcast_arrays(scores.a, scores.b, s)
     upper = s * (a + b) > a
     tail = betainc(jnp.where(upper, b, a), jnp.where(upper, a, b), jnp.where(upper, 1 - s, s))
     return jnp.where(upper, jnp.log1p(-tail), jnp.log(tail))
@@ -346,8 +356,13 @@ def beta_samples_to_reach(
     Reference: docs/theory.md D2, D5.
     """
     require("s_min", s_min, lambda x: (x >= 0) & (x <= 1), "a score must lie in [0, 1]")
-    a, b, s = jnp.broadcast_arrays(scores.a, scores.b, jnp.asarray(s_min, scores.a.dtype))
-    return samples_needed(jnp.clip(betainc(b, a, 1 - s), 0, 1), confidence)
+    return samples_needed(_beta_exceedance(scores, jnp.asarray(s_min, scores.a.dtype)), confidence)
+
+
+@jax.jit
+def _beta_exceedance(scores: BetaScores, s: Float[Array, "..."]) -> Float[Array, "..."]:
+    a, b, s = jnp.broadcast_arrays(scores.a, scores.b, s)
+    return jnp.clip(betainc(b, a, 1 - s), 0, 1)
 
 
 class _Moments(NamedTuple):

@@ -86,11 +86,7 @@ def log_bayes_factor(
 
     Reference: docs/theory.md E1; OptPO arXiv 2512.02882 (Lambda_t; equal error rates).
     """
-    leaders, _ = jax.lax.top_k(_counts(votes), 2)
-    margin, log_ratio = jnp.broadcast_arrays(
-        leaders[..., 0] - leaders[..., 1], _log_ratio(p_right, p_wrong)
-    )
-    return margin * log_ratio
+    return _log_bayes_factor(_counts(votes), *_vote_probabilities(p_right, p_wrong))
 
 
 def log_bayes_factor_by_class(
@@ -124,10 +120,18 @@ def log_bayes_factor_by_class(
         raise InputError(
             f"p_wrong has shape {jnp.shape(p_wrong)}; give one per class, {counts.shape[-1]}"
         )
-    leaders, who = jax.lax.top_k(counts, 2)
     dtype = jnp.result_type(float, p_right, p_wrong)
-    log_wrong = jnp.log(jnp.asarray(p_wrong, dtype))[who]
-    log_right = jnp.log(jnp.asarray(p_right, dtype))[..., None]
+    return _by_class(counts, jnp.asarray(p_right, dtype), jnp.asarray(p_wrong, dtype))
+
+
+@jax.jit
+def _by_class(
+    counts: Int[Array, "*batch classes"],
+    p_right: Float[Array, "..."],
+    p_wrong: Float[Array, " classes"],
+) -> Float[Array, "..."]:
+    leaders, who = jax.lax.top_k(counts, 2)
+    log_wrong, log_right = jnp.log(p_wrong)[who], jnp.log(p_right)[..., None]
     leaders, log_right, log_wrong = jnp.broadcast_arrays(leaders, log_right, log_wrong)
     evidence = leaders * (log_right - log_wrong)
     return evidence[..., 0] - evidence[..., 1]
@@ -154,7 +158,7 @@ def class_posterior(
 
     Reference: docs/theory.md E2; OptPO arXiv 2512.02882.
     """
-    return jax.nn.softmax(_log_odds_to_leader(votes, p_right, p_wrong), axis=-1)
+    return _class_posterior(*_possible(votes, p_right, p_wrong))
 
 
 def leader_posterior(
@@ -173,7 +177,7 @@ def leader_posterior(
 
     Reference: docs/theory.md E2; OptPO arXiv 2512.02882 (its stop: this reaches a threshold).
     """
-    return jnp.exp(-jax.nn.logsumexp(_log_odds_to_leader(votes, p_right, p_wrong), axis=-1))
+    return _leader_posterior(*_possible(votes, p_right, p_wrong))
 
 
 def margin_needed(
@@ -201,10 +205,16 @@ def margin_needed(
     require(
         "threshold", threshold, lambda x: (x > 1) & np.isfinite(x), "give a finite Bayes factor > 1"
     )
+    right, wrong = _vote_probabilities(p_right, p_wrong)
+    return _margin_needed(jnp.asarray(threshold, right.dtype), right, wrong)
+
+
+@jax.jit
+def _margin_needed(
+    threshold: Float[Array, "..."], p_right: Float[Array, "..."], p_wrong: Float[Array, "..."]
+) -> Int[Array, "..."]:
     log_ratio = _log_ratio(p_right, p_wrong)
-    log_threshold, per_vote = jnp.broadcast_arrays(
-        jnp.log(jnp.asarray(threshold, log_ratio.dtype)), jnp.maximum(log_ratio, 0)
-    )
+    log_threshold, per_vote = jnp.broadcast_arrays(jnp.log(threshold), jnp.maximum(log_ratio, 0))
     exact = log_threshold / per_vote
     slack = jnp.finfo(exact.dtype).eps * exact * (4 + 1 / log_threshold + 2 / per_vote)
     return jnp.maximum(smallest_integer(exact, slack), 1)
@@ -301,9 +311,13 @@ def wald_two_class(p_right: Real[ArrayLike, "..."], margin: Int[ArrayLike, "..."
     if not jnp.issubdtype(jnp.result_type(margin), jnp.integer):
         raise InputError(f"margin is {margin}; give a lead in votes as an integer")
     require("margin", margin, lambda x: x >= 1, "give a lead >= 1")
-    right, lead = jnp.broadcast_arrays(
-        jnp.asarray(p_right, jnp.result_type(float, p_right)), jnp.asarray(margin, jnp.int32)
-    )
+    right = jnp.asarray(p_right, jnp.result_type(float, p_right))
+    return _wald_two_class(right, jnp.asarray(margin, jnp.int32))
+
+
+@jax.jit
+def _wald_two_class(p_right: Float[Array, "..."], margin: Int[Array, "..."]) -> WaldTest:
+    right, lead = jnp.broadcast_arrays(p_right, margin)
     likely = right >= 0.5
     odds = jnp.where(likely, 1 - right, right) / jnp.where(likely, right, 1 - right)
     lost = odds**lead
@@ -413,27 +427,76 @@ def _counts(votes: ArrayLike) -> Int[Array, "*batch classes"]:
     return jnp.asarray(votes)
 
 
-def _log_ratio(p_right: ArrayLike, p_wrong: ArrayLike) -> Float[Array, "..."]:
-    """Evidence of one vote, log(p_right / p_wrong)."""
+def _vote_probabilities(
+    p_right: ArrayLike, p_wrong: ArrayLike
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The probabilities of a vote for a right and a given wrong answer, of one floating type."""
     # At 0 or 1 a single vote would rule an answer out for good, and two such votes every answer.
     require_uncertain("p_right", p_right)
     require_uncertain("p_wrong", p_wrong)
     dtype = jnp.result_type(float, p_right, p_wrong)
-    right, wrong = jnp.broadcast_arrays(jnp.asarray(p_right, dtype), jnp.asarray(p_wrong, dtype))
-    return jnp.log(right / wrong)
+    return jnp.asarray(p_right, dtype), jnp.asarray(p_wrong, dtype)
 
 
-def _log_odds_to_leader(
+def _possible(
     votes: ArrayLike, p_right: ArrayLike, p_wrong: ArrayLike
-) -> Float[Array, "... classes"]:
-    """Log P(votes | H_j) - log P(votes | H_L) = (v_j - v_L) log(p_right / p_wrong), every j."""
-    counts, log_ratio = _counts(votes), _log_ratio(p_right, p_wrong)
+) -> tuple[Int[Array, "*batch classes"], Float[Array, "..."], Float[Array, "..."]]:
+    """Votes and probabilities, checked to go together."""
+    counts = _counts(votes)
+    right, wrong = _vote_probabilities(p_right, p_wrong)
     require(
         "p_right + (classes - 1) p_wrong",
-        p_right + (counts.shape[-1] - 1) * p_wrong,
+        _total(right, wrong, counts.shape[-1]),
         lambda x: x < 1 + 1e-5,
         "give as p_wrong the probability of one given wrong answer, not of all together",
     )
+    return counts, right, wrong
+
+
+@functools.partial(jax.jit, static_argnames="classes")
+def _total(
+    p_right: Float[Array, "..."], p_wrong: Float[Array, "..."], classes: int
+) -> Float[Array, "..."]:
+    right, wrong = jnp.broadcast_arrays(p_right, p_wrong)
+    return right + (classes - 1) * wrong
+
+
+def _log_ratio(p_right: Float[Array, "..."], p_wrong: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Evidence of one vote, log(p_right / p_wrong)."""
+    right, wrong = jnp.broadcast_arrays(p_right, p_wrong)
+    return jnp.log(right / wrong)
+
+
+@jax.jit
+def _log_bayes_factor(
+    counts: Int[Array, "*batch classes"], p_right: Float[Array, "..."], p_wrong: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    leaders, _ = jax.lax.top_k(counts, 2)
+    margin, log_ratio = jnp.broadcast_arrays(
+        leaders[..., 0] - leaders[..., 1], _log_ratio(p_right, p_wrong)
+    )
+    return margin * log_ratio
+
+
+@jax.jit
+def _class_posterior(
+    counts: Int[Array, "*batch classes"], p_right: Float[Array, "..."], p_wrong: Float[Array, "..."]
+) -> Float[Array, "... classes"]:
+    return jax.nn.softmax(_log_odds_to_leader(counts, p_right, p_wrong), axis=-1)
+
+
+@jax.jit
+def _leader_posterior(
+    counts: Int[Array, "*batch classes"], p_right: Float[Array, "..."], p_wrong: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    return jnp.exp(-jax.nn.logsumexp(_log_odds_to_leader(counts, p_right, p_wrong), axis=-1))
+
+
+def _log_odds_to_leader(
+    counts: Int[Array, "*batch classes"], p_right: Float[Array, "..."], p_wrong: Float[Array, "..."]
+) -> Float[Array, "... classes"]:
+    """Log P(votes | H_j) - log P(votes | H_L) = (v_j - v_L) log(p_right / p_wrong), every j."""
+    log_ratio = _log_ratio(p_right, p_wrong)
     lag = counts - jnp.max(counts, axis=-1, keepdims=True)
     lag, log_ratio = jnp.broadcast_arrays(lag, log_ratio[..., None])
     return lag * log_ratio
