@@ -86,11 +86,13 @@ def replay(
     """
     orders, questions, _ = streams.answers.shape
     parameters = jax.tree.map(jnp.asarray, parameters)
-    first = jax.tree.map(
-        lambda x: x[0], parameters.values if isinstance(parameters, Grid) else parameters
-    )
-    info = jax.tree.map(lambda x: jnp.asarray(x)[0], side_info)
-    state = jax.eval_shape(lambda: make(first, info).init())
+    values = parameters.values if isinstance(parameters, Grid) else parameters
+
+    def remembered(values: Any, side_info: Any) -> Any:
+        first, info = jax.tree.map(lambda x: x[0], (values, side_info))
+        return make(first, info).init()
+
+    state = jax.eval_shape(remembered, values, jax.tree.map(jnp.asarray, side_info))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     room = _STATES // (size * _number(parameters))
     together = min(_MOST_TOGETHER, orders * questions, max(room, _FEWEST_TOGETHER))

@@ -122,13 +122,17 @@ def _joint(model: Model, statistics: Array, multiplicity: Array) -> None:
 def _coordinates(model: Model, width: int) -> tuple[int, Any]:
     """Number of coordinates without limits, and the sites of NumPyro from a vector of them."""
     seeded = numpyro.handlers.seed(_joint, jax.random.key(0))
-    sites = numpyro.handlers.trace(seeded).get_trace(model, jnp.zeros((1, width)), jnp.zeros(1))
-    free = {
-        name: biject_to(site["fn"].support).inv(site["value"])
-        for name, site in sites.items()
-        if site["type"] == "sample" and not site["is_observed"]
-    }
-    flat, unravel = ravel_pytree(free)
+
+    def free() -> dict[str, Array]:
+        sites = numpyro.handlers.trace(seeded).get_trace(model, jnp.zeros((1, width)), jnp.zeros(1))
+        return {
+            name: biject_to(site["fn"].support).inv(site["value"])
+            for name, site in sites.items()
+            if site["type"] == "sample" and not site["is_observed"]
+        }
+
+    shapes = jax.eval_shape(free)
+    flat, unravel = ravel_pytree(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
     return len(flat), unravel
 
 

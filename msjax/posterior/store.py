@@ -56,7 +56,7 @@ class SavedPosterior:
 
 def save(
     path: Path,
-    found: Sequence["Posterior"],
+    found: "Sequence[Posterior]",
     *,
     seed: int | None = None,
     sources: Sequence[Path] = (),

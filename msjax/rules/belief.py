@@ -111,14 +111,8 @@ def belief_rule(
     _check(signals)
     chain = jax.tree.map(jnp.atleast_1d, chain)
     horizon = len(cost)
-    spent = jnp.concatenate([jnp.zeros(1), jnp.cumsum(cost)])
-    ahead = jnp.arange(1, horizon + 1)
-    gap = chain.p_ic + chain.p_ci
-    kept = (1 - gap)[:, None] ** ahead[None, :]
-    # p_ic (1 + r + ... + r^(j-1)): what j rounds add to a belief of 0, without a pole at gap = 0.
-    added = chain.p_ic[:, None] * jnp.cumsum(
-        jnp.concatenate([jnp.ones_like(kept[:, :1]), kept[:, :-1]], 1), 1
-    )
+    ahead = np.arange(1, horizon + 1)
+    spent, kept, added = _look_ahead(chain, cost)
 
     def init() -> _Seen:
         draws = chain.shape[0]
@@ -139,6 +133,23 @@ def belief_rule(
         return after, Decision(~pays.any(), seen.answer_id, now)
 
     return StoppingRule(init, update)
+
+
+@jax.jit
+def _look_ahead(
+    chain: TwoStateChain, cost: Float[Array | np.ndarray, " rounds"]
+) -> tuple[
+    Float[Array, " rounds_plus_1"], Float[Array, "draw rounds"], Float[Array, "draw rounds"]
+]:
+    """Cost of k rounds, and j rounds ahead, that take a belief of b to added_j + kept_j b."""
+    spent = jnp.concatenate([jnp.zeros(1), jnp.cumsum(cost)])
+    gap = chain.p_ic + chain.p_ci
+    kept = (1 - gap)[:, None] ** jnp.arange(1, len(cost) + 1)[None, :]
+    # p_ic (1 + r + ... + r^(j-1)), without a pole at gap = 0.
+    added = chain.p_ic[:, None] * jnp.cumsum(
+        jnp.concatenate([jnp.ones_like(kept[:, :1]), kept[:, :-1]], 1), 1
+    )
+    return spent, kept, added
 
 
 def belief_programme(

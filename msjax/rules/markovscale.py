@@ -86,7 +86,17 @@ def plan_rounds(
         lambda p: (p >= -1e-6) & (p <= 1 + 1e-6),
         "a probability lies in [0, 1]",
     )
-    draws = jnp.asarray(accuracy, jnp.float32)
+    return _plan(jnp.asarray(accuracy, jnp.float32), tokens, value, price, confidence)
+
+
+@jax.jit
+def _plan(
+    draws: Float[Array, "draw rounds_plus_1"],
+    tokens: Float[Array | np.ndarray, "rounds"],
+    value: float | Float[Array, ""],
+    price: float | Float[Array, ""],
+    confidence: float | Float[Array, ""] | None,
+) -> RoundPlan:
     p_k = jnp.mean(draws, axis=0)
     spent = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.asarray(tokens))])
     net = value * p_k - price * spent
