@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -23,6 +24,8 @@ from msjax.llm.concurrency import in_thread
 from msjax.llm.replies import error_status, error_words, is_too_long
 
 if TYPE_CHECKING:
+    import ssl
+
     import openai
 
 __all__ = ["FIRST_ANSWER", "SHOWN", "Server"]
@@ -34,6 +37,14 @@ FIRST_ANSWER = 10.0
 SHOWN = 300
 """Characters of an answer that error messages show."""
 _KEY = "api_key (of commands: OPENAI_API_KEY, REWARD_API_KEY or JUDGE_API_KEY in the environment)"
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that are trusted, read once: that takes longer than many a request."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _shown(url: str) -> str:
@@ -111,14 +122,14 @@ class Server:
         import openai
 
         hooks = {"response": [_judge_later]}
-        http = openai.DefaultAsyncHttpxClient(event_hooks=hooks)
+        http = openai.DefaultAsyncHttpxClient(event_hooks=hooks, verify=_trusted())
         return openai.AsyncOpenAI(**self._settings, http_client=http)
 
     def waiting_client(self) -> openai.OpenAI:
         """A client for one request after the other."""
         import openai
 
-        http = openai.DefaultHttpxClient(event_hooks={"response": [_judge]})
+        http = openai.DefaultHttpxClient(event_hooks={"response": [_judge]}, verify=_trusted())
         return openai.OpenAI(**self._settings, http_client=http)
 
     async def tried(self, call: Callable[[], Awaitable[_T]]) -> tuple[_T, int]:
