@@ -16,12 +16,8 @@ def test_there_are_four() -> None:
     assert [source.name[0] for source in SOURCES] == ["1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize(
-    "source",
-    # The others take a minute each where everything has to be compiled first.
-    [SOURCES[0], *(pytest.param(source, marks=pytest.mark.slow) for source in SOURCES[1:])],
-    ids=lambda source: source.stem,
-)
+@pytest.mark.slow  # a minute each where everything has to be compiled first
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_a_notebook_runs(source, tmp_path) -> None:
     if "weights.ensure" in source.read_text() and not model_file().is_file():
         pytest.skip("the model is not here; obtain it with `msjax weights`")

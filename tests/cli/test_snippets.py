@@ -32,7 +32,7 @@ IN_SMALL = {
     "--max-new-tokens 4 --questions-per-step 2",
 }
 # All figures, and an adapted model, take a minute even so.
-SLOW = ("msjax figures", "msjax train adapt")
+SLOW = ("msjax figures", "msjax train")
 
 
 def blocks(page: Path) -> Iterator[list[str]]:

@@ -97,6 +97,7 @@ def test_order_of_policies_of_equal_accuracy_does_not_hide_the_cheaper():
     assert found.chosen == 3
 
 
+@pytest.mark.slow
 def test_intervals_of_the_policy_chosen_hold_and_words_are_true():
     # A pilot's truth is known; over 150 pilots a coverage of .9 is seen as .8 or less with
     # probability 1e-4, and false words in 10 % as 20 % likewise.

@@ -122,7 +122,13 @@ def test_sbc_of_the_closed_form(right):
             assert scipy.stats.binomtest(inside, MANY, level).pvalue > FALSE_ALARM
 
 
-@pytest.mark.parametrize("bug", [Exchanged(), TooSure(), Skewed(), Blind()])
+@pytest.mark.parametrize(
+    "bug",
+    [
+        Exchanged(),
+        *(pytest.param(b, marks=pytest.mark.slow) for b in (TooSure(), Skewed(), Blind())),
+    ],
+)
 def test_sbc_finds_bugs(bug):
     wrong = rank_statistics(Pooled(), jax.random.key(11), simulations=MANY, fitted=bug, **SIZE)
     assert least(wrong) < FALSE_ALARM

@@ -51,7 +51,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[] if case in ("few flips", "oracle") else pytest.mark.slow)
+        for case in CASES
+    ],
+)
 def test_false_alarms(case, simulate, make_counts):
     random = np.random.default_rng(4)
     datasets = [simulate(random, *CASES[case]) for _ in range(DATA_SETS)]

@@ -100,6 +100,7 @@ def test_evidence_is_the_likelihood_averaged_over_the_prior(model, simulate):
     assert abs(likelihood.mean() - evidence) < error < 0.5 * evidence
 
 
+@pytest.mark.slow
 def test_the_grid_agrees_with_the_sampler(settled):
     """NUTS knows nothing of factors; drawn for the model with most parameters."""
     model = find_model("mover_stayer_beta")

@@ -88,6 +88,7 @@ def test_importance_sampling_finds_a_posterior_that_is_known():
         assert found.draws[name].std() == pytest.approx(sd, rel=0.1)
 
 
+@pytest.mark.slow
 def test_runs_of_one_question_make_bounds_points_and_count_once():
     correct, question = runs_of(np.random.default_rng(3), LAW, 40, 3, 2)
     post = msjax.fit(Runs.from_arrays(correct, question_ids=question))

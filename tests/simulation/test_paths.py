@@ -147,7 +147,7 @@ print(np.asarray(simulate(key, chain, 300_007, 2, where)).sum(1).tolist())
     assert done.stdout.splitlines() == [str(np.asarray(x).tolist()) for x in here]
 
 
-@pytest.mark.parametrize("hosts", [1, 2])
+@pytest.mark.parametrize("hosts", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_every_host_of_a_distributed_run_gets_the_whole_result(hosts):
     script = """
 import sys, jax, numpy as np
