@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +204,8 @@ class Sensitivity:
 
 def _text(number: Any) -> str:
     """Four digits, or "none" for NaN."""
-    return "none" if number != number else f"{float(number) + 0.0:.4f}"
+    value = float(number)
+    return "none" if math.isnan(value) else f"{value + 0.0:.4f}"
 
 
 def _benchmark(distributions: dict[str, tuple[float, float]]) -> dict[str, Any]:
