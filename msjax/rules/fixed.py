@@ -3,7 +3,8 @@
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from msjax.errors import InputError, require
 from msjax.rules.protocol import Decision, Observation, StoppingRule
@@ -17,6 +18,7 @@ __all__ = [
     "self_consistency",
     "until_accepted",
     "until_repeated",
+    "until_score",
 ]
 
 
@@ -143,6 +145,32 @@ def until_accepted(budget: int) -> StoppingRule:
         now = before + 1
         verdict = -1 if seen.verdict is None else seen.verdict
         stop = (verdict == 1) | (now >= budget)
+        return now, Decision(stop, seen.answer_id, no_belief())
+
+    return StoppingRule(lambda: jnp.int32(0), update)
+
+
+def until_score(budget: int, threshold: Real[ArrayLike, ""]) -> StoppingRule:
+    """Stop at the first answer whose score reaches the threshold, and return it.
+
+    If none does within the budget the last answer is returned. An answer without a score does not
+    reach it.
+
+    Args:
+        budget: the most answers.
+        threshold: in the unit of the score; not NaN.
+
+    Raises:
+        InputError: a budget < 1, or a threshold that is NaN.
+
+    Reference: docs/stopping.md.
+    """
+    require_budget(budget)
+    require("threshold", threshold, lambda x: ~np.isnan(x), "give a score to be reached")
+
+    def update(before: Int[Array, ""], seen: Observation) -> tuple[Int[Array, ""], Decision]:
+        now = before + 1
+        stop = (seen.score >= threshold) | (now >= budget)
         return now, Decision(stop, seen.answer_id, no_belief())
 
     return StoppingRule(lambda: jnp.int32(0), update)

@@ -11,7 +11,14 @@ from msjax.rules.spec import Training
 from msjax.theory.judge import Judge
 from msjax.theory.score_fits import BetaScores, fit_beta, score_statistics
 
-__all__ = ["judge_draws", "keep_wrong_draws", "score_distributions", "vote_rates", "wrong_answers"]
+__all__ = [
+    "judge_draws",
+    "keep_wrong_draws",
+    "score_distributions",
+    "score_threshold",
+    "vote_rates",
+    "wrong_answers",
+]
 
 DRAWS = 1000
 """Posterior draws that a rule averages over."""
@@ -109,6 +116,28 @@ def score_distributions(train: Training) -> ScoreDistributions | Judge:
         flat = BetaScores(jnp.float32(1), jnp.float32(1))
         return ScoreDistributions(flat, flat)
     return ScoreDistributions(*(fit.distribution for fit in fits))
+
+
+def score_threshold(train: Training) -> float:
+    """The score to be reached with the largest net value on the questions that may be looked at.
+
+    Of 200 quantiles of their scores, and infinity (never stop before the last answer); of equal net
+    values the lowest.
+    """
+    runs = train.known
+    scores = np.where(np.isnan(runs.scores), -np.inf, runs.scores)
+    scores = np.where(runs.real, scores, -np.inf)
+    finite = scores[np.isfinite(scores)]
+    tried = np.quantile(finite, np.linspace(0, 1, 200), method="inverted_cdf")
+    spent = train.price * np.concatenate([[0], np.cumsum(train.tokens)])
+    rows, best = np.arange(runs.questions), (-np.inf, np.inf)
+    for threshold in (*np.unique(tried), np.inf):
+        reached = scores >= threshold
+        stop = np.where(reached.any(axis=1), reached.argmax(axis=1), runs.recorded - 1)
+        net = float((train.value * runs.right[rows, stop] - spent[stop]).mean())
+        if net > best[0] + 1e-12:
+            best = net, float(threshold)
+    return best[1]
 
 
 def vote_rates(train: Training) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from msjax.rules.learnt import (
     judge_draws,
     keep_wrong_draws,
     score_distributions,
+    score_threshold,
     vote_rates,
     wrong_answers,
 )
@@ -87,6 +88,17 @@ def _until_accepted(budget: int) -> RuleSpec:
         ("",),
         constant([0]),
         needs=VERDICTS,
+    )
+
+
+@register_rule("until_score")
+def _until_score(budget: int) -> RuleSpec:
+    return RuleSpec(
+        "until an answer's score reaches the threshold that was worth most on labelled runs",
+        lambda threshold, _: fixed.until_score(budget, threshold),
+        ("",),
+        lambda train: np.array([score_threshold(train)], np.float32),
+        needs=SCORES,
     )
 
 

@@ -171,7 +171,7 @@ def test_requests_may_choose_among_the_rules_that_were_named(proxy):
             there.ask(extra_body={"msjax": options})
 
 
-ROUNDS = {"fixed", "until_repeated", "until_accepted", "markovscale", "belief"}
+ROUNDS = {"fixed", "until_repeated", "until_accepted", "until_score", "markovscale", "belief"}
 
 
 @pytest.mark.parametrize("name", rule_names())
@@ -185,7 +185,7 @@ def test_every_rule_works_or_is_refused_by_name_at_the_start(proxy, name):
     try:
         there = proxy(judged_script, rule=full, **settings)
     except InputError as error:
-        assert name in {"markovscale", "belief", "optpo", "dsc"}
+        assert name in {"markovscale", "belief", "until_score", "optpo", "dsc"}
         assert re.search(f"rule '{name}'.*(give a pilot|can only be replayed)", str(error))
         return
     found = there.ask().msjax

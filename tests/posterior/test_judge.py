@@ -12,7 +12,9 @@ from msjax.errors import InputError
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.posterior.judge import fit_judge
 from msjax.rules.belief import ScoreDistributions
-from msjax.rules.learnt import judge_draws, score_distributions
+from msjax.rules.fixed import until_score
+from msjax.rules.learnt import judge_draws, score_distributions, score_threshold
+from msjax.rules.protocol import Observation, run_rule
 from msjax.rules.spec import Training
 from msjax.theory.chain import TwoStateChain, stationary_accuracy
 from msjax.theory.judge import Judge, resample_until_accepted, until_accepted
@@ -81,6 +83,33 @@ def test_without_verdicts_there_is_no_judge_and_other_values_are_refused() -> No
     assert fit_judge(Runs.from_arrays([[1, 0]])) is None
     with pytest.raises(InputError, match=r"verdicts\[0, 1\] is 2; use 1 / 0"):
         Runs.from_arrays([[1, 0]], verdicts=[[1, 2]])
+
+
+def test_the_threshold_of_a_score_is_the_one_worth_most_on_labelled_runs() -> None:
+    random = np.random.default_rng(2)
+    correct = random.random((300, 3)) < 0.4
+    scores = random.normal(correct, 1.0).astype(np.float32)
+    tokens = np.full(correct.shape, 100.0)
+    runs = Runs.from_arrays(correct, scores=scores, tokens=tokens)
+
+    def net(threshold, price):
+        reached = scores >= threshold
+        stop = np.where(reached.any(axis=1), reached.argmax(axis=1), 2)
+        return (correct[np.arange(300), stop] - price * 100 * stop).mean()
+
+    found = []
+    for price in (0.0, 1e-3, 0.1):
+        training = Training(
+            runs, np.ones(300, bool), 1.0, price, PosteriorForRules(jax.random.key(0))
+        )
+        found.append(score_threshold(training))
+        assert net(found[-1], price) >= max(net(t, price) for t in scores.ravel()[::7]) - 0.01
+    assert found[0] > found[1] > found[2] == scores.min()  # a round that costs much is never asked
+    rule = until_score(3, found[0])
+    seen = Observation(np.arange(3), np.array([np.nan, found[0], 9.0]))
+    assert int(run_rule(rule, seen).n_used) == 2
+    with pytest.raises(InputError, match="threshold is nan; give a score to be reached"):
+        until_score(3, np.nan)
 
 
 def test_rules_learn_verdicts_and_scores_that_are_only_0_or_1_as_rates() -> None:

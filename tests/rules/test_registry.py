@@ -78,7 +78,7 @@ def test_options_are_listed_only_where_asked_for():
     assert "markovscale,without=gate" in names and len(set(names)) == len(names) > len(usual)
     scored = find_rules(runs("parallel", scores=np.full((12, 4), 0.5)), every=True)
     assert {"fixed+majority", "asc", "optscale,peek=once"} <= {rule.name for rule in scored}
-    assert len(rule_names()) == 13
+    assert len(rule_names()) == 14
 
 
 @pytest.mark.parametrize(
