@@ -39,7 +39,7 @@ VoteSetting = tuple[float, float, int, int]
 
 CAP = 4
 """Most revisions; loops with caps of 0 to so many are looked at."""
-_ROUNDS = 400
+_ROUNDS = 1000
 """Rounds after which no loop of `ENDING` goes on."""
 
 LOOPS: tuple[LoopSetting, ...] = (

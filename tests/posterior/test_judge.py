@@ -177,3 +177,27 @@ def test_the_four_rates_predict_what_loops_with_a_judge_did(game24) -> None:
             mean, error = clustered(recorded, np.asarray(seen, float))
             assert abs(mean - float(said)) < 3 * error
         assert last.mean() > 2 * p0
+
+
+@pytest.mark.realdata
+def test_a_sound_verifier_is_known_to_err_hardly_ever_and_its_loop_is_predicted(real_data) -> None:
+    path = real_data / "planning_sound_verifier" / "trajectories.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    labels = [
+        row["correct"]
+        for row in rows
+        if row["model"] == "o1-preview_chat" and row["benchmark"] == "PlanBench blocksworld_hard"
+    ]
+    # The label is the validator's verdict, so that no run shows what revising breaks.
+    runs = Runs.from_arrays(labels, verdicts=labels, censored=True)
+    judge = fit_judge(runs)
+    assert judge.tells and judge.warnings == ()
+    assert judge.false_accept.high < 0.05 and judge.false_reject.high < 0.05
+    (ii, ic), (ci, cc) = runs.transitions.sum(axis=0)
+    assert ci == cc == 0
+    for damage in (0.0, 1.0):  # which does not matter: right answers are accepted
+        chain = TwoStateChain(runs.first_right / runs.questions, ic / (ii + ic), damage)
+        loop = until_accepted(chain, Judge(1.0, 0.0), runs.rounds)
+        solved = runs.right.any(axis=1)
+        error = np.sqrt(solved.mean() * (1 - solved.mean()) / len(solved))
+        assert abs(float(loop.accuracy) - solved.mean()) < 3 * error
