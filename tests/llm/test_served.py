@@ -46,6 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = ensure()
     folder = tmp_path_factory.mktemp("models") / path.stem
     read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype="float32")
+    # It is read as plain numbers, but would be refused as a quantized model.
+    read.hf_quantizer = None
+    read.config.__dict__.pop("quantization_config", None)
     read.save_pretrained(folder)
     load_tokenizer(path).save_pretrained(folder)
     return folder
