@@ -10,7 +10,7 @@ import tyro
 
 from msjax.cli.output import OutputFile
 from msjax.cli.prices import Prices
-from msjax.errors import InputError
+from msjax.errors import InputError, require_uncertain
 
 if TYPE_CHECKING:
     from msjax.decision.card import Decision
@@ -99,8 +99,8 @@ class Card(Prices):
                 "--sure is given without --no-worse; say what loss of accuracy is accepted"
             )
         for option, value in (("--no-worse", self.no_worse), ("--sure", self.sure)):
-            if value is not None and not 0 < value < 1:
-                raise InputError(f"{option} is {value}; give a number in (0, 1)")
+            if value is not None:
+                require_uncertain(option, value)
 
     def _guarantees(self, decisions: "Sequence[Decision]") -> "dict[str, GuaranteedPolicy]":
         """What is guaranteed for each benchmark, printed too; empty if that was not asked for."""

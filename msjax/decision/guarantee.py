@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real, Shaped
 from scipy.special import betainc, gammaln, logsumexp, xlogy
 
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require, require_uncertain
 
 if TYPE_CHECKING:
     from msjax.decision.policies import Policy, PolicyOutcomes
@@ -413,5 +413,4 @@ def _require_differences(differences: Shaped[np.ndarray, "..."], name: str = "di
 def _require_levels(eps: float, delta: float = 0.5) -> None:
     remedy = "give a loss of accuracy in (0, 1), such as 0.05"
     require("eps", eps, lambda x: (x > 0) & (x < 1), remedy)
-    remedy = "give a probability in (0, 1), such as 0.1"
-    require("delta", delta, lambda x: (x > 0) & (x < 1), remedy)
+    require_uncertain("delta", delta)

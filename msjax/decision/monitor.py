@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int, Real
 from scipy.special import betainc, betaln, xlogy
 
-from msjax.errors import InputError, require, require_probability
+from msjax.errors import InputError, require, require_probability, require_uncertain
 
 __all__ = ["PromiseMonitor", "RateTest", "audited", "promise_evidence"]
 
@@ -51,8 +51,8 @@ class PromiseMonitor:
     """
 
     def __init__(self, eps: float, *, false_alarm: float = 0.01) -> None:
-        _require_open("eps", eps)
-        _require_open("false_alarm", false_alarm)
+        require_uncertain("eps", eps)
+        require_uncertain("false_alarm", false_alarm)
         self._eps, self._limit = eps, 1 / false_alarm
         self._capital = np.zeros(_BETS)
         self._sum = 0.0
@@ -99,7 +99,7 @@ def promise_evidence(
 
     Reference: docs/theory.md G2; Waudby-Smith and Ramdas, arXiv 2010.09686.
     """
-    _require_open("eps", eps)
+    require_uncertain("eps", eps)
     _require_difference(differences)
     differences = np.asarray(differences, dtype=float)
     capital = np.zeros((*differences.shape[:-1], _BETS))
@@ -208,10 +208,6 @@ def audited(question_id: str, share: float) -> bool:
     require_probability("share", share)
     digest = hashlib.sha256(question_id.encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
-
-
-def _require_open(name: str, value: float) -> None:
-    require(name, value, lambda x: (x > 0) & (x < 1), "give a number in (0, 1)")
 
 
 def _require_difference(difference: Real[ArrayLike, "..."]) -> None:

@@ -154,8 +154,7 @@ class AnswerMonitor:
     def __init__(self, pilot: Sequence[Trajectory], *, false_alarm: float = 0.01) -> None:
         if not any(answer is not None for run in pilot for answer in run.answers):
             raise InputError("pilot holds no answers; record one with `msjax run`")
-        if not 0 < false_alarm < 1:
-            raise InputError(f"false_alarm is {false_alarm}; give a probability in (0, 1)")
+        require_uncertain("false_alarm", false_alarm)
         self.alarms: list[Drift] = []
         self._level = false_alarm / len(self.RATES)
         self._pilot = sum((_shown(run.answers) for run in pilot), np.zeros((2, 2), dtype=int))

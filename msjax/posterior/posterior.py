@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from msjax.data.runs import Runs
-from msjax.errors import InputError, require_extra, require_value_and_cost
+from msjax.errors import InputError, require_extra, require_uncertain, require_value_and_cost
 from msjax.intervals import LEVEL, NOT_IDENTIFIED, Interval
 from msjax.posterior.average import DRAWS, MATERIAL, apportion, average, part
 from msjax.posterior.checks import Check, check_chain
@@ -72,8 +72,7 @@ class Quantity:
 
     def interval(self, level: float = LEVEL) -> Interval:
         """Posterior median and central credible interval."""
-        if not 0 < level < 1:
-            raise InputError(f"level is {level}; give a probability between 0 and 1")
+        require_uncertain("level", level)
         return estimate(self._said, level)
 
     def __format__(self, form: str) -> str:

@@ -25,7 +25,7 @@ PILOT = str(PILOTS / "full60.jsonl")
         ([], "RUNS is empty"),
         ([PILOT, "--demo"], "--demo"),
         ([PILOT, "--margin", "2"], "margin"),
-        ([PILOT, "--no-worse", "0"], "--no-worse is 0.0; give a number in (0, 1)"),
+        ([PILOT, "--no-worse", "0"], "--no-worse is 0.0; give a probability in (0, 1)"),
         ([PILOT, "--no-worse", "0.1", "--sure", "1"], "--sure is 1.0"),
         ([PILOT, "--sure", "0.1"], "--sure is given without --no-worse"),
         ([PILOT, "--worth", "0"], "worth"),
