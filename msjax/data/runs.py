@@ -1,5 +1,6 @@
 """Recorded runs as arrays: the one form in which they are fitted, replayed and judged."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,7 @@ first sample of a question computes the prompt, whichever sample it is, and the 
 _LABELS = {"C": 1, "I": 0, "c": 1, "i": 0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Runs:
     """Trajectories as arrays, one row each; column k holds round k, or sample k.
 
@@ -120,7 +121,26 @@ class Runs:
             if found is not None and len(found) != rows:
                 raise InputError(f"{name} has {len(found)} entries for {rows} questions")
 
+    def __repr__(self) -> str:
+        names = ", ".join(map(repr, dict.fromkeys(self.benchmarks)))
+        models = ", ".join(map(repr, dict.fromkeys(self.models)))
+        counts = f"{self.questions} questions of {names} by {models}"
+        shares = f"{self.right[:, 0].mean():.3f} of first answers right"
+        return f"Runs({counts}, at most {self.samples} answers each, {shares})"
+
     # Making
+
+    @classmethod
+    def of(cls, runs: Any) -> "Runs":
+        """`runs` as they are if they are `Runs`, and otherwise made by `from_arrays`.
+
+        Raises InputError as that does, and for the name of a file.
+        """
+        if isinstance(runs, cls):
+            return runs
+        if isinstance(runs, str | os.PathLike):
+            raise InputError(f"runs is the name of a file, {runs}; give msjax.read({str(runs)!r})")
+        return cls.from_arrays(runs)
 
     @classmethod
     def from_arrays(

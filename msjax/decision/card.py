@@ -116,7 +116,7 @@ class PolicyRow:
         return Interval(*ends)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Decision:
     """What the runs of one benchmark and model decide.
 
@@ -135,6 +135,9 @@ class Decision:
     judgement: Judgement
     more: More | None
     files: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Decision({self.name!r}: use {self.use.name}, {self.verdict})"
 
     @property
     def name(self) -> str:
@@ -189,7 +192,7 @@ class Decision:
         return Interval(*self.judgement.difference)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Card:
     """What recorded runs decide, benchmark by benchmark.
 
@@ -257,6 +260,9 @@ class Card:
 
         return as_text(self)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         from msjax.decision.words import as_html
 
@@ -264,7 +270,7 @@ class Card:
 
 
 def decide(
-    runs: Runs,
+    runs: Any,
     baseline: str = "all",
     margin: float = 0.02,
     worth: float | None = None,
@@ -275,7 +281,8 @@ def decide(
     """Compare every policy that recorded runs can judge, recommend one, and say how sure that is.
 
     Args:
-        runs: rounds of revision, independent samples, or both, of any number of benchmarks.
+        runs: rounds of revision, independent samples, or both, of any number of benchmarks: `Runs`,
+            or what `Runs.from_arrays` takes.
         baseline: the policy in use at present: "first", "all" (all rounds or samples recorded), or
             the name of another policy.
         margin: a loss of accuracy up to this counts as none (probability).
@@ -302,6 +309,7 @@ def decide(
                 f"worth is missing, price is {price:g}; say what a right answer is worth in the "
                 "same unit"
             )
+    runs = Runs.of(runs)
     require_consistent_labels(runs)
     found = pilots(runs, cluster)
     level = LEVEL ** (1 / len(found))

@@ -152,7 +152,7 @@ class Summary(str):
         return f"<pre>{html.escape(self)}</pre>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Posterior:
     """What the runs of one benchmark say, averaged over models in proportion to their weight.
 
@@ -432,6 +432,9 @@ class Posterior:
 
         return Summary(summarise(self))
 
+    def __repr__(self) -> str:
+        return str(self.summary())
+
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
@@ -507,7 +510,7 @@ def fit(
 
     Reference: docs/theory.md F1 to F4.
     """
-    runs = runs if isinstance(runs, Runs) else Runs.from_arrays(runs)
+    runs = Runs.of(runs)
     if len(runs.groups) > 1:
         raise InputError(
             f"runs hold {len(runs.groups)} groups ({', '.join(x.name for x in runs.groups)}); "

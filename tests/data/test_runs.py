@@ -192,3 +192,10 @@ def test_texts_and_numbers_name_the_same_answers():
 def test_bad_arrays(fields, message):
     with pytest.raises(InputError, match=message):
         Runs.from_arrays(**fields)
+
+
+def test_it_is_shown_in_one_line():
+    runs = Runs.from_arrays([[1, 0, 1], [0, 0]], benchmark="sums", model="m")
+    assert repr(runs) == (
+        "Runs(2 questions of 'sums' by 'm', at most 3 answers each, 0.500 of first answers right)"
+    )

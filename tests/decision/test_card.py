@@ -365,3 +365,11 @@ def test_costs_that_rest_on_a_missing_count_are_not_identified():
     assert said["tokens"].startswith("not identified")
     assert "token counts of 4 of 240 answers are missing" in said["assumptions"]
     assert all(row.saving is None and row.uncached is None for row in found.policies)
+
+
+def test_lists_are_taken_and_the_name_of_a_file_is_not():
+    card = decide([[0, 1]] * 30)
+    assert card.verdict == "better" and repr(card) == str(card)
+    assert repr(card.decisions) == "(Decision('benchmark': use 1 round, better),)"
+    with pytest.raises(InputError, match=r"give msjax.read\('runs.jsonl'\)"):
+        decide("runs.jsonl")
