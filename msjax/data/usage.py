@@ -1,7 +1,7 @@
 """Token accounts: what one request cost, split by what a bill or a GPU would charge for."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +28,14 @@ class Usage(BaseModel):
     completion: _Tokens | None = None
     verifier: _Tokens | None = 0
     total: Annotated[_Tokens | None, Field(exclude_if=lambda count: count is None)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        """A number by itself is the total, and nothing an account that reports nothing."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"total": value}
+        return {} if value is None else value
 
     @model_validator(mode="after")
     def _cached_is_part_of_prompt(self) -> "Usage":

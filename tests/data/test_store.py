@@ -264,3 +264,14 @@ def test_a_byte_order_mark_is_read_over(path) -> None:
 def test_an_absent_file(tmp_path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_runs(tmp_path / "absent.jsonl")
+
+
+def test_tokens_may_be_totals(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    record = {"question_id": "1", "correct": [True, False], "tokens": [120, None]}
+    path.write_text(json.dumps(record) + "\n")
+    (run,) = read_runs(path)
+    assert [usage.uncached for usage in run.tokens] == [120, None]
+    path.write_text(json.dumps(record | {"tokens": [120, -1]}) + "\n")
+    with pytest.raises(InputError, match=r"tokens\.1\.total is -1"):
+        read_runs(path)
