@@ -738,12 +738,12 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
     if options:
         letters = "".join(options)
     one = f"[{letters}]"
-    lower = re.compile(rf"[\W_]*(?:option\s+|choice\s+)?(?:\(({one})\)|({one})\))", re.IGNORECASE)
+    lower = re.compile(rf"[^\w(]*+(?:option\s+|choice\s+)?(?:\(({one})\)|({one})\))", re.IGNORECASE)
     plain = re.compile(
-        rf"[\W_]*(?:(?:option|choice|letter|answer)\s+)?[\W_]*({one})[\W_]*", re.IGNORECASE
+        rf"[\W_]*+(?:(?:option|choice|letter|answer)\s+[\W_]*+)?({one})[\W_]*", re.IGNORECASE
     )
     leading = re.compile(
-        rf"[\W_]*(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+)?[\W_]*({one})(?![A-Za-z0-9'\u2019])"
+        rf"[\W_]*+(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+[\W_]*+)?({one})(?![A-Za-z0-9'\u2019])"
         r"(?=\s*[.:,;)\]}*\"-]|\s+(?:because|since|as|is|which|for|and not)\b|\s*$|\s+[A-Z\d\\$])"
     )
     inside = re.compile(

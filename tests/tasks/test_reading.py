@@ -667,6 +667,9 @@ def test_equal_ratios_have_one_form(ratio) -> None:
         "<think>" * 10_000 + "</think>" * 10_000,
         "1,234 " * 10_000,
         "Question: 3?\n" * 3_000,
+        "_ " * 10_000,
+        "1 hour " * 4_000,
+        "The answer is 12. " + "wait, no, " * 4_000,
         "{" * 20_000 + "}" * 20_000,
     ],
 )
