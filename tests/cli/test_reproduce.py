@@ -110,3 +110,10 @@ def test_a_folder_without_results_is_named(folder, tmp_path, capsys) -> None:
 @needs_chromium
 def test_the_page_opens_without_errors_or_requests(folder, tmp_path) -> None:
     assert opened(folder / "report.html", tmp_path) == ([], [])
+
+
+def test_recorded_answers_do_without_the_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("MSJAX_CACHE", str(tmp_path / "no weights"))
+    assert main(["reproduce", "--out", str(tmp_path / "all"), "--recorded", "--small"]) == 0
+    assert (tmp_path / "all" / "report.html").exists()
+    assert not (tmp_path / "no weights").exists()
