@@ -24,6 +24,7 @@ class Running:
         config = uvicorn.Config(make_app(settings), port=0, log_level="warning", access_log=False)
         self.server = uvicorn.Server(config)
         sockets = [config.bind_socket()]
+        sockets[0].listen()  # so that a client that is quicker than the thread waits
         self.url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": sockets})
         self.thread.start()
