@@ -455,9 +455,7 @@ _FAMILIES = (
 _PART = rf"({UNSIGNED})\s*([A-Za-z]+)\b\.?"
 _ONE_PART = rf"{UNSIGNED}\s*[A-Za-z]+\b\.?"
 _MOST_PARTS = max(map(len, _FAMILIES))
-COMPOUND = re.compile(
-    rf"{_ONE_PART}(?:(?:,?\s+and\s+|,?\s+|,){_ONE_PART}){{1,{_MOST_PARTS - 1}}}"
-)
+COMPOUND = re.compile(rf"{_ONE_PART}(?:(?:,?\s+and\s+|,?\s+|,){_ONE_PART}){{1,{_MOST_PARTS - 1}}}")
 """What may be one quantity in several units, see `measure`: no two of its parts have one unit."""
 
 
