@@ -54,9 +54,10 @@ def headline(decision: Decision) -> str:
     use = _sentence(decision.use.says)
     questions = decision.judgement.clusters[0]
     if decision.status == "too few":
+        are = "is" if questions == 1 else "are"
         return (
             f"Keep what you do ({decision.baseline.name}): {_counted(int(questions), 'question')} "
-            "are too few to decide; here is what they show."
+            f"{are} too few to decide; here is what they show."
         )
     if decision.status == "not identified":
         return "Keep what you do: these runs do not show what revising does."
