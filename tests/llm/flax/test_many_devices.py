@@ -13,8 +13,9 @@ PROGRAM = """
 import json, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 4)
+from msjax.data.messages import asked
 from msjax.errors import InputError
-from msjax.llm.engine import Turn, asked
+from msjax.llm.engine import Turn
 from msjax.llm.flax.engine import FlaxEngine
 from msjax.llm.flax.sharding import device_mesh
 
