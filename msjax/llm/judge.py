@@ -10,17 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from msjax._io import load_named
 from msjax.data.messages import Completion, Message
 from msjax.errors import InputError
+from msjax.llm.replies import read_reply
 from msjax.tasks.benchmark import Question
-
-if TYPE_CHECKING:
-    import openai
 
 __all__ = [
     "ITSELF",
@@ -114,7 +112,7 @@ class ServedJudge:
 
     Raises:
         InputError: a setting outside its range; on judging, a request that the server refuses.
-        ServerError: on judging, a request that failed for good.
+        ServerError: on judging, a request that failed for good, or a reply that is none.
     """
 
     def __init__(
@@ -138,9 +136,9 @@ class ServedJudge:
 
         messages: Any = judge_messages(question, completion)
         try:
-            reply = self._server.tried_in_thread(
+            raw = self._server.tried_in_thread(
                 partial(
-                    self._client.chat.completions.create,
+                    self._client.chat.completions.with_raw_response.create,
                     model=self.model,
                     messages=messages,
                     temperature=0.0,
@@ -149,18 +147,8 @@ class ServedJudge:
         except (openai.APIError, TimeoutError) as error:
             relief = "lower concurrency or batch_size"
             raise self._server.failure(error, self.model, relief) from error
-        return Verdict(read_verdict(_text(reply)), _tokens(reply))
-
-
-def _text(reply: openai.types.chat.ChatCompletion) -> str:
-    choices = reply.choices or []
-    return (choices[0].message.content or "") if choices and choices[0].message else ""
-
-
-def _tokens(reply: openai.types.chat.ChatCompletion) -> int | None:
-    usage = reply.usage
-    if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
-        return None
-    details = usage.prompt_tokens_details
-    cached = (details.cached_tokens or 0) if details else 0
-    return usage.prompt_tokens - cached + usage.completion_tokens
+        try:
+            reply = read_reply(raw.text)
+        except ValueError as error:
+            raise self._server.nonsense(raw.text, str(error)) from error
+        return Verdict(read_verdict(reply.text), reply.usage.uncached)
