@@ -16,6 +16,7 @@ from jax.scipy.special import ndtr
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from msjax.errors import InputError, require, require_probability
+from msjax.theory._arrays import together
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 
 __all__ = [
@@ -140,7 +141,7 @@ def hybrid_tokens(
     require("rounds", rounds, lambda x: x >= 0, "give a number of rounds >= 0")
     _require_cost("first_tokens", first_tokens)
     _require_cost("round_tokens", round_tokens)
-    m, k, first, per_round = _broadcast(chains, rounds, first_tokens, round_tokens)
+    m, k, first, per_round = together(chains, rounds, first_tokens, round_tokens)
     return m * (first + k * per_round)
 
 
@@ -229,12 +230,6 @@ def _require_cost(name: str, value: ArrayLike) -> None:
     require(name, value, lambda x: (x > 0) & np.isfinite(x), "give a finite cost > 0")
 
 
-def _broadcast(*values: ArrayLike) -> list[Float[Array, "..."]]:
-    """The values as arrays of one shape and one floating type."""
-    dtype = jnp.result_type(float, *values)
-    return list(jnp.broadcast_arrays(*(jnp.asarray(value, dtype) for value in values)))
-
-
 def _as_probability(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """`x`, which rounding may have left an ulp outside [0, 1], clipped with its slope kept."""
     return x + jax.lax.stop_gradient(jnp.clip(x, 0, 1) - x)
@@ -259,7 +254,7 @@ def _plurality(
     factorials in log space, they keep their digits in float32 and their slopes at probabilities 0
     and 1.
     """
-    p, agrees = _broadcast(accuracy, agreement)
+    p, agrees = together(accuracy, agreement)
     none = jnp.zeros((*p.shape, capacity + 1), p.dtype).at[..., 0].set(1)
     counts = jnp.broadcast_to(jnp.arange(capacity + 1), none.shape)
     p, agrees = p[..., None], agrees[..., None]
@@ -293,7 +288,7 @@ def _highest_score(
     chains: Int[ArrayLike, ""],
 ) -> Float[Array, "..."]:
     """`verifier_accuracy_of_chains` by the trapezoidal rule over z = Phi^-1(v)."""
-    p, distance = (x[..., None] for x in _broadcast(accuracy, discriminability))
+    p, distance = (x[..., None] for x in together(accuracy, discriminability))
     nodes = jnp.broadcast_to(_NODES.astype(p.dtype), (*p.shape[:-1], _NODES.size))
     weights = (_NODES[1] - _NODES[0]) * jnp.exp(-(nodes**2) / 2) / np.sqrt(2 * np.pi)
     higher = p * ndtr(-nodes) + (1 - p) * ndtr(-nodes - distance)
