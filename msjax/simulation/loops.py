@@ -40,7 +40,7 @@ def simulate_loops(
 ) -> LoopCounts:
     """Counts of `n` independent loops that revise until accepted, at most `revisions` times.
 
-    With p_ic = p0 and p_ci = 1 - p0 they draw afresh. Where several verdicts are asked on every
+    With p_ic = p0 and p_ci = 1 - p0 they resample. Where several verdicts are asked on every
     answer, correlated or not, give the rates of `msjax.theory.judge.judge_by_votes`: verdicts on
     different answers are independent given the answers, so that is the distribution exactly.
 

@@ -1,4 +1,4 @@
-"""Loops with a judge: answers are revised, or drawn afresh, until a checker accepts one.
+"""Loops with a judge: answers are revised, or resampled, until a checker accepts one.
 
 The judge (another model, a self-check, unit tests) sees an answer and accepts or rejects it. It
 accepts a right answer with probability s = `accept_right` and a wrong one with probability
@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
 from msjax.errors import require, require_probability
+from msjax.theory._arrays import together
 from msjax.theory.chain import UNBOUNDED, TwoStateChain
 from msjax.theory.population import Population
 
@@ -187,7 +188,7 @@ def resample_until_accepted(
 
 
 def accepted_accuracy(p0: Real[ArrayLike, "..."], judge: Judge) -> Float[Array, "..."]:
-    """P(an accepted answer is right), p0 s / (p0 s + (1 - p0) f), where answers are drawn afresh.
+    """P(an accepted answer is right), p0 s / (p0 s + (1 - p0) f), where answers are resampled.
 
     It does not depend on the cap.
 
@@ -466,9 +467,7 @@ def _rates(judge: Judge, *others: Real[ArrayLike, "..."]) -> list[Array]:
     """The others, then s and f, checked and of one type; of one shape where there are others."""
     for name, rate in judge._asdict().items():
         require_probability(name, rate)
-    arrays = [jnp.asarray(x) for x in (*others, *judge)]
-    dtype = jnp.result_type(float, *arrays)
-    return jnp.broadcast_arrays(*(x.astype(dtype) for x in arrays))
+    return together(*others, *judge)
 
 
 def _together(chain: TwoStateChain, judge: Judge, whole: Int[Array, "..."]) -> list[Array]:

@@ -1,4 +1,4 @@
-"""The best loop with a judge: stop, ask it again, revise, or begin afresh.
+"""The best loop with a judge: stop, ask it again, revise, or start over.
 
 Two answers matter: the current one, which may still be revised, and the incumbent, which is kept
 to be returned in its place. They are not independent, for one came of the other, so what is
@@ -33,8 +33,8 @@ class Action(enum.IntEnum):
     ASK = 1
     REVISE = 2
     REVISE_KEEPING = 3
-    AFRESH = 4
-    AFRESH_KEEPING = 5
+    RESTART = 4
+    RESTART_KEEPING = 5
 
 
 class LoopCosts(NamedTuple):
@@ -42,7 +42,7 @@ class LoopCosts(NamedTuple):
 
     verdict: Real[ArrayLike, ""]
     revision: Real[ArrayLike, ""]
-    afresh: Real[ArrayLike, ""] = float("inf")
+    restart: Real[ArrayLike, ""] = float("inf")
 
 
 class LoopControl(NamedTuple):
@@ -190,8 +190,8 @@ def _actions(
                 replaced(at_kept, at_repaired) - costs.revision,
                 jnp.einsum("cuw,iu,jw->cij", later, revised, revised, precision="highest")
                 - costs.revision,
-                replaced(at_p0, at_p0) - costs.afresh,
-                jnp.broadcast_to(fresh[:, None, None], shape) - costs.afresh,
+                replaced(at_p0, at_p0) - costs.restart,
+                jnp.broadcast_to(fresh[:, None, None], shape) - costs.restart,
             ]
         )
 

@@ -387,7 +387,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     _claim(
         "H2.outcome",
-        "drawing afresh until accepted is revising with p_ic = p0 and p_ci = 1 - p0",
+        "resampling until accepted is revising with p_ic = p0 and p_ci = 1 - p0",
         SAMPLES,
         _resampled,
         _exact_resampled,

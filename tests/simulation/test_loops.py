@@ -14,7 +14,7 @@ CAP, N = 3, 10**9
 SETTINGS = [
     ((0.3, 0.2, 0.15), (0.7, 0.1)),
     ((0.077, 0.053, 0.81), (0.33, 0.04)),
-    ((0.4, 0.4, 0.6), (1.0, 0.0)),  # drawn afresh, by a judge that never errs
+    ((0.4, 0.4, 0.6), (1.0, 0.0)),  # resampled, by a judge that never errs
 ]
 
 

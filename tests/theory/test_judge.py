@@ -29,7 +29,7 @@ from msjax.theory.population import Population, beta_questions
 CAPS = np.array([0, 1, 5, UNBOUNDED])
 
 
-def test_a_loop_can_help_where_revising_hurts_and_drawing_afresh_can_help_more() -> None:
+def test_a_loop_can_help_where_revising_hurts_and_resampling_can_help_more() -> None:
     """A model that is its own judge at the Game of 24, by its four rates."""
     p0, p_ic, judge = 0.077, 148 / 2791, Judge(0.327, 0.044)
     chain = TwoStateChain(p0, p_ic, 108 / 133)
@@ -153,7 +153,7 @@ def test_verdicts_that_are_absent_or_worthless_leave_the_belief_to_the_chain() -
 
 
 SETTINGS = [
-    # p0, p_ic, p_ci, s, f; verdict, revision, afresh
+    # p0, p_ic, p_ci, s, f; verdict, revision, restart
     ((0.3, 0.2, 0.15, 0.7, 0.1), (0.01, 0.03, np.inf)),
     ((0.6, 0.3, 0.4, 0.8, 0.4), (0.02, 0.01, 0.05)),
     ((0.2, 0.6, 0.7, 0.9, 0.3), (0.0, 0.05, 0.04)),
@@ -164,7 +164,7 @@ best = jax.jit(best_loop, static_argnums=(4, 5))
 def expectimax(rates, costs, left):
     """Value after the first answer, by every sequence of actions and verdicts there can be."""
     p0, p_ic, p_ci, s, f = rates
-    verdict, revision, afresh = costs
+    verdict, revision, restart = costs
     move = np.array([[1 - p_ic, p_ic], [p_ci, 1 - p_ci]])
 
     def value(joint, left):
@@ -177,9 +177,9 @@ def expectimax(rates, costs, left):
             found.append(asked - verdict * mass)
             for start in (joint, np.diag(joint.sum(axis=0))):
                 found.append(value(start @ move, left - 1) - revision * mass)
-                if afresh < np.inf:
+                if restart < np.inf:
                     fresh = start.sum(axis=1)[:, None] * np.array([1 - p0, p0])
-                    found.append(value(fresh, left - 1) - afresh * mass)
+                    found.append(value(fresh, left - 1) - restart * mass)
         return max(found)
 
     return value(np.diag([1 - p0, p0]), left)
