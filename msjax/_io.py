@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from msjax.errors import InputError
+from msjax.texts import csv_cell
 
 __all__ = [
     "cache_folder",
@@ -97,17 +98,8 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     A text that a spreadsheet would take for a formula is written with an apostrophe before it.
     """
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text).writerows([csv_cell(value) for value in row] for row in rows)
     write_text(path, text.getvalue())
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        try:
-            float(value)
-        except ValueError:
-            return f"'{value}"
-    return value
 
 
 @contextmanager

@@ -7,9 +7,12 @@ Only the file of the command that was asked for is imported, so that `msjax --he
 """
 
 import _thread
+import errno
 import os
+import shutil
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,7 +20,9 @@ from keyword import iskeyword
 from typing import Any
 
 from msjax.errors import InputError, MissingExtraError
+from msjax.texts import visible
 
+_NARROWEST = 40
 GROUPS = {
     "Decide": {
         "card": "what a pilot decides: does revising help, which rule to use, what to collect",
@@ -84,8 +89,27 @@ def overview() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; exit status 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    """Run one command and return its exit status.
+
+    0 done, 1 a check failed, 2 bad input, 70 a fault of msjax itself, 130 interrupted, 141 nobody
+    reads what it prints.
+    """
+    from msjax.cli.streams import OutputLostError, guarded_streams
+
+    try:
+        with guarded_streams() as streams:
+            return _run(list(sys.argv[1:] if arguments is None else arguments), streams)
+    except OutputLostError as error:
+        if error.errno == errno.EPIPE:
+            return 141  # as the shell says of programs that a closed pipe ends
+        print(f"msjax: error: standard output cannot be written ({error})", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: list[str], streams: Any) -> int:
+    from msjax.cli.streams import OutputLostError
+
+    name, *rest = arguments or [""]
     if name in ("-h", "--help"):
         print(overview())
         return 0
@@ -107,18 +131,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         from msjax.cli.output import check_options
 
-        command = tyro.cli(find_command(name), prog=f"msjax {name}", args=rest)
+        with _wide_enough():
+            command = tyro.cli(find_command(name), prog=f"msjax {name}", args=rest)
+        for stream in streams:
+            stream.escapes = True
         check_options(command)
         with _no_interrupt_lost():
             return command.run()
+    except OutputLostError:
+        raise
     except (InputError, MissingExtraError, OSError) as error:
-        print(f"msjax: error: {error}", file=sys.stderr)
+        print(f"msjax: error: {visible(str(error))}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        says = f" ({error})" if str(error) else ""
+        print(f"msjax: error: there is not enough memory{says}; give it less", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         resumes = getattr(command, "resumes", False)
         then = "goes on from what is on disk" if resumes else "starts from the beginning"
         print(f"msjax: interrupted; the same command {then}", file=sys.stderr)
         return 130
+    except Exception as error:
+        traceback.print_exc()
+        print(
+            f"msjax: error: {type(error).__name__}, a fault of msjax, not of what it was given; "
+            "files that were there are whole; please report the lines above",
+            file=sys.stderr,
+        )
+        return 70
+
+
+@contextmanager
+def _wide_enough() -> Iterator[None]:
+    """Help is laid out for 40 columns or more; for fewer the layout would never end."""
+    columns = os.environ.get("COLUMNS")
+    if shutil.get_terminal_size().columns < _NARROWEST:
+        os.environ["COLUMNS"] = str(_NARROWEST)
+    try:
+        yield
+    finally:
+        if columns is None:
+            os.environ.pop("COLUMNS", None)
+        else:
+            os.environ["COLUMNS"] = columns
 
 
 @contextmanager

@@ -140,10 +140,10 @@ def _draw(report: dict[str, Any], folder: Path) -> None:
     from msjax.cli.output import plain
     from msjax.report.figures.posterior import curve_bands, forest, predictive_panels
     from msjax.report.figures.style import write_figure
+    from msjax.texts import file_names
 
     report = plain(report)
     write_figure(forest(report), folder / "bounds.png")
-    for name in report["benchmarks"]:
-        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    for name, stem in file_names(report["benchmarks"]).items():
         write_figure(curve_bands(report, name), folder / f"{stem}.curve.png")
         write_figure(predictive_panels(report, name), folder / f"{stem}.checks.png")

@@ -12,6 +12,7 @@ from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling, p
 from msjax.cli.prices import Prices
 from msjax.errors import require_extra
 from msjax.intervals import NOT_IDENTIFIED
+from msjax.texts import file_names, latex_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,8 +130,9 @@ class Replay(Prices):
         if self.figures:
             from msjax.report.figures.replay import draw
 
+            stems = file_names(result.pool.name for result in results)
             for result in results:
-                print(draw(result, self.figures))
+                print(draw(result, self.figures / f"replay_{stems[result.pool.name]}"))
         return 0
 
     def _predicted(self, pools: "list[Runs]") -> "tuple[list[Runs], list[tuple[RuleSpec, ...]]]":
@@ -260,8 +262,7 @@ def latex(results: "Sequence[Evaluation]") -> str:
     for result in results:
         lines.append(r"\midrule")
         for rule in (*result.rules, *result.yardsticks):
-            name = rule.name.replace("_", r"\_")
-            pool = result.pool.name.replace("_", r"\_").replace("%", r"\%")
+            pool, name = latex_text(result.pool.name), latex_text(rule.name)
             tokens = "not reported" if math.isnan(rule.uncached) else f"{rule.uncached:,.0f}"
             lines.append(
                 f"{pool} & {name} & {rule.accuracy.estimate:.3f} & {tokens} & "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from msjax.evaluate.paired import Comparison
 from msjax.evaluate.summary import RunSummary
 from msjax.intervals import Interval
+from msjax.texts import markdown_cell
 
 
 def interval(found: Interval, digits: int = 2) -> str:
@@ -33,7 +34,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same as a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
+    lines = [list(map(markdown_cell, row)) for row in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 

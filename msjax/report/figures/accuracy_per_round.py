@@ -8,6 +8,7 @@ from msjax.data.trajectory import Trajectory
 from msjax.evaluate.summary import accuracy_per_round
 from msjax.report.figures import style
 from msjax.report.figures.sources import MODEL_RUNS, Sources
+from msjax.texts import figure_text
 
 __all__ = ["draw", "make"]
 
@@ -51,7 +52,12 @@ def draw(
                     linewidth=0,
                 )
                 medians = [point["median"] for point in curve]
-                axis.plot(rounds, medians, color=style.MODEL, label=f"{found['model']}, E[$p_k$]")
+                axis.plot(
+                    rounds,
+                    medians,
+                    color=style.MODEL,
+                    label=f"{figure_text(found['model'])}, E[$p_k$]",
+                )
             if limit is not None:
                 axis.axhline(limit["median"], color=style.MODEL, ls="--", lw=1, label="limit")
                 axis.axhspan(limit["low"], limit["high"], color=style.MODEL, alpha=0.08, lw=0)
@@ -72,7 +78,7 @@ def draw(
             )
             contradicted = any(text.startswith("CONTRADICTED") for text in found["warnings"])
             note = "\nmodel contradicted by the runs" if contradicted else ""
-            axis.set_title(f"{name} (n = {len(mine)}){note}", fontsize=9)
+            axis.set_title(f"{figure_text(name)} (n = {len(mine)}){note}", fontsize=9)
             axis.set_xlabel("refinement rounds k")
             rows += _rows(name, observed, curve)
         axes[0].set_ylabel("accuracy (90 % intervals)")

@@ -10,6 +10,7 @@ from msjax.data.trajectory import Trajectory
 from msjax.evaluate.paired import ALL, of_benchmark, tokens_until
 from msjax.evaluate.summary import proportion
 from msjax.report.figures import style
+from msjax.texts import figure_text
 
 
 def draw(policy: Sequence[Trajectory], full: Sequence[Trajectory], stem: Path) -> Path:
@@ -46,7 +47,7 @@ def draw(policy: Sequence[Trajectory], full: Sequence[Trajectory], stem: Path) -
                     fontsize=7,
                 )
             _errorbar(axis, [rule], color=style.RULE, fmt="D", label="posterior-aware rule")
-            axis.set_title(f"{name} (n = {len(fixed)})", fontsize=9)
+            axis.set_title(f"{figure_text(name)} (n = {len(fixed)})", fontsize=9)
             axis.set_xlabel("uncached tokens per question")
             rows += [*points, rule]
         axes[0].set_ylabel("accuracy (90 % intervals)")

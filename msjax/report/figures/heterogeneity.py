@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msjax.report.figures import style
+from msjax.texts import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def _curves(axis: Axes, name: str, found: Mapping[str, Any]) -> None:
         axis.plot(rounds, found[part], color=colour, label=label)
         axis.axhline(found[limit], color=colour, ls="--", lw=0.8)
     limits = f"limits (dashed) {found['limit']:.3f} and {found['pooled_limit']:.3f}"
-    axis.set_title(f"{name}\n{limits}", fontsize=9)
+    axis.set_title(f"{figure_text(name)}\n{limits}", fontsize=9)
     axis.set_xlabel("refinement rounds k")
 
 
@@ -64,7 +65,7 @@ def _limit_errors(axis: Axes, benchmarks: Mapping[str, Mapping[str, Any]]) -> No
     """Limit of the mixture less that of the pooled chain, at fixed mean rates."""
     for number, (name, found) in enumerate(benchmarks.items()):
         for part, (_, line) in _SPREADS.items():
-            label = name if part == "both" else None
+            label = figure_text(name) if part == "both" else None
             axis.plot(found["correlation"], found[part], line, color=f"C{number}", label=label)
     for varies, line in _SPREADS.values():
         axis.plot([], [], line, color=style.OBSERVED, label=varies)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from msjax.errors import InputError
 from msjax.report.figures import style
+from msjax.texts import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +87,7 @@ def forest(report: Mapping[str, Any]) -> Figure:
                     )
         axis.set_yticks(
             range(len(benchmarks)),
-            [f"{name}\n{_size(found)}" for name, found in benchmarks.items()],
+            [f"{figure_text(name)}\n{_size(found)}" for name, found in benchmarks.items()],
         )
         axis.set_ylim(len(benchmarks) - 0.5, -0.5)
         axis.set_xlim(0, 1)
@@ -142,7 +143,7 @@ def curve_bands(report: Mapping[str, Any], benchmark: str) -> Figure:
         axis.set_xlim(-0.4, horizon + 1.7)
         axis.set_xlabel(_ROUNDS)
         axis.set_ylabel("accuracy (probability)\nbars and bands: 90 % intervals")
-        axis.set_title(f"{benchmark} ({_size(found)})", fontsize=9)
+        axis.set_title(f"{figure_text(benchmark)} ({_size(found)})", fontsize=9)
         _legend(figure, axis)
         return figure
 
@@ -164,7 +165,8 @@ def predictive_panels(report: Mapping[str, Any], benchmark: str) -> Figure:
         for axis in axes[:, 0]:
             axis.set_ylabel("share (probability)")
         figure.suptitle(
-            f"{benchmark} ({_size(found)}): do replicated runs look like the real ones?"
+            f"{figure_text(benchmark)} ({_size(found)}): "
+            "do replicated runs look like the real ones?"
         )
         _legend(figure, axes.flat[0], columns=3, place="outside lower center")
         return figure
@@ -210,7 +212,9 @@ def calibration_panels(result: Mapping[str, Any]) -> Figure:
         for row in range(blocks):
             axes[2 * row, 0].set_ylabel("simulations")
             axes[2 * row + 1, 0].set_ylabel("ECDF less uniform\n(probability)")
-        figure.suptitle(f"{result['model']}: {simulations} simulations, {draws} draws each")
+        figure.suptitle(
+            f"{figure_text(result['model'])}: {simulations} simulations, {draws} draws each"
+        )
         _legend(figure, *axes[:2, 0], place="outside lower center")
         return figure
 
@@ -232,7 +236,7 @@ def _find(report: Mapping[str, Any], benchmark: str) -> Mapping[str, Any]:
 
 
 def _size(found: Mapping[str, Any]) -> str:
-    return f"{found['model']}, n = {found['observed']['questions'][0]}"
+    return f"{figure_text(found['model'])}, n = {found['observed']['questions'][0]}"
 
 
 def _columns(points: Sequence[Mapping[str, float] | None]) -> Float[np.ndarray, "3 k"]:

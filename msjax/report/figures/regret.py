@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msjax.report.figures import style
+from msjax.texts import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +63,7 @@ def _heat_map(
     if regret.min() < level < regret.max():
         axis.contour(*grid, regret, levels=[level], colors="white", linewidths=0.8)
     axis.plot(0, 0, "+", color="white", ms=8)
-    axis.set_title(f"{name}\nline: {level:g} % of value", fontsize=9)
+    axis.set_title(f"{figure_text(name)}\nline: {level:g} % of value", fontsize=9)
     axis.set_xlabel("error in $p_{ic}$ (believed less true)")
     axis.grid(False)
     return mesh
@@ -83,7 +84,7 @@ def _pilots(axis: Axes, chains: Mapping[str, Mapping[str, Any]], acceptable: flo
             lw=1,
             capsize=2,
             color=f"C{number}",
-            label=name,
+            label=figure_text(name),
         )
     level = _PERCENT * acceptable
     axis.axhline(level, color=style.OBSERVED, ls="--", lw=0.8, label=f"{level:g} % of value")

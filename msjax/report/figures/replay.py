@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msjax.report.figures.sources import MODEL_RUNS, Sources
 from msjax.report.figures.style import OBSERVED, look, panels, save
+from msjax.texts import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,16 +22,20 @@ _WIDE = 5
 """Ratio of tokens from which their axis is logarithmic."""
 
 
-def draw(result: Evaluation, folder: Path) -> Path:
-    """One panel: a point per rule with the 90 % interval of its accuracy; returns the PNG."""
+def draw(result: Evaluation, stem: Path) -> Path:
+    """One panel: a point per rule with the 90 % interval of its accuracy; returns the PNG.
+
+    Args:
+        result: of one pool.
+        stem: where to save, without suffix.
+    """
     pool = {
         "questions": result.pool.questions,
         "unit": result.pool.unit,
         "rules": {rule.name: _numbers(rule) for rule in result.rules},
         "yardsticks": {rule.name: _numbers(rule) for rule in result.yardsticks},
     }
-    name = re.sub(r"\W+", "_", result.pool.name).strip("_")
-    return _draw({result.pool.name: pool}, folder / f"replay_{name}", None)
+    return _draw({result.pool.name: pool}, stem, None)
 
 
 def make(sources: Sources, stem: Path) -> None:
@@ -57,8 +61,8 @@ def _draw(pools: Mapping[str, Mapping[str, Any]], stem: Path, source: str | None
     with panels(len(pools), 3.4 if len(pools) > 1 else 5.0, 4.6) as (figure, axes):
         for axis, (title, pool) in zip(axes, pools.items(), strict=True):
             _panel(axis, pool, names)
-            axis.set_title(f"{title} (n = {pool['questions']})", fontsize=9)
-            axis.set_xlabel(f"{pool['unit']} per question")
+            axis.set_title(f"{figure_text(title)} (n = {pool['questions']})", fontsize=9)
+            axis.set_xlabel(f"{figure_text(pool['unit'])} per question")
             for name, rule in _methods(pool).items():
                 found = rule["accuracy"]
                 rows.append(

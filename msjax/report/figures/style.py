@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msjax._io import replacing, write_csv
+from msjax.texts import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +78,8 @@ def save(
     png = stem.with_suffix(".png")
     with matplotlib.rc_context(rc=SETTINGS):
         if source is not None:
-            figure.supxlabel(f"Source: {source}", x=0.01, ha="left", fontsize=6, color="#555555")
+            said = f"Source: {figure_text(source)}"
+            figure.supxlabel(said, x=0.01, ha="left", fontsize=6, color="#555555")
         write_figure(figure, png)
         # The second file has the same layout, which takes longer than drawing.
         figure.set_layout_engine("none")
@@ -89,5 +92,6 @@ def save(
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure as .png or .pdf, whole or not at all, without the time and the software."""
     stamp = "CreationDate" if path.suffix == ".pdf" else "Software"
-    with replacing(path) as part:
+    with replacing(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands there
         figure.savefig(part, metadata={stamp: None})

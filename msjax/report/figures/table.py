@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msjax.report.figures import style
+from msjax.texts import figure_text
 
 __all__ = ["draw"]
 
@@ -28,7 +29,7 @@ def draw(
                 axis.text(
                     0 if i == 0 else ends[i] - 1,
                     number,
-                    cell,
+                    figure_text(cell),
                     ha="left" if i == 0 else "right",
                     va="center",
                     fontsize=8,
