@@ -14,7 +14,7 @@ help:
 	@echo "  OUT=artifacts/recorded ARGS=--recorded   the same from recorded answers, without the model"
 	@echo "make test                 all tests; EXTRAS=dev,parity also those against torch"
 	@echo "make notebooks            executes the notebooks and keeps their outputs; EXTRAS=dev,notebooks"
-	@echo "make docs                 API reference, in build/api/"
+	@echo "make docs                 documentation site, in build/site/"
 	@echo "make lint                 style and types"
 	@echo "make clean                remove the environment and $(OUT)/"
 
@@ -39,7 +39,7 @@ notebooks: $(READY)
 	$(BIN)/python notebooks/execute.py
 
 docs: $(READY)
-	$(BIN)/python docs/api.py build/api
+	$(BIN)/mkdocs build --strict --quiet
 
 reproduce: $(READY)
 	$(BIN)/msjax reproduce --out $(OUT) $(ARGS)

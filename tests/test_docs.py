@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import msjax
 from msjax import cli
 from msjax.data.trajectory import Trajectory
 from msjax.tasks.prompts import Template
@@ -18,8 +19,9 @@ from msjax.verify import CLAIMS
 
 ROOT = Path(__file__).parents[1]
 STUDIES = ("simulate", "inference", "paper_figures", "benchmarks")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += [ROOT / folder / "README.md" for folder in ("notebooks", *STUDIES)]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
 def options_of(command) -> set[str]:
@@ -39,14 +41,33 @@ def commands() -> dict[str, set[str]]:
     return {name: options_of(cli.find_command(name)) for name in cli.COMMANDS}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+LONG = ("theory.md", "results.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_page_is_read_in_one_sitting(page) -> None:
+    assert page.name in LONG or len(page.read_text().split()) <= 2500
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    text = (ROOT / "docs/reference/index.md").read_text()
+    assert sorted(re.findall(r"^\| \[?`msjax\.(\w+)`", text, re.MULTILINE)) == msjax.__all__
+
+
+def test_every_module_of_the_reference_exists() -> None:
+    for page in sorted((ROOT / "docs/reference").glob("*.md")):
+        for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE):
+            assert (ROOT / (name.replace(".", "/") + ".py")).is_file(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_lead_somewhere(page) -> None:
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
     local = [link for link in links if not link.startswith(("http:", "https:"))]
     assert [link for link in local if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_and_their_options_exist(page) -> None:
     text = page.read_text().replace("\\\n", " ")
     known, unknown = commands(), []
@@ -104,7 +125,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_anchors_lead_to_a_heading(page) -> None:
     links = re.findall(r"\]\(([^):#]*)#([^)]+)\)", page.read_text())
     targets = ((page.parent / path if path else page, anchor) for path, anchor in links)

@@ -171,7 +171,8 @@ class Runs:
             verdicts: [question, answer] whether a judge accepted the answer.
             question_ids: names of the questions; their positions if None.
             cluster: one label per question; questions of one cluster are not independent.
-            benchmark, model: one for all, or one per question.
+            benchmark: one for all, or one per question.
+            model: one for all, or one per question.
             protocol: "sequential" (rounds), "parallel" (samples) or "prefix".
             censored: whether runs were stopped by looking at the label; one, or one per question.
             unit: what `tokens` counts.

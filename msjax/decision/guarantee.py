@@ -54,7 +54,8 @@ class Guarantee:
         p_values: of "worse than the reference by `eps` or more", by policy; NaN for policies that
             are not cheaper. Those after the first above `delta` play no part in the choice.
         units: questions, or clusters where these were given.
-        eps, delta: as asked for.
+        eps: as asked for.
+        delta: as asked for.
     """
 
     chosen: int | None
@@ -207,7 +208,8 @@ def guaranteed_policy(
     Args:
         outcomes: what policies did on recorded questions.
         reference: position of the policy that is in use at present.
-        eps, delta: loss of accuracy that is accepted, and probability of a greater one.
+        eps: loss of accuracy that is accepted.
+        delta: accepted probability of a greater loss.
         cluster: what each question belongs to, where questions depend on each other.
 
     Raises InputError for eps or delta outside (0, 1), or where no question shows the reference.

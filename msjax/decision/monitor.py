@@ -144,7 +144,8 @@ class RateTest:
     `alpha` with probability at most `alpha` if nothing changed, whatever p.
 
     Args:
-        successes, failures: of the pilot; arrays stand for several tests at once.
+        successes: of the pilot; arrays stand for several tests at once.
+        failures: of the pilot, in the same shape.
 
     Raises:
         InputError: a negative count.

@@ -247,7 +247,7 @@ def noise_regret(
 
     Raises:
         InputError: a chain that is not scalar, a negative scale, too few draws, or a value or cost
-        that `optimal_rounds` refuses.
+            that `optimal_rounds` refuses.
 
     Reference: docs/theory.md B4; MarkovScale arXiv 2602.01120 (noise in the estimates,
     *interpretation*).
@@ -287,7 +287,7 @@ def pilot_regret(
 
     Raises:
         InputError: a chain that is not scalar, a size, rounds or draws out of range, or a value
-        or cost that `optimal_rounds` refuses.
+            or cost that `optimal_rounds` refuses.
 
     Reference: docs/theory.md B4.
     """

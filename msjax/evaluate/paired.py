@@ -82,7 +82,8 @@ def against_fixed(
 
     Args:
         benchmark: what to call this set of questions.
-        policy, full: trajectories of the same questions.
+        policy: trajectories that a rule ended.
+        full: trajectories of the same questions with all answers.
         k: refinement rounds, or samples after the first.
 
     Raises:

@@ -108,7 +108,9 @@ class ServedJudge:
     Args:
         base_url: where `/chat/completions` is.
         model: what the server calls the model.
-        api_key, timeout, patience: see `msjax.llm.server.Server`.
+        api_key: see `msjax.llm.server.Server`.
+        timeout: see `msjax.llm.server.Server`.
+        patience: see `msjax.llm.server.Server`.
 
     Raises:
         InputError: a setting outside its range; on judging, a request that the server refuses.

@@ -1,6 +1,6 @@
 """Engine over a server that speaks OpenAI's chat protocol (vLLM, SGLang, llama.cpp, transformers).
 
-docs/reliability.md says what happens when such a server fails, refuses or answers nonsense.
+docs/servers.md says what happens when such a server fails, refuses or answers nonsense.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ class OpenAIEngine:
     Args:
         base_url: of the server's API, as a rule ending in /v1; or of several servers.
         model: what the server calls the model; records show this name.
-        api_key, timeout, patience: see `Server`.
+        api_key: see `Server`.
+        timeout: see `Server`.
+        patience: see `Server`.
         concurrency: most requests in flight.
         max_new_tokens: most tokens per completion, the end token included.
         temperature: of sampling; 0 takes the most probable token.

@@ -1,7 +1,7 @@
 """What a reply of a server says: text, thoughts, why it ended, what it cost.
 
 Servers that speak OpenAI's protocol differ in all of these. What they write differently is read as
-the same here, and what cannot be is not believed; docs/reliability.md lists it.
+the same here, and what cannot be is not believed; docs/servers.md lists it.
 """
 
 from __future__ import annotations

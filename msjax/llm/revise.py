@@ -185,7 +185,10 @@ async def deliberate(
         messages: what was said so far, a user message last.
         rule: with a jitted `update`.
         budget: the most answers.
-        template, scorer, judge, ahead: see `revise`.
+        template: see `revise`.
+        scorer: see `revise`.
+        judge: see `revise`.
+        ahead: see `revise`.
         parallel: whether answers are independent samples.
         score: scores an answer to a question.
         waits: whether scoring waits for another server.

@@ -26,7 +26,9 @@ class RewardModel:
     Args:
         base_url: where `/pooling` is, as a rule without /v1.
         model: what the server calls the model.
-        api_key, timeout, patience: see `Server`.
+        api_key: see `Server`.
+        timeout: see `Server`.
+        patience: see `Server`.
 
     Raises:
         InputError: a setting outside its range; on scoring, a request that the server refuses.

@@ -1,6 +1,6 @@
 """How a server that speaks OpenAI's protocol is reached, and what its failures mean.
 
-docs/reliability.md says what happens when such a server fails, refuses or answers nonsense.
+docs/servers.md says what happens when such a server fails, refuses or answers nonsense.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ def optpo_posterior(
     could be right, also those without a vote.
 
     Args:
-        budget, p_right, p_wrong, retain: as for `optpo`.
+        budget: as for `optpo`.
+        p_right: as for `optpo`.
+        p_wrong: as for `optpo`.
+        retain: as for `optpo`.
         classes: m, answers that could be right, >= 2. If more than m appear they are all counted.
         confidence: probability wanted, in (0, 1).
 

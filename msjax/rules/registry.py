@@ -112,9 +112,9 @@ def find_rule(text: str, runs: Runs) -> RuleSpec:
     """The rule of this name for runs of this kind and length.
 
     Args:
-        text: STOP[+RETURN][,OPTION=VALUE]..., where STOP is a registered name or "module:function":
-            a function of the budget (the most answers) that returns a `StoppingRule` or a
-            `RuleSpec`.
+        text: `STOP[+RETURN][,OPTION=VALUE]...`, where STOP is a registered name or
+            "module:function": a function of the budget (the most answers) that returns a
+            `StoppingRule` or a `RuleSpec`.
         runs: one group: rounds or samples, how many, and what is recorded of them.
 
     Raises:

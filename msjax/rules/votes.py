@@ -228,7 +228,8 @@ def consol(
     Args:
         budget: the most answers.
         p1: share of the leader's votes under the alternative, in (1/2, 1).
-        alpha, beta: nominal errors, in (0, 1), alpha + beta < 1.
+        alpha: nominal error of the first kind, in (0, 1).
+        beta: nominal error of the second kind, in (0, 1); alpha + beta < 1.
 
     Raises:
         InputError: a budget < 1, or p1, alpha or beta outside these ranges.

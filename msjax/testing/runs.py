@@ -19,7 +19,8 @@ def make_run(
 
     Args:
         correct: whether each answer is right, of anything that is true or false.
-        question_id, benchmark: which question.
+        question_id: which question.
+        benchmark: of which benchmark.
         changes: other fields of the trajectory.
     """
     completions = [50 + 10 * k for k in range(len(correct))]

@@ -252,7 +252,8 @@ def judge_by_votes(
         judge: rates of one verdict.
         votes: verdicts on every answer (m), >= 1.
         threshold: of which so many accept (t), 1 <= t <= m.
-        correlation_right, correlation_wrong: P(two verdicts agree) beyond chance, in [0, 1].
+        correlation_right: P(two verdicts on a right answer agree) beyond chance, in [0, 1].
+        correlation_wrong: the same on a wrong answer.
 
     Returns: `Judge` of the broadcast shape.
 

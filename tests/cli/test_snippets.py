@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from flax import nnx
@@ -20,8 +21,9 @@ from msjax.llm.live import ended
 from msjax.testing.server import MODEL
 from msjax.train.ttrl import arithmetic
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TINY = ROOT / "tests/fixtures/tiny_llama/tied"
 
 # What a command is given besides, so that it takes seconds.
@@ -35,13 +37,18 @@ IN_SMALL = {
 SLOW = ("msjax figures", "msjax train")
 
 
-def blocks(page: Path) -> Iterator[list[str]]:
+def blocks(page: Path) -> Iterator[tuple[str, ...]]:
     """The commands of each indented block."""
     text = page.read_text().replace("\\\n", " ")
     for block in re.findall(r"(?:^ {4}\S.*\n)+", text, re.MULTILINE):
         found = [" ".join(shlex.split(line, comments=True)) for line in block.splitlines()]
         if found[0].startswith(("msjax ", "make ", "python -m ")):
-            yield found
+            yield tuple(found)
+
+
+def first_shown(found: Iterator[tuple[T, Path]]) -> Iterator[tuple[T, Path]]:
+    """What several pages show is run once, for the first of them."""
+    return iter(dict(reversed(list(found))).items())
 
 
 BLOCKS = [
@@ -50,8 +57,7 @@ BLOCKS = [
         id=f"{page.stem}: {block[0]}",
         marks=[pytest.mark.slow] if block[0].startswith(SLOW) else [],
     )
-    for page in PAGES
-    for block in blocks(page)
+    for block, page in first_shown((b, page) for page in PAGES for b in blocks(page))
 ]
 
 
@@ -113,8 +119,11 @@ def test_commands_run(block, folder, serve, capsys, request) -> None:
 
 PYTHON = [
     pytest.param(code, id=f"{page.stem}: {code.splitlines()[0]}")
-    for page in PAGES
-    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    for code, page in first_shown(
+        (code, page)
+        for page in PAGES
+        for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    )
 ]
 
 

@@ -45,7 +45,8 @@ def records_of_inspect(
 
     Args:
         path: of the log.
-        benchmark, model: what they are called; by the log if None.
+        benchmark: what it is called; by the log if None.
+        model: what it is called; by the log if None.
         metric: which of the log's scorers is the label; the first one if None.
         scorer: reads an answer where a log keeps the whole completion in its place.
 

@@ -35,7 +35,8 @@ def records_of_lm_eval(
 
     Args:
         rows: places for messages, and rows.
-        benchmark, model: what they are called.
+        benchmark: what it is called.
+        model: what it is called.
         filter: which of lm-eval's filters to read; the first one of the file if None.
         metric: which metric is the label; the first one of the file if None.
         scorer: grades samples where a document has several.

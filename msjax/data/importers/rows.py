@@ -71,7 +71,8 @@ def records_of_rows(
         rows: places for messages, and rows.
         columns: for a field of `FIELDS` the name of the column that holds it.
         scorer: grades answers, or completions, of rows that have no `correct`.
-        benchmark, model: for rows that do not say.
+        benchmark: for rows that do not say.
+        model: for rows that do not say.
 
     Raises:
         InputError: columns that are missing (all are named) or in doubt, a round that is missing or

@@ -110,7 +110,8 @@ def beta_binomial_log_evidence(
 
     Args:
         prior: of one question, scalar, means and icc inside (0, 1).
-        yes, no: successes and failures.
+        yes: successes.
+        no: failures.
         most: an upper bound of yes + no (static).
 
     Reference: docs/training.md; Skellam (1948), A probability distribution derived from the
@@ -172,7 +173,8 @@ def score_log_evidence(
     posterior mode is the maximum likelihood fit to predicted and seen scores together.
 
     Args:
-        prior, statistics: of one question, scalar.
+        prior: of one question, scalar.
+        statistics: of one question, scalar.
         grid: made for at least as many scores as are seen and as the prior counts for.
 
     Reference: docs/training.md; Diaconis and Ylvisaker (1979), Conjugate priors for exponential
