@@ -39,7 +39,7 @@ notebooks: $(READY)
 	$(BIN)/python notebooks/execute.py
 
 docs: $(READY)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 reproduce: $(READY)
 	$(BIN)/msjax reproduce --out $(OUT) $(ARGS)

@@ -24,7 +24,9 @@ from msjax.rules.fixed import fixed_rounds, until_accepted
 from msjax.rules.spec import RuleSpec, constant
 
 ROOT = Path(__file__).parents[2]
-OWN = re.search(r"```python\n(.*?)```", (ROOT / "docs/stopping.md").read_text(), re.DOTALL)
+OWN = re.search(
+    r"```python\n(import jax.numpy.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL
+)
 
 
 def runs(protocol="sequential", **more):
