@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msjax.data.messages import Message, asked
 from msjax.errors import InputError
 from msjax.llm.flax.gguf import is_gguf, read_gguf
+from msjax.llm.flax.templates import TemplateError, render
 from msjax.tasks.thoughts import is_mark, opens_thought
 
 if TYPE_CHECKING:
@@ -182,31 +183,23 @@ class Chat:
         return [token for token in ids[:1] if token in special]
 
     def _render(self, messages: Sequence[Message], day: date = DATE) -> str:
-        turns = [dict[str, str](role=turn["role"], content=turn["content"]) for turn in messages]
         try:
-            template = _today_is(day) + self._tokenizer.get_chat_template()
-            return str(
-                self._tokenizer.apply_chat_template(
-                    turns, chat_template=template, tokenize=False, add_generation_prompt=True
-                )
+            return render(
+                self._tokenizer.get_chat_template(),
+                messages,
+                self._tokenizer.special_tokens_map,
+                day,
             )
-        except Exception as error:  # noqa: BLE001 - a template is a program of someone else
+        except (TemplateError, ValueError) as error:
             roles = ", ".join(dict.fromkeys(turn["role"] for turn in messages))
+            says = error if isinstance(error, TemplateError) else _first_line(error)
             raise InputError(
                 f"the chat template of {self._name} fails for turns of {roles} "
-                f"({_first_line(error)}); use prompts without the role it refuses, or another "
-                "chat_template"
+                f"({says}); use prompts without the role it refuses, or another chat_template"
             ) from error
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
-
-
-def _today_is(day: date) -> str:
-    """A macro in place of the function by which templates ask for the day."""
-    codes = ("-d", "-m", *"aAbBcdHIjmMpSxXyY")
-    filters = "".join(f" | replace('%{code}', '{day.strftime(f'%{code}')}')" for code in codes)
-    return f"{{%- macro strftime_now(format) -%}}{{{{ format{filters} }}}}{{%- endmacro -%}}"
 
 
 _ANSWER = "It is 2."

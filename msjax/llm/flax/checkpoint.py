@@ -82,6 +82,11 @@ def load(path: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None = N
         tensors = folder = _Folder(path)
         if config.tie_word_embeddings and _HEAD in folder.names() and not folder.tied():
             config = replace(config, tie_word_embeddings=False)
+    if config.num_hidden_layers > len(tensors.names()):  # before they are laid out one by one
+        raise InputError(
+            f"num_hidden_layers is {config.num_hidden_layers}, but {path} holds "
+            f"{len(tensors.names())} tensors; {_REMEDY}"
+        )
     if mesh is not None:
         check_divisible(config, mesh)
     if dtype is None:

@@ -6,7 +6,8 @@ import pytest
 
 from msjax.data.messages import asked
 from msjax.errors import InputError
-from msjax.llm.flax.chat import Chat, load_tokenizer
+from msjax.llm.flax import templates
+from msjax.llm.flax.chat import DATE, Chat, load_tokenizer
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "tiny_llama" / "tied"
 TURN = "<|im_start|>{{ m['role'] }}\n{{ %s }}<|im_end|>\n"
@@ -40,6 +41,46 @@ BROKEN = {
         "turns of user, assistant .*users only",
     ),
 }  # fmt: skip
+
+
+HOSTILE = {
+    "loops": ("{% for i in range(9999) %}" * 4 + "{% endfor %}" * 4, "seconds of processor time"),
+    "a long text": ("{{ 'a' * 2000000000 }}", "MemoryError"),
+    "doubling": (
+        "{% set n = namespace(t='a' * 9999) %}{% for i in range(40) %}{% set n.t = n.t ~ n.t %}"
+        "{% endfor %}{{ n.t }}",
+        "MemoryError|seconds",  # whichever comes first
+    ),
+    "no end of text": ("{{ 'a' * 34000000 }}", "prints more than"),
+    "a way out": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
+    "files": ("{% include '/etc/passwd' %}", "no loader"),
+}
+
+
+@pytest.mark.parametrize(("template", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_template_is_bounded_in_time_and_memory(
+    tokenizer, monkeypatch, template, message
+) -> None:
+    monkeypatch.setattr(templates, "SECONDS", 0.3 if "range(9999)" in template else 5.0)
+    with pytest.raises(InputError, match=message):
+        chat_with(tokenizer, template)
+    monkeypatch.undo()
+    assert chat_with(tokenizer, PLAIN).begin(asked("1 + 1")).ids
+
+
+@pytest.mark.parametrize("name", ["tiny_llama/tied", "tiny_qwen3/untied"])
+def test_templates_render_as_transformers_renders_them(name) -> None:
+    tokenizer = load_tokenizer(FOLDER.parents[1] / name)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% generation %}{{ messages | tojson(indent=1) }}{% endgeneration %}\n"
+        "  {% for m in messages %}\n{% if loop.index > 2 %}{% break %}{% endif %}"
+        "{{ m.content | trim }}{% endfor %}{{ eos_token }}{{ tools is none }}"
+        "{% if add_generation_prompt %}é{% endif %}"
+    )
+    turns = [*SYSTEM, {"role": "assistant", "content": " <2> "}]
+    wanted = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    tokens = tokenizer.special_tokens_map
+    assert templates.render(tokenizer.chat_template, turns, tokens, DATE) == wanted
 
 
 @pytest.mark.parametrize(("template", "message"), BROKEN.values(), ids=BROKEN)

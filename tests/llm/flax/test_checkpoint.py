@@ -79,6 +79,13 @@ def test_missing_and_unexpected_are_listed(folder) -> None:
     assert "unexpected [model.layers.0.extra]" in str(caught.value)
 
 
+def test_a_configuration_with_more_layers_than_the_file_lays_out_none(folder) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 10**9}))
+    with pytest.raises(InputError, match=r"num_hidden_layers is 1000000000, but .* tensors"):
+        load(folder)
+
+
 def test_wrong_shape_is_named(folder) -> None:
     def cut(tensors: dict) -> None:
         name = "model.layers.1.self_attn.k_proj.weight"
