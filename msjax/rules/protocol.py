@@ -160,7 +160,6 @@ def run_rule(
 
 
 @partial(jax.jit, static_argnums=0)
-@partial(jax.jit, static_argnums=0)
 def run_rule_on_each(
     rule: StoppingRule,
     observations: Observation,

@@ -71,7 +71,9 @@ def simulated(random, questions, p0, p_ic, p_ci, rounds=2):
     return runs
 
 
-def test_every_rule_that_may_run_live_has_its_default_setting():
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_rule_that_may_run_live_has_its_default_setting(every):
+    """In front of a model and in replay; with the options of each rule, and without."""
     random = np.random.default_rng(0)
     rounds = simulated(random, 40, 0.4, 0.4, 0.1)
     scored = [
@@ -79,10 +81,12 @@ def test_every_rule_that_may_run_live_has_its_default_setting():
         for run in rounds
     ]
     samples = [run.model_copy(update={"protocol": "parallel"}) for run in scored]
+    done = set()
     for pilot in (scored, samples):
         (pool,) = Runs.from_records(pilot).groups
-        for entry in find_rules(pool, every=True):
-            if entry.side_info is None:
+        for entry in find_rules(pool, every=every):
+            if entry.side_info is None and entry.name not in done:
+                done.add(entry.name)
                 live = rule_from_pilot(entry.name, pilot, model="pooled", **LEARNT)
                 found = evaluate_default(entry, pool)
                 met = [len(run.answers) for run in cut_by(live.rule, pilot)]

@@ -101,8 +101,11 @@ def test_evidence_is_the_likelihood_averaged_over_the_prior(model, simulate):
 
 
 @pytest.mark.slow
-def test_the_grid_agrees_with_the_sampler(settled):
-    """NUTS knows nothing of factors; drawn for the model with most parameters."""
+def test_the_grid_agrees_with_the_sampler(settled, compiling_nothing):
+    """NUTS knows nothing of factors; drawn for the model with most parameters.
+
+    Other models of its family and other runs of about as many rows compile nothing more.
+    """
     model = find_model("mover_stayer_beta")
     exact = fit_model(settled, model, KEY).sample.flat
     sampled = run_nuts(model, tabulate(model, settled.correct), KEY)
@@ -111,6 +114,9 @@ def test_the_grid_agrees_with_the_sampler(settled):
         error = 6 * (chains.std(ddof=1) + draws.std() / 60) / np.sqrt(len(chains))
         assert abs(draws.mean() - exact[name].mean()) < error, name
         assert exact[name].std() == pytest.approx(draws.std(), rel=0.15), name
+    smaller, other = find_model("mover_stayer"), jax.random.key(8)
+    with compiling_nothing():
+        run_nuts(smaller, tabulate(smaller, settled.correct), other)
 
 
 def test_a_grid_finds_a_narrow_posterior():
@@ -386,15 +392,6 @@ def test_each_question_has_its_posterior(averaged, settled):
     stays = ((chains.p_ic == 0) & (chains.p_ci == 0)).mean(axis=0)
     moved = (np.diff(settled.correct, axis=1) != 0).any(axis=1)
     assert (stays[moved] == 0).all() and (stays[~moved] > 0.5).all()
-
-
-def test_a_second_fit_of_the_same_size_compiles_nothing(settled, compiling_nothing):
-    table = tabulate(find_model("mover_stayer"), settled.correct)
-    run_nuts(find_model("mover_stayer"), table, KEY)
-    keys = jax.random.key(7), jax.random.key(8)
-    with compiling_nothing():
-        run_nuts(find_model("mover_stayer"), table, keys[0])
-        run_nuts(find_model("mover_stayer_beta"), table, keys[1])
 
 
 def test_a_sampler_that_failed_is_refused(monkeypatch, five_counts):

@@ -21,43 +21,40 @@ from msjax.simulation.paths import (
 from msjax.theory.chain import TwoStateChain, accuracy_curve
 from msjax.verify.evidence import FALSE_ALARM
 
+N, ROUNDS = 100_000, 3
 POINTS = [(0.3, 0.2, 0.1), (0.9, 0.4, 0.2), (0.1, 0.7, 0.8), (0.5, 0.5, 0.5)]
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_distribution_of_whole_paths(point):
-    n, rounds = 100_000, 3
-    paths = np.asarray(simulate(jax.random.key(1), TwoStateChain(*point), n, rounds))
+    paths = np.asarray(simulate(jax.random.key(1), TwoStateChain(*point), N, ROUNDS))
     p0, p_ic, p_ci = point
-    for path in itertools.product((True, False), repeat=rounds + 1):
+    for path in itertools.product((True, False), repeat=ROUNDS + 1):
         distribution = p0 if path[0] else 1 - p0
         for now, then in itertools.pairwise(path):
             flip = p_ci if now else p_ic
             distribution *= flip if now != then else 1 - flip
         found = int((paths == np.array(path)).all(1).sum())
-        share = FALSE_ALARM / (len(POINTS) * 2 ** (rounds + 1))
-        assert stats.binomtest(found, n, distribution).pvalue > share, path
+        share = FALSE_ALARM / (len(POINTS) * 2 ** (ROUNDS + 1))
+        assert stats.binomtest(found, N, distribution).pvalue > share, path
 
 
 def test_counts_and_joint_counts_are_those_of_the_paths_of_the_same_key():
     chain = TwoStateChain(0.3, 0.2, 0.1)
-    paths = np.asarray(simulate(jax.random.key(2), chain, 5000, 6)).astype(int)
-    assert paths.shape == (5000, 7)
-    counts = simulate_counts(jax.random.key(2), chain, 5000, 6)
+    paths = np.asarray(simulate(jax.random.key(2), chain, N, ROUNDS)).astype(int)
+    assert paths.shape == (N, ROUNDS + 1)
+    counts = simulate_counts(jax.random.key(2), chain, N, ROUNDS)
     np.testing.assert_array_equal(counts, paths.sum(0))
-    joint = simulate_joint_counts(jax.random.key(2), chain, 5000, 6)
+    joint = simulate_joint_counts(jax.random.key(2), chain, N, ROUNDS)
     np.testing.assert_array_equal(joint, paths.T @ paths)
 
 
 def test_certain_events_are_certain():
-    n = 5000
-    alternating = simulate(jax.random.key(3), TwoStateChain(1.0, 1.0, 1.0), n, 6)
-    np.testing.assert_array_equal(
-        alternating, np.tile([True, False, True, False, True, False, True], (n, 1))
-    )
-    frozen = np.asarray(simulate(jax.random.key(4), TwoStateChain(0.4, 0.0, 0.0), n, 6))
+    alternating = simulate(jax.random.key(3), TwoStateChain(1.0, 1.0, 1.0), N, ROUNDS)
+    np.testing.assert_array_equal(alternating, np.tile([True, False, True, False], (N, 1)))
+    frozen = np.asarray(simulate(jax.random.key(4), TwoStateChain(0.4, 0.0, 0.0), N, ROUNDS))
     assert (frozen == frozen[:, :1]).all()
-    assert not simulate_counts(jax.random.key(5), TwoStateChain(0.0, 0.0, 0.5), n, 6).any()
+    assert not simulate_counts(jax.random.key(5), TwoStateChain(0.0, 0.0, 0.5), N, ROUNDS).any()
 
 
 def test_zero_rounds_and_one_chain():
@@ -65,7 +62,7 @@ def test_zero_rounds_and_one_chain():
 
 
 def test_other_probabilities_do_not_compile_again(compiling_nothing):
-    functional = functionals.correct_count(6)
+    functional = functionals.correct_count(ROUNDS)
     runs = [
         simulate_counts,
         simulate_joint_counts,
@@ -73,18 +70,18 @@ def test_other_probabilities_do_not_compile_again(compiling_nothing):
         lambda key, chain, n, rounds: simulate_histogram(key, chain, n, rounds, functional),
     ]
     for run in runs:
-        run(jax.random.key(0), TwoStateChain(*POINTS[0]), 5000, 6)
+        run(jax.random.key(0), TwoStateChain(*POINTS[0]), N, ROUNDS)
         with compiling_nothing():
             for seed, point in enumerate(POINTS):
-                run(jax.random.key(seed), TwoStateChain(*point), 5000, 6)
+                run(jax.random.key(seed), TwoStateChain(*point), N, ROUNDS)
 
 
 def test_vmap_over_keys_and_chains():
     chains = TwoStateChain(*np.array(POINTS).T)
     keys = jax.random.split(jax.random.key(6), len(POINTS))
-    together = jax.vmap(lambda key, chain: simulate_counts(key, chain, 5000, 6))(keys, chains)
+    together = jax.vmap(lambda key, chain: simulate_counts(key, chain, N, ROUNDS))(keys, chains)
     alone = [
-        simulate_counts(key, TwoStateChain(*point), 5000, 6)
+        simulate_counts(key, TwoStateChain(*point), N, ROUNDS)
         for key, point in zip(keys, POINTS, strict=True)
     ]
     np.testing.assert_array_equal(together, np.stack(alone))
