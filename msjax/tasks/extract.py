@@ -61,6 +61,8 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _UNDERLINED = re.compile(r"(?<![\w\\{}^_])_([^\s_]|[^\s_][^_\n]*[^\s_])_(?![\w{}_])")
+# 2**5, where the two stars open or close no bold part.
+_POWER = re.compile(r"(?<=\d)\*\*(?=-?\d|\(-?\d)")
 _LONGEST = 20_000  # characters at the end of a text in which all but boxes is looked for
 _CUT = "cut before an explicit answer"
 
@@ -128,7 +130,7 @@ def read_answer(
         return reader.guessed(said.text) if finished else Reading(None, _CUT)
     text = _THOUSANDS.sub(",", with_plain_groups(_NUM.sub(r"\1", said.text)))
     text = _UNDERLINED.sub(r"\1", _TAG.sub(" ", _STRUCK.sub("", text)))
-    text = _GAP.sub(lambda found: found[0][:3], text)
+    text = _GAP.sub(lambda found: found[0][:3], _POWER.sub(_power, text))
     whole = _before_run_on(text[-_LONGEST:], reader)
     if not whole.strip():
         return Reading(None, "nothing follows the thought" if anything else "empty")
@@ -153,6 +155,13 @@ def read_answer(
     if not finished:
         return Reading(None, _CUT)
     return reader.guessed(rest)
+
+
+def _power(found: "re.Match[str]") -> str:
+    """The sign of a power, unless a bold part is open before it in its line."""
+    line = found.string[found.string.rfind("\n", 0, found.start()) + 1 : found.start()]
+    opened = re.sub(r"(?<=\d)\*\*(?=-?\d|\(-?\d)", "", line).count("**") % 2
+    return found[0] if opened else "^"
 
 
 # Questions that a model goes on to ask itself ------------------------------------------------
@@ -316,8 +325,8 @@ _CONCLUSION = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BACKWARDS = re.compile(
-    r"(?P<said>[^.!?\n]{1,60}?(?:\.\d[^.!?\n]{0,20}?)?)\s+(?:is|are)\s+(?:(?:indeed|therefore|thus|still)\s+)?"
-    r"(?:the|my)\s+(?:(?:final|correct|right)\s+)*answer\b(?!\s*(?:to|of|is|:)?\s*\S+\s+is)",
+    r"(?P<said>[^.!?\n]{1,60}?(?:\.\d[^.!?\n]{0,20}?)?)\s+(?:(?:is|are)\s+(?:(?:indeed|therefore|thus|still)\s+)?"
+    r"|(?<!same )as\s+)(?:the|my|our)\s+(?:(?:final|correct|right)\s+)*answer\b(?!\s*(?:to|of|is|:)?\s*\S+\s+is)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(
@@ -429,6 +438,8 @@ def _said(text: str, at: int, heading: bool) -> Iterator[_Said]:
         while stop and _in_formula(text[start : stop.start()]):
             stop = _SENTENCE_END.search(text, stop.end(), limit)
         sentence = text[start : stop.start() if stop else limit]
+        if stop and stop[0] == "!":
+            sentence = sentence.rstrip("!")
         after = stop.end() if stop else limit
         # A stop at the very end of a text that was cut may be a decimal point.
         ended = after < len(text) if stop else end >= 0
@@ -478,9 +489,16 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _NEGATIVE = re.compile(r"\b(?:negative|minus)\s+(?=[$\d.\\])", re.IGNORECASE)
+_NOTE = re.compile(  # what follows an answer and is none
+    r"[\s*_(#>-]*(?:notes?\b[*_]*\s*[:,]|p\.?\s?s\.?[:,\s]|please\s+note|let me know\b|i hope\b|hope (?:this|that)\b"
+    r"|if you (?:have|need|want|would)\b|feel free\b|disclaimer\b|would you like\b|do you (?:want|need)\b)",
+    re.IGNORECASE,
+)
 _EQUATION = re.compile(r"[$\d(][\d\s+\-*/!\u00d7\u00f7x().,$%^{}\\a-z]{0,120}?=\s*")
 
 
+_RANGE = re.compile(r"\s*(?:(?:some|any)where\s+)?between\s+\S+\s+and\s+\S*\d", re.IGNORECASE)
+_ROUNDED = re.compile(r"[\s$)]*(?:\\approx|\u2248|~)[\s$(]*")
 _PAIRED = re.compile(r"\d+ (?:to|out of) \d+")
 
 
@@ -522,10 +540,14 @@ def _stated_math(said: str, text_too: bool = True) -> str | None:
         said,
         flags=re.I,
     )
+    said = re.sub(r"^\s*(?:\.{3}|\\ldots|\u2026)\s*", "", said)
     said = re.sub(r"^\s*(?:minus|negative)\s+(?=\\?\$?[\d.])", "-", said, flags=re.I)
-    said = re.sub(r"(?<=[\d%])!+[^\w$\\)]*$", "", said)  # enthusiasm: a factorial goes on
+    # Enthusiasm, unless one sign stands right before the stop: that is a factorial.
+    said = re.sub(r"(?<=[\d%])!(?!$)!*[^\w$\\)]*$", "", said)
     if re.match(r"\s*not\b", said, re.IGNORECASE):
         return None
+    if _RANGE.match(said):
+        return canonical_math(undress(said))  # a range is no number
     if not re.search(r"\d", said):
         said = in_digits(said)
     for bold in _BOLD.finditer(said):
@@ -668,6 +690,9 @@ def _result(text: str, tokens: list[_Token]) -> _Token:
 
 
 def _guessed_math(text: str) -> Reading:
+    *parts, last_part = re.split(r"\n\s*\n", text.strip())
+    if parts and _NOTE.match(last_part) and _tokens(before := "\n\n".join(parts)):
+        return _guessed_math(before)
     paragraph = re.split(r"\n\s*\n", text.strip())[-1]
     for bold in reversed(list(_BOLD.finditer(paragraph))):
         inside = next(filter(None, bold.groups()))
@@ -680,11 +705,13 @@ def _guessed_math(text: str) -> Reading:
             return Reading(canonical_math(numbers[0].text), "the bold number of the last paragraph")
     if concluded := _concluded(text):
         return concluded
-    *_, last = (None, *_tokens(text))
+    *_, before_last, last = (None, None, *_tokens(text))
     if last is None:
         alone = canonical_math(text)
         in_words = quantity(alone) is not None
         return Reading(alone, "a number in words") if in_words else Reading(None, "no answer found")
+    if before_last is not None and _ROUNDED.fullmatch(text[before_last.end : last.start]):
+        last = before_last
     return Reading(canonical_math(last.text), "the last number")
 
 
@@ -744,14 +771,15 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
     )
     leading = re.compile(
         rf"[\W_]*+(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+[\W_]*+)?({one})(?![A-Za-z0-9'\u2019])"
-        r"(?=\s*[.:,;)\]}*\"-]|\s+(?:because|since|as|is|which|for|and not)\b|\s*$|\s+[A-Z\d\\$])"
+        r"(?=\s*[.:,;)\]}*\"-]|\s+\([^()]*\)|\s+(?:because|since|as|is|which|for|and not)\b|\s*$|\s+[A-Z\d\\$])"
     )
     inside = re.compile(
         rf"\(({one})\)|\*\*({one})[).:]?\*\*|\b(?:[Oo]ption|[Cc]hoice)\s+({one})\b"
         rf"|\b(?:[Oo]ption|[Cc]hoice)\s+\(((?i:{one}))\)"
     )
     closing = re.compile(
-        rf"\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore|[Ii]t's|is|be)[,:]?\s+(?:the\s+)?[*(]*({one})[*).!]*\s*$"
+        rf"(?:\b[Nn]o,|[;:])\s+[*(]*({one})[*).!]*\s*$|\b[Oo]nly\s+[*(]*({one})[*)]*"
+        rf"(?=\s+(?:satisf|work|match|fit|hold|remain|make|(?:is|can be|seems)\s+(?:right|correct|true|valid)))|\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore|[Ii]t's|is|be)[,:]?\s+(?:the\s+)?[*(]*({one})[*).!]*\s*$"
     )
     sure = re.compile(
         r"^(?:definitely|clearly|certainly|most likely|likely|probably|indeed|actually)\s+", re.I
@@ -788,7 +816,7 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
         lone = re.findall(rf"^[\s*(\[]*({one})[\s*)\].:]*$", text, re.MULTILINE)
         if lone:
             return Reading(lone[-1], "the last line with a letter alone")
-        option = re.match(rf"\s*[*(]*({one})[*]*(?:[).:]|\s-\s)\s*\S", text)
+        option = re.match(rf"\s*[*(]*({one})[*]*(?:[).:]|\s-\s|\s(?=\([^()]+\)\W*$))\s*\S", text)
         if option and len(text.strip().splitlines()) == 1:
             return Reading(option[1], "the letter it begins with")
         marked = [next(filter(None, found.groups())).upper() for found in inside.finditer(text)]
@@ -796,7 +824,7 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
             return Reading(marked[-1], "the last option named")
         last = text.strip().rpartition("\n")[2]
         if ended := closing.search(last):
-            return Reading(ended[1], "the letter it ends with")
+            return Reading(next(filter(None, ended.groups())), "the letter it ends with")
         if (letter := chosen(undress(last), options) or chosen_in(last)) is not None:
             return Reading(letter, "the text of an option")
         return Reading(None, "no letter found")

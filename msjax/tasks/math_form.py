@@ -301,6 +301,7 @@ def _one_pass(answer: str) -> str:
     text = undress(" ".join(text.split()))
     while _is_group(text):
         text = text[1:-1].strip()
+    text = _OPTION.sub("", text)
     if (when := date(text) or _time(text)) is not None:
         return when
     if ordinal := _ORDINAL.fullmatch(text):
@@ -370,12 +371,16 @@ def undress(text: str) -> str:
         bare = bare.rstrip(".,;:").strip() if not bare.endswith("...") else bare
         bare = re.sub(r"^'(.*)'$", r"\1", bare)  # a quote at the end alone is a derivative
         bare = re.sub(r"^_([^_]+)_$", r"\1", bare)
+        bare = re.sub(r"^<(-?\d[\d.,/]*%?)>$", r"\1", bare)
         formula = FORMULA.fullmatch(bare)
         if formula:
             bare = next(filter(None, formula.groups()))
         if bare == text:
             return bare
         text = bare
+
+
+_OPTION = re.compile(r"^\([A-J]\)[\s:.]*(?=[-+$(]*[\d\\])")  # (B) 12: an option with its letter
 
 
 def _unboxed(text: str) -> str:

@@ -29,7 +29,7 @@ _RUN = re.compile(
     rf"(?P<half>(?:(?:a|one)[\s-]+)?half(?:\s+of)?(?:\s+an?(?=\s))?)"
     rf"|(?P<of>an?|{_NUMBER})[\s-]+(?P<part>{_PART})"
     rf"|(?P<whole>(?:an?\s+(?=hundred|thousand|million|billion|trillion))?{_NUMBER}"
-    rf"(?:(?:[\s-]+|,\s+)(?:and\s+)?{_NUMBER})*)"
+    rf"(?:(?:[\s-]+|,\s+)(?:and\s+(?!{_NUMBER}[\s-]+{_PART}\b))?{_NUMBER})*)"
     rf"(?:\s+and\s+(?P<more>an?|{_NUMBER})[\s-]+(?P<rest>{_PART}))?"
     rf")(?![A-Za-z])",
     re.IGNORECASE,

@@ -9,7 +9,11 @@ from typing import NamedTuple
 
 __all__ = ["Judged", "judged"]
 
-_NOUN = r"(?:answer|result|solution|response|value|calculation|computation|attempt|conclusion)"
+_NOUN = (
+    r"(?:answer|result|solution|response|value|calculation|computation|attempt|conclusion|reasoning"
+    r"|work)"
+)
+_FAULTS = r"(?:errors?|mistakes?|problems?|issues?|flaws?)"
 _OLD = r"(?:previous(?:ly)?|earlier|initial(?:ly)?|original(?:ly)?|prior|old|first|last|former)"
 _WRONG = (
     r"(?:incorrect|wrong|mistaken|erroneous|inaccurate|invalid|in error|false|too (?:high|low)"
@@ -27,7 +31,7 @@ _NOT = (
     r"(?:\bis not|\bisn't|\bwas not|\bwasn't|\bcannot be|\bcan't be|\bcould not be|\bshould not be)"
 )
 _ITEM = (
-    r"(?:\\boxed\s*\{[^{}]*\}|\*{0,2}\(?(?-i:[A-J])\)?\*{0,2}(?![A-Za-z'])"
+    r"(?:\$?\\boxed\s*\{[^{}]*\}\$?|\*{0,2}\(?(?-i:[A-J])\)?\*{0,2}(?![A-Za-z'])"
     r"|(?:\d[\d.,]{0,20}\s?[-+*/\u00d7]\s?){0,8}[\"'*]{0,3}\\?\$?-?\$?\d[\d,./]{0,30}(?:\^\{?\d{1,9}\}?)?\s?\\?%?\$?[\"'*]{0,3}(?:\s+(?!is\b|was\b|but\b)[a-z]{3,12})?)"
 )
 # "The answer is not 12 but 15" is "the answer is 15".
@@ -59,12 +63,13 @@ _IT_IS = re.compile(
 )
 _REFERRED = re.compile(
     rf"\b(?:{_OLD}\s+(?:{_NOUN}|said|got|gave|stated|calculated|found|wrote|had|answered)"
-    rf"|your\s+{_NOUN})\s*(?:of|was|is|:|as|to be)?\s*{_ITEM}",
+    rf"|your\s+{_NOUN})\s*(?:of|was|is|:|as|to be)?\s*{_ITEM}"
+    rf"|\(\s*(?:previously|formerly|originally|before|earlier)\W+{_ITEM}\s*\)",
     re.IGNORECASE,
 )
 _AFFIRMED = re.compile(
     rf"\b(?:{_OLD}\s+{_NOUN}|(?:my|your|the|that|this)\s+(?:\w+\s+)?{_NOUN})"
-    rf"(?P<of>\s*(?:of|,|:|\(|=)?\s*{_ITEM})?\)?,?\s*{_BE}\s+{_ADVERB}{_RIGHT}\b"
+    rf"(?:\s+(?:above|given|provided))?(?P<of>\s*(?:of|,|:|\(|=)?\s*{_ITEM})?\)?,?\s*{_BE}\s+{_ADVERB}{_RIGHT}\b"
     rf"|(?:^|(?<=[.!?,:\n]))\s*(?:yes|indeed|right|correct)?[,.!:]?\s*\b(?:that|it|this)\s*{_BE}\s+{_ADVERB}{_RIGHT}\b"
     r"|\A[\W_]*(?:yes[\W_]+)?(?:that(?:'s|\s+is)\s+)?(?:correct|right)[\W_]*\Z"
     rf"|(?<![\w.])(?P<item>{_ITEM})\s*{_BE}\s+{_ADVERB}{_RIGHT}\b"
@@ -73,7 +78,14 @@ _AFFIRMED = re.compile(
     rf"|\b(?:my|the)\s+(?:\w+\s+)?{_NOUN}\s+(?:(?:remains|stays|is)\s+(?:unchanged|the\s+same)"
     r"|(?:still\s+)?(?:stands|holds))\b"
     r"|\bno\s+(?:changes?|revisions?|corrections?)\s+(?:(?:is|are)\s+)?(?:needed|necessary|required)\b"
-    r"|\b(?:found|find|see|there (?:is|are|were))\s+no\s+(?:errors?|mistakes?|problems?|issues?)\b"
+    rf"|\b(?:found|find|see|there (?:is|are|were))\s+no\s+{_FAULTS}\b"
+    rf"|\b(?:did|do|could|can)(?:\s?not|n['\u2019]t)\s+(?:see|find|spot|notice)\s+any\s+{_FAULTS}\b"
+    rf"|\bno\s+{_FAULTS}\s+(?:(?:was|were)\s+)?(?:found|detected|spotted)\b"
+    rf"|\b(?:everything|all(?:\s+(?:of\s+it|(?:the\s+)?steps))?)\s+(?:checks?\s+out|looks?\s+(?:good|{_RIGHT})"
+    rf"|(?:{_BE})\s+{_ADVERB}{_RIGHT})\b"
+    rf"|\b(?:checked|verified|reviewed)\s+[^.!?\n]{{1,60}}\band\s+(?:it|everything|they)\s*(?:{_BE}|\bare|\blooks?)\s+{_ADVERB}{_RIGHT}\b"
+    rf"|\b(?:will|would|do|shall)(?:\s+not|n['\u2019]t)\s+(?:need\s+to\s+)?(?:change|revise|alter)\s+(?:my|the)\s+{_NOUN}\b"
+    rf"|\b(?:won['\u2019]t|need\s+not)\s+(?:change|revise|alter)\s+(?:my|the)\s+{_NOUN}\b"
     rf"|\b(?:confident\s+in|certain\s+of|sure\s+of|agree\s+with)\s+(?:my|the|that|your|this)\s+(?:\w+\s+)?{_NOUN}\b"
     r"(?!\s*(?:of|is|:))"
     rf"|\b(?:the\s+)?same\s+{_NOUN}(?:\s+as\s+(?:before|earlier|previously))?(?=\s*(?:[.!;\n]|$))",
