@@ -55,8 +55,9 @@ def headline(decision: Decision) -> str:
     questions = decision.judgement.clusters[0]
     if decision.status == "too few":
         are = "is" if questions == 1 else "are"
+        of = "cluster" if questions < len(decision.pilot.cluster) else "question"
         return (
-            f"Keep what you do ({decision.baseline.name}): {_counted(int(questions), 'question')} "
+            f"Keep what you do ({decision.baseline.name}): {_counted(int(questions), of)} "
             f"{are} too few to decide; here is what they show."
         )
     if decision.status == "not identified":
@@ -538,11 +539,16 @@ def _real(found: Interval) -> str:
 def title(decision: Decision) -> str:
     """Which runs a decision is about."""
     pilot = decision.pilot
-    questions = len(decision.outcomes.right)
-    what = [_counted(questions, "question")]
+    judged = len(decision.outcomes.right)
+    recorded = judged if pilot.seen is None else pilot.seen.questions
+    clusters = len(set(pilot.cluster))
+    part = f"{judged} of {recorded}" if judged < recorded else str(judged)
+    what = [f"{part} question{'' if part == '1' else 's'}"]
     if pilot.runs.repeated:
         number = len(set(pilot.runs.question_ids))
-        what = [f"{_counted(questions, 'run')} of {_counted(number, 'question')}"]
+        what = [f"{_counted(judged, 'run')} of {_counted(number, 'question')}"]
+    elif clusters < judged:
+        what[0] += f" in {_counted(clusters, 'cluster')}"
     if pilot.rounds is not None:
         what.append(f"up to {_counted(_recorded_rounds(decision), 'round')} of revision")
     if pilot.samples is not None:
