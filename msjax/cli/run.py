@@ -66,8 +66,8 @@ class Run(Prices):
     template: str | None = None
     """Prompts, by name or from a file; default: the benchmark's own."""
 
-    questions: int = 40
-    """Questions per benchmark."""
+    questions: int | None = None
+    """Questions per benchmark; by default 40, or all that a smaller file holds."""
 
     start: int = 0
     """First question of each benchmark; start a fresh set where the pilot ended."""

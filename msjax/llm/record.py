@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import reprlib
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +39,8 @@ class RunPlan:
 
     Attributes:
         model: name of the model, as recorded.
-        start, count: questions start .. start + count - 1 of each benchmark.
+        start: first question of each benchmark.
+        count: questions of each; None takes 40, or all that a smaller benchmark holds.
         rounds: most refinement rounds per question, or samples after the first.
         seed: of all sampling.
         settings: what every line of the file must have been recorded with.
@@ -47,7 +50,7 @@ class RunPlan:
 
     model: str
     start: int
-    count: int
+    count: int | None
     rounds: int
     seed: int
     settings: dict[str, str | int | float | None]
@@ -118,7 +121,7 @@ def record_run(
     """
     if not rules:
         raise InputError(f"no benchmark was named; known are {', '.join(benchmarks)}")
-    if plan.count < 1:
+    if plan.count is not None and plan.count < 1:
         raise InputError(f"questions = {plan.count}: ask at least 1 question per benchmark")
     if plan.start < 0:
         raise InputError(f"start = {plan.start}: must be 0 or more")
@@ -174,8 +177,11 @@ def record_run(
             learnt = dict(getattr(engine, "settings", {}))
             for run in writer.lines:
                 _check_known(path, run, learnt)
-            with tqdm(total=total, initial=total - left, unit="question", desc=path.name) as bar:
-                finish = _Progress(writer, bar, monitors, watched, plan.rounds)
+            with tqdm(
+                total=total, initial=total - left, unit="question", desc=path.name, disable=None
+            ) as bar:
+                asked = {name: len(questions) for name, questions in wanted.items()}
+                finish = _Progress(writer, bar, asked, monitors, watched, plan.rounds)
                 everything = self_consistency if plan.parallel else fixed_rounds
                 all_of_them = jitted(everything(plan.rounds + plan.parallel))
                 stepped = {name: jitted(rule) for name, rule in rules.items()}
@@ -296,20 +302,25 @@ _UNASKED: dict[str | None, str] = {
 
 
 class _Progress:
-    """Writes a finished trajectory, shows accuracy and tokens so far, warns of drift."""
+    """Writes a finished trajectory, shows accuracy and tokens so far, warns of drift.
+
+    Where nobody watches, in a pipe or a log, a line per benchmark takes the place of the bar.
+    """
 
     def __init__(
         self,
         writer: LineFile[Trajectory],
         bar: tqdm,
+        asked: Mapping[str, int],
         monitors: Mapping[str, RateMonitor],
         promises: Mapping[str, Promise],
         rounds: int,
     ) -> None:
         self._writer, self._bar, self._monitors = writer, bar, monitors
         self._promises, self._rounds = promises, rounds
-        self._runs = self._right = 0
-        self._tokens = 0.0
+        self._asked = asked
+        self._runs, self._right = Counter[str](), Counter[str]()
+        self._tokens: defaultdict[str, float] = defaultdict(float)
         for run in writer.lines:
             self._count(run)
 
@@ -317,32 +328,46 @@ class _Progress:
         self._writer.append(run)
         self._count(run)
         if (why := run.finish[-1]) in _UNASKED:
-            self._bar.write(
-                f"warning: {run.benchmark}, question {run.question_id}: {_UNASKED[why]} from round "
+            self._warn(
+                f"{run.benchmark}, question {run.question_id}: {_UNASKED[why]} from round "
                 f"{sum(one not in _UNASKED for one in run.finish)} on; what it was not asked "
                 "counts as unanswered"
             )
         if run.benchmark in self._monitors:
             for drift in self._monitors[run.benchmark].add(run):
                 was, now = f"{drift.pilot:.2f}", f"{drift.live:.2f}"
-                self._bar.write(
-                    f"warning: {run.benchmark}: {drift.rate} was {was} in the pilot and is {now} "
+                self._warn(
+                    f"{run.benchmark}: {drift.rate} was {was} in the pilot and is {now} "
                     f"after {drift.questions} questions (by chance: at most {drift.p_value:.1g}); "
                     "the remaining questions are asked for all rounds"
                 )
         promise = self._promises.get(run.benchmark)
         if promise is not None and promise.add(run, self._rounds):
-            self._bar.write(
-                f"warning: {run.benchmark}: the rule loses more accuracy than was accepted "
+            self._warn(
+                f"{run.benchmark}: the rule loses more accuracy than was accepted "
                 f"({-promise.monitor.mean:.3f} on {promise.monitor.questions} questions looked at)"
                 "; the remaining questions are asked for everything"
             )
-        accuracy = self._right / self._runs
-        tokens = "unknown" if math.isnan(self._tokens) else f"{self._tokens:,.0f}"
-        self._bar.set_postfix_str(f"accuracy {accuracy:.2f}, {tokens} tokens", refresh=False)
+        so_far = _so_far(self._runs.total(), self._right.total(), sum(self._tokens.values()))
+        self._bar.set_postfix_str(so_far, refresh=False)
         self._bar.update()
+        name = run.benchmark
+        if self._bar.disable and self._runs[name] == self._asked.get(name):
+            so_far = _so_far(self._runs[name], self._right[name], self._tokens[name])
+            self._say(f"{name}: {self._runs[name]} questions, {so_far}")
+
+    def _warn(self, what: str) -> None:
+        self._say(f"warning: {what}")
+
+    def _say(self, what: str) -> None:
+        self._bar.write(what, file=sys.stderr)
 
     def _count(self, run: Trajectory) -> None:
-        self._runs += 1
-        self._right += run.right
-        self._tokens += uncached_tokens(run.tokens)
+        self._runs[run.benchmark] += 1
+        self._right[run.benchmark] += run.right
+        self._tokens[run.benchmark] += uncached_tokens(run.tokens)
+
+
+def _so_far(runs: int, right: int, tokens: float) -> str:
+    used = "unknown" if math.isnan(tokens) else f"{tokens:,.0f}"
+    return f"accuracy {right / runs:.2f}, {used} tokens"

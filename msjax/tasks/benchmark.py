@@ -13,7 +13,10 @@ from msjax.tasks.prompts import NO_ANSWER, TEMPLATES, Template, find_template
 from msjax.tasks.samples import Samples
 from msjax.tasks.scorers import Scorer, find_scorer
 
-__all__ = ["Question", "Task"]
+__all__ = ["USUAL", "Question", "Task"]
+
+USUAL = 40
+"""Questions that are asked where no number is given."""
 
 
 @dataclass(frozen=True)
@@ -188,17 +191,22 @@ class Task:
         verify = None if question is None else question.verify
         return self.scorer.spelled_as(answer, earlier, verify)
 
-    def questions(self, start: int, count: int) -> list[Question]:
+    def questions(self, start: int, count: int | None = None) -> list[Question]:
         """Questions start, start + 1, ..., of the stream, all different from each other.
 
+        Args:
+            start: how many to pass over.
+            count: how many; None takes `USUAL`, or all that are left.
+
         Raises:
-            InputError: the task has fewer different questions than that.
+            InputError: the task has fewer different questions than that, or none is left.
         """
-        found = list(islice(self.stream(), start + count))
-        if len(found) < start + count:
+        least = 1 if count is None else count
+        found = list(islice(self.stream(), start + (USUAL if count is None else count)))
+        if len(found) < start + least:
             raise InputError(
                 f"{self.name} has {len(found)} different questions, but questions "
-                f"{start} to {start + count - 1} were asked for; lower --questions or --start"
+                f"{start} to {start + least - 1} were asked for; lower --questions or --start"
             )
         return found[start:]
 

@@ -325,8 +325,9 @@ _CONCLUSION = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BACKWARDS = re.compile(
-    r"(?P<said>[^.!?\n]{1,60}?(?:\.\d[^.!?\n]{0,20}?)?)\s+(?:(?:is|are)\s+(?:(?:indeed|therefore|thus|still)\s+)?"
-    r"|(?<!same )as\s+)(?:the|my|our)\s+(?:(?:final|correct|right)\s+)*answer\b(?!\s*(?:to|of|is|:)?\s*\S+\s+is)",
+    r"(?P<said>[^.!?\n]{1,60}?(?:\.\d[^.!?\n]{0,20}?)?)\s+"
+    r"(?:(?:is|are)\s+(?:(?:indeed|therefore|thus|still)\s+)?|(?<!same )as\s+)(?:the|my|our)\s+"
+    r"(?:(?:final|correct|right)\s+)*answer\b(?!\s*(?:to|of|is|:)?\s*\S+\s+is)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(
@@ -490,8 +491,9 @@ _LABEL = re.compile(
 )
 _NEGATIVE = re.compile(r"\b(?:negative|minus)\s+(?=[$\d.\\])", re.IGNORECASE)
 _NOTE = re.compile(  # what follows an answer and is none
-    r"[\s*_(#>-]*(?:notes?\b[*_]*\s*[:,]|p\.?\s?s\.?[:,\s]|please\s+note|let me know\b|i hope\b|hope (?:this|that)\b"
-    r"|if you (?:have|need|want|would)\b|feel free\b|disclaimer\b|would you like\b|do you (?:want|need)\b)",
+    r"[\s*_(#>-]*(?:notes?\b[*_]*\s*[:,]|p\.?\s?s\.?[:,\s]|please\s+note|let me know\b|i hope\b"
+    r"|hope (?:this|that)\b|if you (?:have|need|want|would)\b|feel free\b|disclaimer\b"
+    r"|would you like\b|do you (?:want|need)\b)",
     re.IGNORECASE,
 )
 _EQUATION = re.compile(r"[$\d(][\d\s+\-*/!\u00d7\u00f7x().,$%^{}\\a-z]{0,120}?=\s*")
@@ -771,7 +773,8 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
     )
     leading = re.compile(
         rf"[\W_]*+(?:(?:[Oo]ption|[Cc]hoice|[Ll]etter)\s+[\W_]*+)?({one})(?![A-Za-z0-9'\u2019])"
-        r"(?=\s*[.:,;)\]}*\"-]|\s+\([^()]*\)|\s+(?:because|since|as|is|which|for|and not)\b|\s*$|\s+[A-Z\d\\$])"
+        r"(?=\s*[.:,;)\]}*\"-]|\s+\([^()]*\)"
+        r"|\s+(?:because|since|as|is|which|for|and not)\b|\s*$|\s+[A-Z\d\\$])"
     )
     inside = re.compile(
         rf"\(({one})\)|\*\*({one})[).:]?\*\*|\b(?:[Oo]ption|[Cc]hoice)\s+({one})\b"
@@ -779,7 +782,9 @@ def choice_reader(letters: str = "ABCDEFGHIJ", options: Mapping[str, str] | None
     )
     closing = re.compile(
         rf"(?:\b[Nn]o,|[;:])\s+[*(]*({one})[*).!]*\s*$|\b[Oo]nly\s+[*(]*({one})[*)]*"
-        rf"(?=\s+(?:satisf|work|match|fit|hold|remain|make|(?:is|can be|seems)\s+(?:right|correct|true|valid)))|\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore|[Ii]t's|is|be)[,:]?\s+(?:the\s+)?[*(]*({one})[*).!]*\s*$"
+        r"(?=\s+(?:satisf|work|match|fit|hold|remain|make"
+        r"|(?:is|can be|seems)\s+(?:right|correct|true|valid)))"
+        rf"|\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore|[Ii]t's|is|be)[,:]?\s+(?:the\s+)?[*(]*({one})[*).!]*\s*$"
     )
     sure = re.compile(
         r"^(?:definitely|clearly|certainly|most likely|likely|probably|indeed|actually)\s+", re.I

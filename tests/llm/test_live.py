@@ -271,7 +271,7 @@ def test_after_an_alarm_the_rest_is_asked_for_all_rounds(tmp_path, capsys):
     at = monitor.alarms[0].questions
     # Questions advance two by two.
     assert set(revisions[:at]) == {0} and set(revisions[at + 1 :]) == {2}
-    assert "p0 was 1.00 in the pilot and is" in capsys.readouterr().out
+    assert "p0 was 1.00 in the pilot and is" in capsys.readouterr().err
     again = RateMonitor(pilot)
     assert runs == record_run(
         tmp_path / "a.jsonl", plan(count=12), {NAME: rule.rule}, ScriptedEngine, {NAME: again}

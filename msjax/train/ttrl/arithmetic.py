@@ -132,7 +132,7 @@ def train_tiny(*, seed: int, accuracy: float = 0.5) -> Decoder:
     sums = worked_sums()
     random = np.random.default_rng(seed)
     reached = 0.0
-    with tqdm(total=_MOST_STEPS, unit="step", desc="tiny decoder") as bar:
+    with tqdm(total=_MOST_STEPS, unit="step", desc="tiny decoder", disable=None) as bar:
         while reached < accuracy:
             if bar.n == _MOST_STEPS:
                 raise InputError(

@@ -83,7 +83,7 @@ def held_out_accuracy(
         label: of the progress bar.
     """
     right, vote_right = [], []
-    for question in tqdm(questions, unit="question", desc=label):
+    for question in tqdm(questions, unit="question", desc=label, disable=None):
         rollouts = sampler(task.prompt(question)).sample(rollout_keys(key(question), 0, samples))
         answers = task.answers(rollouts)
         graded = {answer: question.verify(answer) for answer in set(answers)}

@@ -205,7 +205,9 @@ class TestTimeTraining:
     ) -> str:
         """Takes the steps that are left; returns why it stopped."""
         reason = stop_reason(journal.steps, self._guards) if journal.steps else None
-        with tqdm(plan, initial=len(journal.steps), total=len(plan), unit="step") as bar:
+        with tqdm(
+            plan, initial=len(journal.steps), total=len(plan), unit="step", disable=None
+        ) as bar:
             try:
                 while reason is None and len(journal.steps) < len(plan):
                     number = len(journal.steps)
