@@ -34,7 +34,10 @@ class Fit(Prices):
     """auto, or one of: pooled, heterogeneous, mover_stayer, mover_stayer_beta, drifting,
     drifting_mover_stayer, second_order, logit_normal; partial_pooling (all benchmarks at once);
     noisy (`correct` holds verdicts of a verifier that errs); label_free (only whether the answer
-    changed is used)."""
+    changed is used); or module:Class, a model of your own."""
+    prior: tuple[str, ...] = ()
+    """Priors of parameters, as in p_ci=beta:1,99 drift_ic=normal:0,0.1: of every model that has the
+    parameter. Families: uniform:LOW,HIGH, beta:A,B, normal:MEAN,SD, halfnormal:SD."""
     verifier: tuple[int, int, int, int] | None = None
     """For --model noisy, how the verifier did on answers with known labels: true positives, false
     negatives, true negatives, false positives."""
@@ -93,11 +96,17 @@ class Fit(Prices):
         import jax
         from tqdm import tqdm
 
+        from msjax.errors import InputError
         from msjax.posterior.posterior import fit, fit_together
 
         key = jax.random.key(self.seed)
-        model = self._model()
+        model, priors = self._model(), self._priors()
         if model == "partial_pooling":
+            if priors:
+                raise InputError(
+                    "--prior is given with --model partial_pooling, whose rates have a common "
+                    "distribution to be learnt; drop one of the two"
+                )
             return fit_together(groups, key)
         with tqdm(groups, desc="fit", unit="benchmark", disable=None) as bar:
 
@@ -105,9 +114,28 @@ class Fit(Prices):
                 bar.set_postfix_str(model)
 
             return [
-                fit(runs, model=model, seed=jax.random.fold_in(key, b), progress=show)
+                fit(
+                    runs,
+                    model=model,
+                    priors=priors,
+                    seed=jax.random.fold_in(key, b),
+                    progress=show,
+                )
                 for b, runs in enumerate(bar)
             ]
+
+    def _priors(self) -> dict[str, str]:
+        from msjax.errors import InputError
+
+        found: dict[str, str] = {}
+        for given in self.prior:
+            name, equals, prior = given.partition("=")
+            if not (name and equals) or name in found:
+                raise InputError(
+                    f"--prior is {given!r}; give each parameter once, as in p_ci=beta:1,99"
+                )
+            found[name] = prior
+        return found
 
     def _model(self) -> Any:
         from msjax.errors import InputError

@@ -179,7 +179,7 @@ def plan(
 
     update = (
         _Weighting(fit.model, look, seen, others, random)
-        if fit.model.exact(seen) is None
+        if fit.model.closed_form(seen) is None
         else _Conjugate(fit.model, look, seen, random)
     )
     before = _means(update.now)
@@ -218,7 +218,7 @@ class _Conjugate:
 
     def after(self, runs: Int8[np.ndarray, "future new_question column"]) -> _Posteriors:
         """The posteriors given the old runs and each future's new ones."""
-        found = [self._model.exact(np.concatenate([self._seen, new])) for new in runs]
+        found = [self._model.closed_form(np.concatenate([self._seen, new])) for new in runs]
         draws = {}
         for name, points in zip(self._model.parameters, self._points, strict=True):
             alpha, beta = np.array(

@@ -204,7 +204,7 @@ def nuts_draws(
     transitions are sampled again more finely.
     """
     statistics, multiplicity = _tables(model, runs)
-    free = {name: np.float32(name in model.parameters) for name in model.largest.parameters}
+    free = {name: np.float32(name in model.parameters) for name in model.sampled_as.parameters}
     keys = jax.random.split(key, len(runs))
     found = {name: np.empty((len(runs), RANKED)) for name in model.parameters}
     left = np.arange(len(runs))
@@ -213,7 +213,7 @@ def nuts_draws(
         for start in range(0, len(left), _TOGETHER):
             chosen = np.resize(left[start : start + _TOGETHER], _TOGETHER)
             samples, diverging = _vectorised_nuts(
-                model.largest,
+                model.sampled_as,
                 free,
                 statistics[chosen],
                 multiplicity[chosen],

@@ -139,6 +139,7 @@ def _check_first_order(count: Runs, random: np.random.Generator, replicates: int
     allowed = np.array([not oracle or name == "rounds" for name in CHAIN_NAMES])
     usable = informative & allowed[:, None]
     distributions = Pooled().exact(count.observable)
+    assert distributions  # its priors are uniform
     p_ic, p_ci = (random.beta(*distributions[name], replicates) for name in ("p_ic", "p_ci"))
     replicated = np.concatenate(
         [

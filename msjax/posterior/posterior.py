@@ -1,7 +1,7 @@
 """What recorded runs say of a benchmark: one posterior, averaged over models of the runs."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from msjax.posterior.checks import Check, check_chain
 from msjax.posterior.compare import Candidate, leading, weigh
 from msjax.posterior.fits import Fit, fit_model
 from msjax.posterior.judge import JudgePosterior, fit_judge
-from msjax.posterior.models import find_model
+from msjax.posterior.models import CANDIDATES, find_model, with_priors
 from msjax.posterior.models.label_free import LabelFree, LabelFreeMirrored, swap_statement
 from msjax.posterior.models.model import Draws, Model
 from msjax.posterior.models.repeated import Repeated
@@ -489,6 +489,7 @@ def fit(
     runs: Any,
     *,
     model: str | Model = AUTO,
+    priors: Mapping[str, Any] | None = None,
     seed: int | PRNGKeyArray = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Posterior:
@@ -500,12 +501,15 @@ def fit(
 
     Args:
         runs: `Runs` of one benchmark and language model, or what `Runs.from_arrays` takes.
-        model: "auto", or one model, by name or itself.
+        model: "auto", or one model, by name, as "module:Class", or itself.
+        priors: of parameters by name, obeyed by every model that has the parameter: text such as
+            "beta:1,99", or a distribution of NumPyro or SciPy.
         seed: of all random draws; or a JAX key.
         progress: told what is being fitted.
 
     Raises:
-        InputError: an unknown model, several benchmarks, or parallel samples.
+        InputError: an unknown model, several benchmarks, parallel samples, or a prior of a
+            parameter that no model has, or that reaches beyond its values.
         NotConvergedError: a model that needs a sampler, which failed its diagnostics.
 
     Reference: docs/theory.md F1 to F4.
@@ -521,8 +525,9 @@ def fit(
     if model == AUTO and runs.repeated:
         model = Repeated(runs.question_numbers)
     if model == AUTO:
-        return criticise(weigh(runs, fit_key, progress=progress), rest)
-    chosen = find_model(model) if isinstance(model, str) else model
+        candidates = with_priors(CANDIDATES, priors or {})
+        return criticise(weigh(runs, fit_key, candidates=candidates, progress=progress), rest)
+    chosen = (find_model(model) if isinstance(model, str) else model).with_priors(priors or {})
     progress(chosen.name)
     single = fit_model(runs, chosen, fit_key)
     convention = None

@@ -139,7 +139,7 @@ def draw_independently(
     Reference: docs/theory.md F1.
     """
     random, shape = host_generator(key), (chains, draws)
-    exact = model.exact(correct)
+    exact = model.closed_form(correct)
     if exact is not None:
         return Independent(
             Sample(
@@ -149,9 +149,12 @@ def draw_independently(
                 },
                 {},
             ),
-            sum(float(scipy.special.betaln(*distribution)) for distribution in exact.values()),
+            sum(
+                float(scipy.special.betaln(*found) - scipy.special.betaln(*_beta(model, name)))
+                for name, found in exact.items()
+            ),
         )
-    factors = model.factors(correct)
+    factors = model.to_integrate(correct)
     if factors is None:
         return _by_importance(model, correct, random, shape) if model.nearly_normal else None
     grids = [integrate(factor) for factor in factors]
@@ -160,6 +163,12 @@ def draw_independently(
         Sample({name: drawn[name].reshape(shape) for name in model.parameters}, {}),
         sum(grid.log_evidence for grid in grids),
     )
+
+
+def _beta(model: Model, name: str) -> tuple[float, float]:
+    """The Beta prior of a parameter; the uniform one where the model does not list it."""
+    prior = model.distributions.get(name)
+    return (prior and prior.as_beta) or (1.0, 1.0)
 
 
 def _by_importance(
@@ -171,7 +180,7 @@ def _by_importance(
     from msjax.posterior.importance import importance_sample
 
     rows = padded(*condensed(model, tabulate(model, correct)))
-    found = importance_sample(model.largest, *rows, random, shape[0] * shape[1])
+    found = importance_sample(model.sampled_as, *rows, random, shape[0] * shape[1])
     if found is None:
         return None
     drawn = {name: x.reshape(shape) for name, x in found.draws.items()}
@@ -188,11 +197,12 @@ def run_nuts(
 ) -> Sample:
     """NUTS on a table of statistics; see `sample_posterior`."""
     statistics, multiplicity = padded(*condensed(model, table))
-    free = {name: np.float32(name in model.parameters) for name in model.largest.parameters}
+    largest = model.sampled_as
+    free = {name: np.float32(name in model.parameters) for name in largest.parameters}
     devices = jax.device_count() if chains % jax.device_count() == 0 else 1
     for target in TARGET_ACCEPTANCE:
         samples, stats = compiled_nuts(
-            model.largest,
+            largest,
             free,
             statistics,
             multiplicity,
@@ -215,7 +225,7 @@ def sample_prior(model: Model, key: PRNGKeyArray, draws: int) -> Draws:
 
     Where factors know their priors nothing is compiled.
     """
-    factors = model.factors(np.zeros((1, 2), dtype=np.int8))
+    factors = model.to_integrate(np.zeros((1, 2), dtype=np.int8))
     if factors is not None:
         random = host_generator(key)
         return {

@@ -24,12 +24,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 import scipy.special
-import scipy.stats
 from jaxtyping import Array, Bool, Float, Int8
-from scipy.stats.distributions import rv_frozen
 
 from msjax.data.runs import MISSING
 from msjax.posterior.models.model import (
@@ -41,9 +37,11 @@ from msjax.posterior.models.model import (
     Model,
     Parameters,
 )
+from msjax.posterior.models.prior import beta, uniform
 
 MOVES = ("ic", "ci")
-UNIFORM = scipy.stats.uniform()
+UNIFORM = uniform(0, 1)
+CORRELATION = beta(1, 2)
 
 _STRATA = 20
 """Quantiles that stand for a Beta distribution; two of these make 400 kinds of question."""
@@ -66,7 +64,7 @@ class _ChainFamily(ChainMixture):
     @property
     def largest(self) -> "MoverStayerBeta":
         """The member of which every other is the case with some parameters at 0."""
-        return MoverStayerBeta()
+        return MoverStayerBeta().with_priors(self.distributions)
 
     def statistics(
         self, correct: Int8[np.ndarray, "question answer"]
@@ -78,13 +76,6 @@ class _ChainFamily(ChainMixture):
         unmoved = (right | wrong) & (ic + ci == 0)
         flags = np.stack([right, wrong, unmoved], axis=1)
         return np.concatenate([flags, *blocks], axis=1).astype(np.float32)
-
-    def prior(self) -> Parameters:
-        distributions = {name: dist.Beta(1.0, 2.0) for name in ("icc_ic", "icc_ci")}
-        return {
-            name: numpyro.sample(name, distributions.get(name, dist.Uniform()))
-            for name in self.parameters
-        }
 
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
@@ -102,14 +93,7 @@ class _ChainFamily(ChainMixture):
             found = np.broadcast_arrays(*_exits(np, values, move, size // 3))
             return np.concatenate(found, axis=-1)
 
-        correlation = scipy.stats.beta(1.0, 2.0)
-        return move_factors(
-            self,
-            self.statistics(correct),
-            terms,
-            {"icc_ic": correlation, "icc_ci": correlation},
-            stayers=self.stayers,
-        )
+        return move_factors(self, self.statistics(correct), terms, stayers=self.stayers)
 
     def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
         ii, ic, ci, cc = transition_counts(correct).T
@@ -168,21 +152,19 @@ class Pooled(_ChainFamily):
 
     name = "pooled"
     says = "every question has the same rates in every round"
-    priors = "p0, p_ic, p_ci ~ Uniform(0, 1)"
     parameters = ("p0", "p_ic", "p_ci")
+    distributions = dict.fromkeys(parameters, UNIFORM)
     min_rounds = 0
     stayers = False
     spread = False
 
-    def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaDistribution]:
-        """Beta(1 + successes, 1 + failures): the likelihood is a product of three binomials."""
-        ii, ic, ci, cc = (int(n) for n in transition_counts(correct).sum(axis=0))
-        right, wrong = (int(x.sum()) for x in started(correct))
-        return {
-            "p0": BetaDistribution(1.0 + right, 1.0 + wrong),
-            "p_ic": BetaDistribution(1.0 + ic, 1.0 + ii),
-            "p_ci": BetaDistribution(1.0 + ci, 1.0 + cc),
-        }
+    def exact(
+        self, correct: Int8[np.ndarray, "question answer"]
+    ) -> dict[str, BetaDistribution] | None:
+        """Beta(a + successes, b + failures): the likelihood is a product of three binomials."""
+        ii, ic, ci, cc = transition_counts(correct).sum(axis=0).tolist()
+        right, wrong = (float(x.sum()) for x in started(correct))
+        return updated(self, {"p0": (right, wrong), "p_ic": (ic, ii), "p_ci": (ci, cc)})
 
 
 class Heterogeneous(_ChainFamily):
@@ -190,8 +172,8 @@ class Heterogeneous(_ChainFamily):
 
     name = "heterogeneous"
     says = "every question has rates of its own, from Beta distributions, the same in every round"
-    priors = "p0 and the mean rates p_ic, p_ci ~ Uniform(0, 1); icc_ic, icc_ci ~ Beta(1, 2)"
     parameters = ("p0", "p_ic", "p_ci", "icc_ic", "icc_ci")
+    distributions = dict.fromkeys(parameters, UNIFORM) | dict.fromkeys(parameters[3:], CORRELATION)
     stayers = False
     spread = True
 
@@ -201,8 +183,8 @@ class MoverStayer(_ChainFamily):
 
     name = "mover_stayer"
     says = "some questions never change their state again, the others have the same rates"
-    priors = "p0, p_ic, p_ci, settled_right, settled_wrong ~ Uniform(0, 1)"
     parameters = ("p0", "p_ic", "p_ci", "settled_right", "settled_wrong")
+    distributions = dict.fromkeys(parameters, UNIFORM)
     stayers = True
     spread = False
 
@@ -212,13 +194,23 @@ class MoverStayerBeta(_ChainFamily):
 
     name = "mover_stayer_beta"
     says = "some questions never change their state again, the others have Beta-distributed rates"
-    priors = (
-        "p0, mean rates p_ic, p_ci, settled_right, settled_wrong ~ Uniform(0, 1); "
-        "icc_ic, icc_ci ~ Beta(1, 2)"
-    )
     parameters = ("p0", "p_ic", "p_ci", "settled_right", "settled_wrong", "icc_ic", "icc_ci")
+    distributions = dict.fromkeys(parameters, UNIFORM) | dict.fromkeys(parameters[5:], CORRELATION)
     stayers = True
     spread = True
+
+
+def updated(
+    model: Model, counts: dict[str, tuple[float, float]]
+) -> dict[str, BetaDistribution] | None:
+    """Posteriors after so many successes and failures; None if not every prior is a Beta."""
+    found = {}
+    for name, (yes, no) in counts.items():
+        prior = model.distributions[name].as_beta
+        if prior is None:
+            return None
+        found[name] = BetaDistribution(prior[0] + yes, prior[1] + no)
+    return found
 
 
 def transition_counts(
@@ -327,7 +319,6 @@ def move_factors(
     model: Model,
     statistics: Float[np.ndarray, "question statistic"],
     terms: Callable[[Draws, str, int], Float[np.ndarray, "*value indicator"]],
-    priors: dict[str, rv_frozen],
     *,
     stayers: bool,
 ) -> tuple[Factor, ...]:
@@ -335,7 +326,7 @@ def move_factors(
 
     Statistics are started right, started wrong, never moved, and equal numbers of indicators for
     exits from I and from C; `terms(values, move, size)` is what each of these adds to the
-    log-likelihood. `priors` are those that are not uniform.
+    log-likelihood.
     """
     right, wrong, unmoved = (statistics[:, i] > 0 for i in range(3))
     size = (statistics.shape[1] - 3) // 2
@@ -367,10 +358,10 @@ def move_factors(
             for name in model.parameters
             if name.endswith(f"_{move}") or (stayers and name == settled)
         )
-        return Factor(names, tuple(priors.get(name, UNIFORM) for name in names), log_likelihood)
+        return Factor(names, tuple(model.distributions[name] for name in names), log_likelihood)
 
     return (
-        Factor(("p0",), (UNIFORM,), first),
+        Factor(("p0",), (model.distributions["p0"],), first),
         exits("ic", wrong, "settled_wrong"),
         exits("ci", right, "settled_right"),
     )

@@ -5,14 +5,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 import scipy.special
-import scipy.stats
 from jaxtyping import Array, Bool, Float, Int8
 
 from msjax.posterior.models.chains import (
     MOVES,
+    UNIFORM,
     additive_rows,
     draw_settled,
     first_answers,
@@ -20,6 +18,7 @@ from msjax.posterior.models.chains import (
     settled_or,
     settled_shares,
     started,
+    updated,
 )
 from msjax.posterior.models.model import (
     BetaDistribution,
@@ -30,6 +29,9 @@ from msjax.posterior.models.model import (
     Parameters,
     simulate,
 )
+from msjax.posterior.models.prior import normal
+
+DRIFT = normal(0, 0.5)
 
 
 class _DriftingFamily(Model):
@@ -43,7 +45,7 @@ class _DriftingFamily(Model):
     @property
     def largest(self) -> "DriftingMoverStayer":
         """The member of which the other is the case without settled questions."""
-        return DriftingMoverStayer()
+        return DriftingMoverStayer().with_priors(self.distributions)
 
     def statistics(
         self, correct: Int8[np.ndarray, "question answer"]
@@ -55,14 +57,6 @@ class _DriftingFamily(Model):
         unmoved = (right | wrong) & ~(moves[0] | moves[2]).any(axis=1)
         flags = np.stack([right, wrong, unmoved], axis=1)
         return np.concatenate([flags, *moves], axis=1).astype(np.float32)
-
-    def prior(self) -> Parameters:
-        drift = dist.Normal(0.0, 0.5)
-        distributions = {"drift_ic": drift, "drift_ci": drift}
-        return {
-            name: numpyro.sample(name, distributions.get(name, dist.Uniform()))
-            for name in self.parameters
-        }
 
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
@@ -79,14 +73,7 @@ class _DriftingFamily(Model):
         def terms(values: Draws, move: str, size: int) -> np.ndarray:
             return np.concatenate(_exits(np, values, move, size // 2), axis=-1)
 
-        drift = scipy.stats.norm(0.0, 0.5)
-        return move_factors(
-            self,
-            self.statistics(correct),
-            terms,
-            {"drift_ic": drift, "drift_ci": drift},
-            stayers=self.stayers,
-        )
+        return move_factors(self, self.statistics(correct), terms, stayers=self.stayers)
 
     def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
         before, after = correct[:, :-1], correct[:, 1:]
@@ -154,10 +141,8 @@ class Drifting(_DriftingFamily):
 
     name = "drifting"
     says = "every question has the same rates, which change with the round, linearly in log-odds"
-    priors = (
-        "p0 and the rates of the first round p_ic, p_ci ~ Uniform(0, 1); drifts ~ Normal(0, .5)"
-    )
     parameters = ("p0", "p_ic", "p_ci", "drift_ic", "drift_ci")
+    distributions = dict.fromkeys(parameters, UNIFORM) | dict.fromkeys(parameters[3:], DRIFT)
     stayers = False
 
 
@@ -169,13 +154,10 @@ class DriftingMoverStayer(_DriftingFamily):
         "some questions never change their state again, the others have the same rates, which "
         "change with the round, linearly in log-odds"
     )
-    priors = (
-        "p0, rates of the first round p_ic, p_ci, settled_right, settled_wrong ~ Uniform(0, 1); "
-        "drifts ~ Normal(0, .5)"
-    )
     parameters = (
         "p0", "p_ic", "p_ci", "settled_right", "settled_wrong", "drift_ic", "drift_ci"
     )  # fmt: skip
+    distributions = dict.fromkeys(parameters, UNIFORM) | dict.fromkeys(parameters[5:], DRIFT)
     stayers = True
 
 
@@ -191,10 +173,10 @@ class SecondOrder(Model):
 
     name = "second_order"
     says = "every question has the same rates, which depend on the last two states"
-    priors = "p0 and the six rates ~ Uniform(0, 1)"
     parameters = (
         "p0", "p_ic", "p_ci", "p_ic_after_i", "p_ic_after_c", "p_ci_after_i", "p_ci_after_c"
     )  # fmt: skip
+    distributions = dict.fromkeys(parameters, UNIFORM)
 
     def statistics(
         self, correct: Int8[np.ndarray, "question answer"]
@@ -211,22 +193,29 @@ class SecondOrder(Model):
         counts = [x.sum(axis=1) for pair in cases for x in pair]
         return np.stack(counts, axis=1).astype(np.float32)
 
-    def prior(self) -> Parameters:
-        return {name: numpyro.sample(name, dist.Uniform()) for name in self.parameters}
-
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
     ) -> Float[Array, " row"]:
         terms = [f(parameters[name]) for name in self.parameters for f in (jnp.log, _log_rest)]
         return statistics @ jnp.stack(terms)
 
-    def exact(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, BetaDistribution]:
-        """Beta(1 + times it happened, 1 + times it did not) for every parameter."""
+    def exact(
+        self, correct: Int8[np.ndarray, "question answer"]
+    ) -> dict[str, BetaDistribution] | None:
+        """Beta(a + times it happened, b + times it did not) for every parameter."""
+        counts = self.statistics(correct).sum(axis=0, dtype=float).reshape(-1, 2).tolist()
+        return updated(self, dict(zip(self.parameters, map(tuple, counts), strict=True)))
+
+    def factors(self, correct: Int8[np.ndarray, "question answer"]) -> tuple[Factor, ...]:
         counts = self.statistics(correct).sum(axis=0, dtype=float).reshape(-1, 2)
-        return {
-            name: BetaDistribution(1 + float(yes), 1 + float(no))
-            for name, (yes, no) in zip(self.parameters, counts, strict=True)
-        }
+
+        def factor(name: str, yes: float, no: float) -> Factor:
+            def log_likelihood(values: Draws) -> np.ndarray:
+                return yes * np.log(values[name]) + no * np.log1p(-values[name])
+
+            return Factor((name,), (self.distributions[name],), log_likelihood)
+
+        return tuple(factor(x, *n) for x, n in zip(self.parameters, counts, strict=True))
 
     def identified(self, correct: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
         trials = self.statistics(correct).sum(axis=0).reshape(-1, 2).sum(axis=1)

@@ -42,7 +42,7 @@ class LabelFree(HiddenChain):
         "every question has the same rates, only changes of the answer are seen, and right answers "
         "are taken to be kept at least as often as wrong ones"
     )
-    priors = "p0, p_ic, p_ci, rho uniform on [0, 1]^4 where 1 - p_ci >= (1 - p_ic) rho"
+    joint_prior = "p0, p_ic, p_ci, rho uniform on [0, 1]^4 where 1 - p_ci >= (1 - p_ic) rho"
     parameters = ("p0", "p_ic", "p_ci", "rho")
     min_rounds = 3
     sees = "changes"
@@ -78,7 +78,7 @@ class LabelFreeMirrored(LabelFree):
         "every question has the same rates, only changes of the answer are seen, and wrong answers "
         "are taken to be kept at least as often as right ones"
     )
-    priors = "p0, p_ic, p_ci, rho uniform on [0, 1]^4 where 1 - p_ci <= (1 - p_ic) rho"
+    joint_prior = "p0, p_ic, p_ci, rho uniform on [0, 1]^4 where 1 - p_ci <= (1 - p_ic) rho"
     mirrored = True
 
 

@@ -24,8 +24,11 @@ import numpyro.distributions as dist
 import scipy.special
 from jaxtyping import Array, Float, Int, Int8
 
-from msjax.posterior.models.chains import started, transition_counts
+from msjax.posterior.models.chains import UNIFORM, started, transition_counts
 from msjax.posterior.models.model import ChainMixture, Chains, Draws, FirstRevision, Parameters
+from msjax.posterior.models.prior import half_normal
+
+SPREAD = half_normal(1.5)
 
 
 class Rule(NamedTuple):
@@ -89,13 +92,11 @@ class LogitNormal(ChainMixture):
 
     name = "logit_normal"
     says = "every question has log-odds of p0, p_ic, p_ci of its own, from one normal distribution"
-    priors = (
-        "mean p0, p_ic, p_ci ~ Uniform(0, 1); sd of log-odds ~ HalfNormal(1.5); "
-        "correlations ~ LKJ(2)"
-    )
     parameters = (
         "p0", "p_ic", "p_ci", "sd_p0", "sd_ic", "sd_ci", "corr_p0_ic", "corr_p0_ci", "corr_ic_ci"
     )  # fmt: skip
+    distributions = dict.fromkeys(parameters[:3], UNIFORM) | dict.fromkeys(parameters[3:6], SPREAD)
+    joint_prior = "correlations ~ LKJ(2)"
     nuisance: ClassVar[tuple[str, ...]] = ("sd_p0",)
 
     def statistics(
@@ -105,11 +106,7 @@ class LogitNormal(ChainMixture):
         return np.stack([*started(correct), ic, ii, ci, cc], axis=1).astype(np.float32)
 
     def prior(self) -> Parameters:
-        distributions = {name: dist.Uniform() for name in ("p0", "p_ic", "p_ci")}
-        distributions |= {name: dist.HalfNormal(1.5) for name in ("sd_p0", "sd_ic", "sd_ci")}
-        sites = {
-            name: numpyro.sample(name, distribution) for name, distribution in distributions.items()
-        }
+        sites = super().prior()
         root = numpyro.sample("root", dist.LKJCholesky(3, concentration=2.0))
         correlation = root @ root.T
         for name, (i, j) in {"p0_ic": (0, 1), "p0_ci": (0, 2), "ic_ci": (1, 2)}.items():

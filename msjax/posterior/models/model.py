@@ -8,12 +8,18 @@ goes through the methods below.
 """
 
 import abc
-from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+import copy
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
+import numpyro
 from jaxtyping import Array, Bool, Float, Int8
-from scipy.stats.distributions import rv_frozen
+
+from msjax.errors import InputError
+from msjax.posterior.models.prior import Prior, in_words, prior_of
+
+Some = TypeVar("Some", bound="Model")
 
 Parameters = dict[str, Array]
 """Values of a model's parameters: scalars inside the model, [draw] outside it."""
@@ -75,26 +81,29 @@ class Factor(NamedTuple):
     """
 
     parameters: tuple[str, ...]
-    priors: tuple[rv_frozen, ...]
+    priors: tuple[Prior, ...]
     log_likelihood: Callable[[Draws], np.ndarray]
 
 
 class Model(abc.ABC):
     """A distribution of runs with unknown parameters; without state, as it is a static argument.
 
-    `name` is what users type, `says` the assumption in one sentence, `priors` the prior in words,
-    `parameters` the scalars that are reported, in this order. `min_rounds` is the number of rounds
-    below which some parameter cannot be told from another. `sees` says what its data are: right or
-    wrong (labels, or a verifier's verdicts in their place), or whether each revision changed the
-    answer. Accuracy and bounds are known even if the parameters in `nuisance` are not identified.
-    `nearly_normal` says whether importance sampling is tried before NUTS, `tells_starts_apart`
-    whether kinds of question are told apart by p0 as well; elsewhere p0 may differ within a kind.
+    `name` is what users type, `says` the assumption in one sentence, `parameters` the scalars that
+    are reported, in this order. `distributions` are the priors of those that have one of their own,
+    independent of the others; `joint_prior` says in words what else is assumed. `min_rounds` is the
+    number of rounds below which some parameter cannot be told from another. `sees` says what its
+    data are: right or wrong (labels, or a verifier's verdicts in their place), or whether each
+    revision changed the answer. Accuracy and bounds are known even if the parameters in `nuisance`
+    are not identified. `nearly_normal` says whether importance sampling is tried before NUTS,
+    `tells_starts_apart` whether kinds of question are told apart by p0 as well; elsewhere p0 may
+    differ within a kind.
     """
 
     name: ClassVar[str]
     says: ClassVar[str]
-    priors: ClassVar[str]
     parameters: ClassVar[tuple[str, ...]]
+    distributions: Mapping[str, Prior] = {}
+    joint_prior: ClassVar[str] = ""
     min_rounds: ClassVar[int] = 2
     sees: ClassVar[Literal["labels", "changes"]] = "labels"
     nuisance: ClassVar[tuple[str, ...]] = ()
@@ -102,10 +111,64 @@ class Model(abc.ABC):
     tells_starts_apart: ClassVar[bool] = False
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
+        return isinstance(other, Model) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(type(self))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[Hashable, ...]:
+        """What two equal models have in common."""
+        return type(self), tuple(sorted(self.distributions.items(), key=lambda x: x[0]))
+
+    def with_priors(self: Some, priors: Mapping[str, Any]) -> Some:
+        """The same model with other priors of some parameters.
+
+        Args:
+            priors: by parameter; see `msjax.posterior.models.prior.prior_of`.
+
+        Raises InputError for a parameter that has no prior of its own here, or a prior that reaches
+        beyond the values of its parameter.
+        """
+        found = copy.copy(self)
+        changed = dict(self.distributions)
+        known = self.distributions if self._written_since("distributions", "prior") else {}
+        for name, given in priors.items():
+            if name not in known:
+                raise InputError(
+                    f"priors has {name}, but in model {self.name} "
+                    f"{', '.join(known) or 'no parameter'} can be given another prior; drop it, or "
+                    "change `prior` in a subclass"
+                )
+            prior = prior_of(name, given)
+            low, high = type(self).distributions[name].support
+            if not (low <= prior.support[0] and prior.support[1] <= high):
+                raise InputError(
+                    f"prior of {name} is {prior}, but {name} lies between {low:g} and {high:g}; "
+                    "give one that does too"
+                )
+            changed[name] = prior
+        object.__setattr__(found, "distributions", changed)
+        return found
+
+    def _written_since(self, name: str, *changed: str) -> bool:
+        """Whether no subclass changed one of these methods and inherited what is called `name`."""
+        order = type(self).__mro__
+
+        def home(name: str) -> int:
+            return next(i for i, one in enumerate(order) if name in vars(one))
+
+        return all(home(name) <= home(other) for other in changed)
+
+    def _holds(self, name: str) -> bool:
+        return self._written_since(name, "prior", "log_likelihood", "statistics")
+
+    @property
+    def priors(self) -> str:
+        """The prior in words."""
+        if not self._written_since("distributions", "prior"):
+            return f"as `prior` of {type(self).__name__} has it"
+        return "; ".join(filter(None, (in_words(self.distributions), self.joint_prior)))
 
     @property
     def largest(self) -> "Model":
@@ -115,15 +178,23 @@ class Model(abc.ABC):
         """
         return self
 
+    @property
+    def sampled_as(self) -> "Model":
+        """`largest`, or the model itself where a subclass changed its prior or its likelihood."""
+        return self.largest if self._holds("largest") else self
+
     @abc.abstractmethod
     def statistics(
         self, correct: Int8[np.ndarray, "question answer"]
     ) -> Float[np.ndarray, "question statistic"]:
         """Sufficient statistics of every question; a run without answers gives zeros."""
 
-    @abc.abstractmethod
     def prior(self) -> Parameters:
         """Sample the parameters as NumPyro sites and return them by name."""
+        return {
+            name: numpyro.sample(name, prior.numpyro())
+            for name, prior in self.distributions.items()
+        }
 
     @abc.abstractmethod
     def log_likelihood(
@@ -174,7 +245,7 @@ class Model(abc.ABC):
     def exact(
         self, correct: Int8[np.ndarray, "question answer"]
     ) -> dict[str, BetaDistribution] | None:
-        """The posterior in closed form, where there is one."""
+        """The posterior in closed form, where there is one: every prior is a Beta distribution."""
         return None
 
     def factors(self, correct: Int8[np.ndarray, "question answer"]) -> tuple[Factor, ...] | None:
@@ -183,6 +254,18 @@ class Model(abc.ABC):
         All parameters are in one of them, and the product of their likelihoods is the model's.
         """
         return None
+
+    def closed_form(
+        self, correct: Int8[np.ndarray, "question answer"]
+    ) -> dict[str, BetaDistribution] | None:
+        """`exact`, unless a subclass changed prior or likelihood and inherited it."""
+        return self.exact(correct) if self._holds("exact") else None
+
+    def to_integrate(
+        self, correct: Int8[np.ndarray, "question answer"]
+    ) -> tuple[Factor, ...] | None:
+        """`factors`, unless a subclass changed prior or likelihood and inherited them."""
+        return self.factors(correct) if self._holds("factors") else None
 
 
 class ChainMixture(Model):

@@ -1,6 +1,7 @@
 """Runs seen through a verifier that errs, and what models of unseen states have in common."""
 
 import abc
+from collections.abc import Hashable
 from dataclasses import asdict, dataclass
 
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Int8
 
 from msjax.data.runs import MISSING
 from msjax.errors import InputError
+from msjax.posterior.models.chains import UNIFORM
 from msjax.posterior.models.model import ChainMixture, Chains, Draws, Parameters
 
 _MOVES = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -149,7 +151,7 @@ class VerifierCounts:
                 raise InputError(f"{name} is {count}; give a number of answers >= 0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Noisy(HiddenChain):
     """A chain judged by a verifier: verdict 1 on right answers with probability `sensitivity`.
 
@@ -173,16 +175,21 @@ class Noisy(HiddenChain):
     says = (
         "every question has the same rates, and a verifier with unknown error rates is all we see"
     )
-    priors = (
-        "p0, p_ic, p_ci ~ Uniform(0, 1); (1 - sensitivity, 1 - specificity, sensitivity + "
-        "specificity - 1) ~ Dirichlet(1, 1, 3), so each ~ Beta(4, 1) and their sum exceeds 1"
-    )
     parameters = ("p0", "p_ic", "p_ci", "sensitivity", "specificity")
+    distributions = dict.fromkeys(parameters[:3], UNIFORM)
+    joint_prior = (
+        "(1 - sensitivity, 1 - specificity, sensitivity + specificity - 1) ~ Dirichlet(1, 1, 3), "
+        "so each ~ Beta(4, 1) and their sum exceeds 1"
+    )
 
     calibration: VerifierCounts | None = None
 
+    @property
+    def _identity(self) -> tuple[Hashable, ...]:
+        return *super()._identity, self.calibration
+
     def prior(self) -> Parameters:
-        sites = {name: numpyro.sample(name, dist.Uniform()) for name in Chains._fields}
+        sites = super().prior()
         missed, false_alarm, _ = numpyro.sample(
             "errors", dist.Dirichlet(jnp.array([1.0, 1.0, 3.0]))
         )

@@ -60,7 +60,9 @@ class PartiallyPooled(Pooled):
         "every question of a benchmark has the same rates in every round, and benchmarks have "
         "rates from one distribution"
     )
-    priors = "typical rates ~ Uniform(0, 1); sd of log-odds between benchmarks ~ HalfNormal(1)"
+    joint_prior = "typical rates ~ Uniform(0, 1); sd of log-odds between benchmarks ~ HalfNormal(1)"
+
+    distributions = {}
 
     def factors(self, correct: Int8[np.ndarray, "question answer"]) -> None:
         """None: rates of one benchmark depend on those of the others."""

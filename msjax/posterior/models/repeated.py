@@ -13,6 +13,7 @@ so what could be gained by revising only those that gain.
 Reference: docs/theory.md F4, F8.
 """
 
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import jax
@@ -53,20 +54,15 @@ class Repeated(LogitNormal):
     def __init__(self, question: Int[np.ndarray, " run"] | None = None) -> None:
         self._question = None if question is None else np.asarray(question)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Repeated) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._key))
-
     @property
-    def _key(self) -> bytes | None:
-        return None if self._question is None else self._question.tobytes()
+    def _identity(self) -> tuple[Hashable, ...]:
+        question = None if self._question is None else self._question.tobytes()
+        return *super()._identity, question
 
     @property
     def largest(self) -> "Repeated":
         """The same for all runs: statistics are taken before anything is compiled."""
-        return Repeated()
+        return Repeated().with_priors(self.distributions)
 
     def _of_question(self, runs: int) -> Int[np.ndarray, " run"]:
         same = self._question is not None and len(self._question) == runs
