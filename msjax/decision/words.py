@@ -552,7 +552,7 @@ def title(decision: Decision) -> str:
     if pilot.rounds is not None:
         what.append(f"up to {_counted(_recorded_rounds(decision), 'round')} of revision")
     if pilot.samples is not None:
-        what.append(f"{pilot.samples.samples} samples")
+        what.append(_counted(pilot.samples.samples, "sample"))
     return f"{pilot.benchmark} ({pilot.model}): {', '.join(what)}"
 
 
