@@ -1,6 +1,6 @@
 """Files: the cache, one lock for what is written over time, one atomic write for all else.
 
-And objects that are named on the command line.
+And objects that are named on the command line, and the memory that is free.
 """
 
 from __future__ import annotations
@@ -222,3 +222,13 @@ def load_named(spec: str, what: str) -> Any:
             raise InputError(f"{what} is {spec!r}, but {module} has no {part!r}")
         found = getattr(found, part)
     return found
+
+
+def available_memory() -> int | None:
+    """Bytes that programs may still take on this machine; None where that is not known."""
+    if sys.platform != "linux":
+        return None
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    return None

@@ -37,6 +37,7 @@ GROUPS = {
         "grade": "what is read from completions, whether it is right, and why",
         "import": "recorded runs from a table or a log of another tool",
         "weights": "obtain the default local model",
+        "doctor": "devices, versions and extras, and whether this machine computes right",
         "train adapt": "train a model on its own votes",
         "train priors": "learn priors from features of questions",
     },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,13 +17,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 
+from msjax._io import available_memory
 from msjax.errors import InputError
 from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
 from msjax.llm.flax.gguf import is_gguf, read_gguf
 from msjax.llm.flax.sharding import check_divisible, weight_sharding
 
-__all__ = ["available_memory", "load", "sources_of"]
+__all__ = ["load", "sources_of"]
 
 _REMEDY = "fetch the checkpoint again (`msjax weights` lists models it can obtain)"
 # Buffers that some exporters store and every implementation computes.
@@ -113,16 +113,6 @@ def load(path: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None = N
         # a transfer still under way would hold its copy while the next one is read
         parameters[name] = leaf.replace(jax.block_until_ready(jax.device_put(fused, device)))
     return nnx.merge(graphdef, nnx.from_flat_state(parameters))
-
-
-def available_memory() -> int | None:
-    """Bytes that programs may still take on this machine; None where that is not known."""
-    if sys.platform != "linux":
-        return None
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    return None
 
 
 def _check_memory(path: Path, parameters: list[Any]) -> None:
