@@ -223,6 +223,7 @@ def test_a_filter_and_a_metric_of_lm_eval_are_chosen(tmp_path, capsys) -> None:
     assert "filter is 'c'; the file has a, b" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_pools_of_epoch_ai_have_their_published_accuracies(real_data) -> None:
     """110 runs of two benchmarks; in a few, samples that failed count otherwise there."""

@@ -92,11 +92,11 @@ def test_no_rule_beats_the_yardstick():
         jax.random.key(0),
         pilot=100,
         pilots=2,
-        questions=5000,
+        questions=2000,
         rounds=ROUNDS,
         price=PRICE,
     )
-    noise = z_limit(3) * 0.5 / np.sqrt(5000)
+    noise = z_limit(3) * 0.5 / np.sqrt(2000)
     assert min(rule.regret for rule in found) > -noise
     by_name = {rule.rule: rule for rule in found}
     assert by_name["belief"].worth > by_name["fixed"].worth
@@ -104,7 +104,7 @@ def test_no_rule_beats_the_yardstick():
 
 def test_a_score_that_tells_is_worth_looking_at():
     """A rule that sees it is worth more than one that sees changes, and both believe what is so."""
-    noisy, questions = POPULATIONS[4], 8000
+    noisy, questions = POPULATIONS[4], 3000
     names = ("belief", "belief,scores=only", "markovscale,scores=yes")
     pool = simulate_pool(noisy, np.random.default_rng(3), 10, ROUNDS)
     found = judge_rules(
@@ -126,7 +126,7 @@ def test_a_score_that_tells_is_worth_looking_at():
 
 
 def test_rules_that_see_verdicts_do_what_the_theory_of_loops_says():
-    judge, rounds, questions = Judge(0.8, 0.1), 3, 8000
+    judge, rounds, questions = Judge(0.8, 0.1), 3, 3000
     chain = TwoStateChain(0.3, 0.2, 0.3)
 
     def states(random, number, rounds):
@@ -159,7 +159,7 @@ def test_rules_that_see_verdicts_do_what_the_theory_of_loops_says():
 def test_averaging_over_the_posterior_pays_when_little_is_known():
     """In posterior expectation it never loses; the advantage fades as the pilot grows."""
     random = np.random.default_rng(4)
-    chains = TwoStateChain(*random.random((3, 150)).astype(np.float32))
+    chains = TwoStateChain(*random.random((3, 80)).astype(np.float32))
     small, large = (plan_from_pilots(chains, jax.random.key(1), questions=n) for n in (20, 1000))
     assert small.expected_advantage > large.expected_advantage >= 0
     assert abs(large.advantage) < 1e-3

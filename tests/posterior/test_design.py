@@ -18,7 +18,7 @@ from msjax.verify.evidence import FALSE_ALARM
 PILOT, ROUNDS = 60, 3
 QUESTIONS = (1, 25, 100)
 PRICE = 1e-4
-BRUTE, REFIT = 150, 4000
+BRUTE, REFIT = 80, 2000
 """Futures, and draws from the posterior in each."""
 
 

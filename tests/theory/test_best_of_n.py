@@ -104,7 +104,7 @@ def test_tails_add_to_one_and_mirroring_swaps_them(distribution, s):
 
 @pytest.mark.parametrize("precision", [False, True])
 def test_quantile_is_the_first_score_that_reaches_the_probability(precision):
-    probabilities = np.sort(np.r_[0, 1e-6, np.random.default_rng(0).uniform(size=300), 1 - 1e-6, 1])
+    probabilities = np.sort(np.r_[0, 1e-6, np.random.default_rng(0).uniform(size=60), 1 - 1e-6, 1])
     with jax.enable_x64(precision):
         scores = distribution_batch()
 
@@ -145,7 +145,8 @@ def test_samples_and_their_best_follow_their_distributions():
         expected = float(theory.expected_best_score(scores, n))
         assert expected == pytest.approx(float(best.mean()), abs=slack)
     many = TruncatedNormal(np.array([0.2, 0.8]), 0.1)
-    assert theory.sample_scores(jax.random.key(1), many, (3, 2)).shape == (3, 2)
+    shaped = jax.eval_shape(lambda key: theory.sample_scores(key, many, (3, 2)), key)
+    assert shaped.shape == (3, 2)
 
 
 def test_best_of_n_is_the_power_and_stays_finite_in_log_space(x64):
@@ -235,10 +236,10 @@ def test_samples_to_reach_in_the_far_tail():
 
 
 BEST_LAWS = [
-    *itertools.product((-50.0, -0.2, 0.5, 1.0, 5.6, 139.0), (0.01, 0.1, 1.0, 30.0)),
+    *itertools.product((-50.0, 0.5, 1.0, 139.0), (0.01, 0.1, 1.0, 30.0)),
     (0.5, 1e7),  # uniform
 ]
-BEST_OF = np.array([1, 2, 3, 8, 64, 10**3, 10**6, 10**9])
+BEST_OF = np.array([1, 2, 3, 64, 10**6, 10**9])
 
 
 @functools.cache
@@ -303,8 +304,9 @@ def test_gradients_match_finite_differences(x64):
     # The points themselves, then each moved in each argument, up and down.
     points, step = np.array(GRADIENT_POINTS), 1e-5
     moves = step * np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)])
-    both = jax.jit(jax.vmap(jax.vmap(lambda x: (all_of(x), jax.jacfwd(all_of)(x)))))
-    values, slopes = both(points[:, None, :] + moves[None, :, :])
+    both = jax.jacfwd(lambda x: (all_of(x),) * 2, has_aux=True)
+    slopes, values = jax.jit(jax.vmap(jax.vmap(both)))(points[:, None, :] + moves[None, :, :])
+    slopes, values = np.asarray(slopes), np.asarray(values)
     expected = np.moveaxis((values[:, 1:4] - values[:, 4:]) / (2 * step), 1, 2)
     np.testing.assert_allclose(slopes[:, 0], expected, rtol=2e-5, atol=1e-7)
 

@@ -26,7 +26,7 @@ from msjax.llm.flax.sharding import device_mesh, shard_cache, shard_decoder
 # all that any family has: biases, head norms, grouped queries
 entries = {
     "model_type": "qwen3", "attention_bias": True, "vocab_size": 320, "hidden_size": 64,
-    "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 16,
+    "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 16,
     "num_key_value_heads": 8, "head_dim": 16, "max_position_embeddings": 64,
 }
 """
