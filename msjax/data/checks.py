@@ -115,13 +115,12 @@ def repeated_questions(runs: Runs) -> Int[np.ndarray, " row"] | None:
 
     One text for all questions stands for none.
     """
-    if runs.records is None:
+    if runs.details is None or not runs.details.text.all():
         return None
-    texts = [(run.question.strip(), run.gold.strip()) for run in runs.records]
-    known = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    if len(known) in (1, len(texts)) or any(not text for text, _ in texts):
+    _, first, text = np.unique(runs.details.text, return_index=True, return_inverse=True)
+    if len(first) in (1, runs.questions):
         return None
-    return np.array([known[text] for text in texts])
+    return np.argsort(np.argsort(first))[text]
 
 
 _MAY_DIFFER = ("rule", "rounds", "seed")
@@ -135,10 +134,10 @@ def differing_settings(runs: Runs) -> list[str]:
     found = []
     for group in runs.groups:
         values: dict[str, Counter[str]] = {}
-        for record in group.records or ():
-            for name, value in record.settings.items():
+        for settings, runs_of_them in group.details.settings_there if group.details else ():
+            for name, value in settings.items():
                 if name not in _MAY_DIFFER:
-                    values.setdefault(name, Counter())[str(value)] += 1
+                    values.setdefault(name, Counter())[str(value)] += runs_of_them
         for name, counts in values.items():
             if len(counts) > 1:
                 each = " and ".join(f"{value} in {n}" for value, n in counts.most_common(3))
@@ -151,6 +150,9 @@ def differing_settings(runs: Runs) -> list[str]:
 
 def names_differing_in_case(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Names that are the same but for capital letters."""
-    unique = sorted(set(names), key=lambda name: (name.casefold(), name))
+    known = set(names)
+    if len(set(map(str.casefold, known))) == len(known):
+        return []
+    unique = sorted(known, key=lambda name: (name.casefold(), name))
     groups = [tuple(group) for _, group in groupby(unique, key=str.casefold)]
     return [group for group in groups if len(group) > 1]

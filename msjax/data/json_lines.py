@@ -13,12 +13,12 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from msjax._io import locked, write_bytes
 from msjax.errors import InputError
 
-__all__ = ["LineFile", "complete_lines", "open_lines"]
+__all__ = ["LineFile", "complete_lines", "open_lines", "parse_json", "without_repeats"]
 
 _Line = TypeVar("_Line")
 _BLOCK = 1 << 16
@@ -176,3 +176,29 @@ def _is_json(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def parse_json(data: bytes | str) -> Any:
+    """What JSON says, as its standard has it: no field twice, no NaN, no infinity.
+
+    Raises:
+        ValueError: it is none; the message says what is wrong.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=without_repeats, parse_constant=_refused)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object from its fields, as a hook of `json.loads`; InputError if one occurs twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"field {twice!r} occurs twice; remove one")
+    return found
+
+
+def _refused(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON; write null for what is not known")

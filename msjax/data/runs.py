@@ -1,15 +1,16 @@
 """Recorded runs as arrays: the one form in which they are fitted, replayed and judged."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
+from msjax.data.details import Details, Table, ragged, wider
 from msjax.data.trajectory import Protocol, Trajectory
 from msjax.data.usage import believed
 from msjax.errors import InputError
@@ -63,7 +64,8 @@ class Runs:
         rule_stopped: whether a stopping rule ended the run.
         cluster: rows of one cluster are not independent; None where all are.
         unit: what `tokens` counts, if not tokens.
-        records: the trajectories that the rows were made of, if any.
+        records: the trajectories that the rows were made of, if any; those of files stay there.
+        details: what the trajectories say that the arrays do not, in columns.
         label: what a single group is called; its benchmark if None.
 
     Raises InputError for no rows, rows without a first answer, an answer after a missing one,
@@ -86,7 +88,8 @@ class Runs:
     rule_stopped: Bool[np.ndarray, " _"]
     cluster: tuple[str, ...] | None = None
     unit: str = "tokens"
-    records: tuple[Trajectory, ...] | None = field(default=None, repr=False)
+    records: Sequence[Trajectory] | None = field(default=None, repr=False)
+    details: Details | None = field(default=None, repr=False)
     label: str | None = None
 
     def __post_init__(self) -> None:
@@ -232,14 +235,8 @@ class Runs:
         runs = tuple(records)
         if not runs:
             raise InputError("runs: none given; record some with `msjax run`")
-        seen = Counter(run.identity for run in runs)
-        (benchmark, _, _, question_id, repeat), times = seen.most_common(1)[0]
-        if times > 1:
-            raise InputError(
-                f"question_id {question_id!r} of {benchmark!r}: occurs {_times(times)} with repeat "
-                f"{repeat}; number the runs of a question repeat = 0, 1, ..., or leave one out"
-            )
-
+        details = Details.of(runs)
+        require_once(details, runs)
         accounts = [
             [
                 believed(usage, answered=bool(text) or answer is not None or right)
@@ -293,7 +290,71 @@ class Runs:
                 for c, run in zip(clusters, runs, strict=True)
             ),
             records=runs,
+            details=details,
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Runs"]) -> "Runs":
+        """The rows of several runs as one, in their order.
+
+        Raises InputError when a run of a question occurs twice.
+        """
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        width = max(part.samples for part in parts)
+
+        def column(name: str, fill: float) -> np.ndarray:
+            return np.concatenate([wider(getattr(part, name), width, fill) for part in parts])
+
+        def texts(name: str) -> tuple[str, ...]:
+            return tuple(chain.from_iterable(getattr(part, name) for part in parts))
+
+        real = column("real", 0)
+        tokens = {}
+        for name in (x for x in CATEGORIES if any(x in part.tokens for part in parts)):
+            none = [np.zeros(part.correct.shape, np.float32) for part in parts]
+            every = [part.tokens.get(name, zero) for part, zero in zip(parts, none, strict=True)]
+            tokens[name] = np.concatenate([wider(x, width, 0) for x in every])
+            tokens[name][~real] = 0
+        clusters = None
+        if any(part.cluster is not None for part in parts):
+            clusters = tuple(
+                chain.from_iterable(
+                    part.cluster or (f"question {name}" for name in part.question_ids)
+                    for part in parts
+                )
+            )
+        details = [part.details for part in parts if part.details is not None]
+        records = [part.records for part in parts if part.records is not None]
+        found = cls(
+            question_ids=texts("question_ids"),
+            correct=column("correct", MISSING),
+            answers=column("answers", MISSING),
+            scores=column("scores", np.nan),
+            verdicts=column("verdicts", MISSING),
+            tokens=tokens,
+            benchmarks=texts("benchmarks"),
+            models=texts("models"),
+            protocols=texts("protocols"),
+            censored=np.concatenate([part.censored for part in parts]),
+            rule_stopped=np.concatenate([part.rule_stopped for part in parts]),
+            cluster=clusters,
+            records=Chained.of(records) if len(records) == len(parts) else None,
+            details=Details.joined(details) if len(details) == len(parts) else None,
+        )
+        if found.details is not None and found.records is not None:
+            require_once(found.details, found.records)
+        return found
+
+    def stored(self, records: Sequence[Trajectory]) -> "Runs":
+        """These runs with the records they were made of.
+
+        Raises InputError when a run of a question occurs twice.
+        """
+        if self.details is not None:
+            require_once(self.details, records)
+        return replace(self, records=records)
 
     # Benchmarks, models and protocols
 
@@ -304,16 +365,20 @@ class Runs:
         Where runs come from several models a group is called "benchmark (model)"; samples of a
         benchmark that has rounds too are called "benchmark, parallel".
         """
-        keys = list(zip(self.benchmarks, self.models, self.protocols, strict=True))
+        known = Table[tuple[str, str, str]]()
+        keys = zip(self.benchmarks, self.models, self.protocols, strict=True)
+        number = np.fromiter(map(known.number, keys), int, self.questions)
+        # One sort instead of one look at every row for each of many groups.
+        starts = np.cumsum(np.bincount(number, minlength=len(known.known)))[:-1]
+        rows = np.split(np.argsort(number, kind="stable"), starts)
         several = len(set(self.models)) > 1
+        first: dict[tuple[str, str], str] = {}
         found = []
-        for key in dict.fromkeys(keys):
-            benchmark, model, protocol = key
-            rows = np.array([i for i, other in enumerate(keys) if other == key])
+        for (benchmark, model, protocol), own in zip(known.known, rows, strict=True):
             label = f"{benchmark} ({model})" if several else benchmark
-            if protocol != next(p for b, m, p in keys if (b, m) == (benchmark, model)):
+            if protocol != first.setdefault((benchmark, model), protocol):
                 label = f"{label}, {protocol}"
-            found.append(replace(self.take(rows), label=self.label or label))
+            found.append(replace(self.take(own), label=self.label or label))
         return tuple(found)
 
     def _single(self, values: tuple[str, ...], what: str) -> str:
@@ -370,9 +435,13 @@ class Runs:
         """Some rows, with as many columns as the longest of them has."""
         rows = np.arange(self.questions)[rows]
         columns = int(self.recorded[rows].max(initial=0))
+        if len(rows) == self.questions and (np.diff(rows) == 1).all():
+            return self if columns == self.samples else self._first(columns)
+
+        every = rows.tolist()
 
         def some(values: tuple) -> tuple:
-            return tuple(values[i] for i in rows)
+            return tuple(map(values.__getitem__, every))
 
         return replace(
             self._first(columns),
@@ -388,12 +457,13 @@ class Runs:
             censored=self.censored[rows],
             rule_stopped=self.rule_stopped[rows],
             cluster=self.cluster and some(self.cluster),
-            records=self.records and some(self.records),
+            records=self.records and taken(self.records, rows),
+            details=self.details and self.details.take(rows, columns),
         )
 
     def truncated(self, rounds: int) -> "Runs":
         """The same runs as if they had ended after `rounds` rounds."""
-        return replace(self._first(rounds + 1), records=None)
+        return replace(self._first(rounds + 1), records=None, details=None)
 
     def _first(self, columns: int) -> "Runs":
         return replace(
@@ -403,6 +473,7 @@ class Runs:
             scores=self.scores[:, :columns],
             verdicts=self.verdicts[:, :columns],
             tokens={name: x[:, :columns] for name, x in self.tokens.items()},
+            details=self.details and self.details.take(slice(None), columns),
         )
 
     # What can be asked of them
@@ -562,6 +633,69 @@ class Runs:
         return np.moveaxis(np.array(counted, dtype=np.int64).reshape(2, 2, self.rounds), 2, 0)
 
 
+def require_once(details: Details, records: Sequence[Trajectory]) -> None:
+    """Raises InputError where a run of a question occurs twice."""
+    _, first, counts = np.unique(details.identity, return_index=True, return_counts=True)
+    if counts.max(initial=0) < 2:
+        return
+    most = int(first[counts == counts.max()].min())
+    rows = np.flatnonzero(details.identity == details.identity[most])
+    run = records[int(rows[0])]
+    raise InputError(
+        f"question_id {run.question_id!r} of {run.benchmark!r}: occurs {_times(len(rows))} with "
+        f"repeat {run.repeat}; number the runs of a question repeat = 0, 1, ..., or leave one out"
+    )
+
+
+def taken(records: Sequence[Trajectory], rows: Int[np.ndarray, " chosen"]) -> Sequence[Trajectory]:
+    """Some of the records, in this order; those that are not read yet stay so."""
+    if isinstance(records, tuple):
+        return tuple(map(records.__getitem__, rows.tolist()))
+    return Chosen(records, rows)
+
+
+class Chosen(Sequence[Trajectory]):
+    """Some of a sequence's records, looked up when they are asked for."""
+
+    def __init__(self, records: Sequence[Trajectory], rows: Int[np.ndarray, " chosen"]) -> None:
+        self._records, self._rows = records, rows
+        if isinstance(records, Chosen):
+            self._records, self._rows = records._records, records._rows[rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return Chosen(self._records, self._rows[i])
+        return self._records[int(self._rows[i])]
+
+
+class Chained(Sequence[Trajectory]):
+    """Several sequences one after the other."""
+
+    def __init__(self, parts: Sequence[Sequence[Trajectory]]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    @classmethod
+    def of(cls, parts: Sequence[Sequence[Trajectory]]) -> Sequence[Trajectory]:
+        """All of these; a tuple if all are."""
+        if all(isinstance(part, tuple) for part in parts):
+            return tuple(chain.from_iterable(parts))
+        return cls(parts)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return Chosen(self, np.arange(len(self))[i])
+        i = range(len(self))[i]
+        part = int(np.searchsorted(self._ends, i, side="right"))
+        return self._parts[part][i - (int(self._ends[part - 1]) if part else 0)]
+
+
 def _times(n: int) -> str:
     return "twice" if n == 2 else f"{n} times"
 
@@ -579,14 +713,6 @@ def by_first_appearance(
     earliest = (answers[:, :, None] == answers[:, None, :]).argmax(axis=2)
     number = np.cumsum(earliest == np.arange(answers.shape[1]), axis=1) - 1
     return np.take_along_axis(number, earliest, axis=1)
-
-
-def ragged(rows: Sequence[Sequence[Any]], fill: float | int) -> Float[np.ndarray, "row column"]:
-    """Rows of different length as one array."""
-    found = np.full((len(rows), max(map(len, rows))), fill, dtype=float)
-    for line, row in zip(found, rows, strict=True):
-        line[: len(row)] = row
-    return found
 
 
 def _array(values: Any) -> np.ndarray | None:

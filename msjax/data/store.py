@@ -26,19 +26,7 @@ def read_runs(path: Path) -> list[Trajectory]:
     Raises InputError when the file is absent, empty, torn or of another kind, when a line does not
     follow the schema (unknown and missing fields included), or when a question occurs twice.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file; record a run with `msjax run`")
-    runs, read = [], 0
-    for number, line in enumerate(complete_lines(path, _HEAD, _WHAT), 1):
-        runs.append(parse_trajectory(f"{path}, line {number}", line))
-        read += len(line)
-    if read < path.stat().st_size:
-        raise InputError(
-            f"{path}, line {len(runs) + 1}: torn (the writer was interrupted); resume the run "
-            "that writes this file, which repairs it, or remove the line"
-        )
-    if not runs:
-        raise InputError(f"{path}: empty, so there is nothing to read; record a run first")
+    runs = [parse_trajectory(f"{path}, line {i}", x) for i, x in enumerate(run_lines(path), 1)]
     seen = Counter(run.identity for run in runs)
     (benchmark, _, _, question_id, repeat), times = seen.most_common(1)[0]
     if times > 1:
@@ -47,6 +35,26 @@ def read_runs(path: Path) -> list[Trajectory]:
             f"repeat {repeat}; number the runs of a question repeat = 0, 1, ..., or leave one out"
         )
     return runs
+
+
+def run_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file of trajectories, as bytes.
+
+    Raises InputError when the file is absent, empty, torn or of another kind.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file; record a run with `msjax run`")
+    number, read = 0, 0
+    for line in complete_lines(path, _HEAD, _WHAT):
+        yield line
+        number, read = number + 1, read + len(line)
+    if read < path.stat().st_size:
+        raise InputError(
+            f"{path}, line {number + 1}: torn (the writer was interrupted); resume the run "
+            "that writes this file, which repairs it, or remove the line"
+        )
+    if not number:
+        raise InputError(f"{path}: empty, so there is nothing to read; record a run first")
 
 
 @contextmanager

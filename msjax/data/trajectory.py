@@ -3,6 +3,7 @@
 import math
 import reprlib
 from codecs import BOM_UTF8
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -15,10 +16,18 @@ from pydantic import (
     model_validator,
 )
 
+from msjax.data.json_lines import parse_json
 from msjax.data.usage import Usage
 from msjax.errors import InputError
 
-__all__ = ["Protocol", "StopReason", "Trajectory", "parse_trajectory"]
+__all__ = [
+    "ROUNDING",
+    "Protocol",
+    "StopReason",
+    "Trajectory",
+    "parse_trajectory",
+    "range_of_scores",
+]
 
 Protocol = Literal["sequential", "prefix", "parallel"]
 StopReason = Literal["rule", "budget"]
@@ -41,7 +50,7 @@ _RANGES: dict[Any, tuple[float, float]] = {
     "certainty": (-math.inf, 0.0),
     "confidence": (0.0, 1.0),
 }
-_ROUNDING = 1e-3
+ROUNDING = 1e-3
 
 
 class Trajectory(BaseModel):
@@ -106,9 +115,9 @@ class Trajectory(BaseModel):
                 self.__dict__[name] = (absent,) * entries
             elif found != entries:
                 raise ValueError(f"{name} has {found} entries but correct has {entries}")
-        low, high = _RANGES.get(self.settings.get("score", ""), (-math.inf, math.inf))
+        low, high = range_of_scores(self.settings)
         for number, score in enumerate(self.scores):
-            if score is not None and not low <= score <= high + _ROUNDING:
+            if score is not None and not low <= score <= high + ROUNDING:
                 raise ValueError(
                     f"scores.{number} is {score}, but this score lies in [{low:g}, {high:g}]"
                 )
@@ -139,15 +148,25 @@ class Trajectory(BaseModel):
         )
 
 
+def range_of_scores(settings: Mapping[str, Any]) -> tuple[float, float]:
+    """The least and the greatest score that runs of these settings can have."""
+    return _RANGES.get(settings.get("score", ""), (-math.inf, math.inf))
+
+
 def parse_trajectory(where: str, line: bytes) -> Trajectory:
     """A trajectory from one JSON line; `where` names the line in errors.
 
     Raises InputError that names all fields that are missing or unknown, else the first bad value.
     """
+    line = line.removeprefix(BOM_UTF8)
     try:
-        return Trajectory.model_validate_json(line.removeprefix(BOM_UTF8))
+        found = Trajectory.model_validate_json(line)
+        parse_json(line)  # which says what pydantic passes over
     except ValidationError as error:
         raise InputError(f"{where}: {_problem(error)}; mend or remove this line") from None
+    except ValueError as error:
+        raise InputError(f"{where}: {error}; mend or remove this line") from None
+    return found
 
 
 def _problem(error: ValidationError) -> str:

@@ -28,8 +28,9 @@ def joint_errors(
 
     Their covariance is that of the contributions, with the squared standard errors on its diagonal.
     """
-    influence = np.concatenate([one.influence for one in columns], axis=1)
-    covariance = influence.T @ influence
+    # Part by part, since one array of all columns is as large as everything else together.
+    parts = [one.influence for one in columns]
+    covariance = np.block([[one.T @ other for other in parts] for one in parts])
     error = np.concatenate([np.where(np.isfinite(one.error), one.error, 0.0) for one in columns])
     np.fill_diagonal(covariance, error**2)
     values, vectors = np.linalg.eigh(covariance)

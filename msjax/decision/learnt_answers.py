@@ -94,11 +94,16 @@ def _wrong_answers(
         if k:
             replaced = wrong[:, k] & wrong[:, k - 1] & (answers[:, k] != answers[:, k - 1])
             fresh = replaced | (wrong[:, k] & right[:, k - 1])
-            left = m - replaced[fresh, None]
-            chance = np.minimum((given - replaced)[fresh, None] / left, 1)
-            with np.errstate(divide="ignore"):
-                log = np.log(np.where(earlier[fresh, None], chance, 1 - chance))
-            log_weight = log_weight + log.sum(axis=0)
+            # Few combinations occur, however many questions there are.
+            code = (((given - replaced) * 2 + replaced) * 2 + earlier)[fresh]
+            counts = np.bincount(code)
+            for number in np.flatnonzero(counts):
+                before, gone, repeats = number // 4, number // 2 % 2, number % 2
+                chance = np.minimum(before / (m - gone), 1)
+                with np.errstate(divide="ignore"):
+                    log_weight = log_weight + counts[number] * np.log(
+                        chance if repeats else 1 - chance
+                    )
         given += wrong[:, k] & ~earlier
     weight = np.exp(log_weight - log_weight.max())
     return float(weight @ m / weight.sum())

@@ -126,7 +126,7 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
     for runs in (seen, samples):
         if runs is not None:
             notes += differing_settings(runs)
-            notes += ending_notes(runs.records or ())
+            notes += ending_notes([runs.details] if runs.details else [])
     for names in names_differing_in_case((rounds or samples).question_ids):  # type: ignore[union-attr]
         notes.append(f"question ids {_listed(names)} differ only in capital letters")
     number = {name: i for i, name in enumerate(dict.fromkeys(labels))}
@@ -146,7 +146,12 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
 
 def _sorted(runs: Runs) -> Runs:
     """Questions in the order of their names, so that nothing depends on the order of lines."""
-    order = sorted(range(runs.questions), key=lambda i: (runs.question_ids[i], *runs.correct[i]))
+    names = runs.question_ids
+    order = list(range(runs.questions))
+    if runs.repeated:
+        labels = runs.correct.tolist()
+        order.sort(key=labels.__getitem__)
+    order.sort(key=names.__getitem__)
     return runs.take(np.array(order))
 
 
@@ -262,9 +267,9 @@ def _fixed(runs: Runs) -> Bool[np.ndarray, " row"]:
 
 def _rules(runs: Runs) -> Sequence[str | None]:
     """Name of the rule that each run was recorded with, None where that is not said."""
-    if runs.records is None:
+    if runs.details is None:
         return [None] * runs.questions
-    found = (run.settings.get("rule") for run in runs.records)
+    found = runs.details.of_settings("rule")
     return [None if name is None else str(name) for name in found]
 
 
@@ -286,9 +291,8 @@ def _stopped(
         return part, recorded, every[~looks][rest], hidden
     last = runs.recorded - 1
     position = last.copy()
-    if runs.records is not None:
-        returned = [run.returned for run in runs.records]
-        position = np.array([k if r is None else r for k, r in zip(last, returned, strict=True)])
+    if runs.details is not None:
+        position = np.where(runs.details.returned < 0, last, runs.details.returned)
     fewest = int(runs.recorded[looks].min()) - 1
     why = (
         f"a rule that looks at answers stopped {number} of {_runs(len(every))} early, and what "

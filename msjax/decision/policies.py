@@ -39,6 +39,8 @@ AS_RECORDED = "as recorded"
 """Name of the policy that ended the runs, where a rule did."""
 FOLDINGS = 10
 """Divisions into folds that what is learnt is averaged over."""
+_ENOUGH = 100_000
+"""Questions from which one division is enough: another would move a mean by less than its error."""
 _ORDERS = 32
 _SIZES = (3, 5, 8, 16, 32, 64)
 _REPEATS = (2, 3)
@@ -341,7 +343,8 @@ def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_C
     right, asked = np.zeros(len(complete)), np.zeros(len(complete))
     spent = {name: np.cumsum(x, axis=1, dtype=float) for name, x in whole.tokens.items()}
     tokens = {name: np.zeros(len(complete)) for name in spent}
-    for others, judged in divisions(names, FOLDINGS):
+    foldings = max(1, min(FOLDINGS, _ENOUGH // len(complete)))
+    for others, judged in divisions(names, foldings):
         distribution = learn(whole, others)
         last, returned = belief_policy(distribution, whole.answers[judged], token_price)
         right[judged] += _label_of(label[judged], returned)
@@ -351,7 +354,7 @@ def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_C
 
     def everywhere(total: Float[np.ndarray, " complete"]) -> Float[np.ndarray, " question"]:
         found = np.full(runs.questions, np.nan)
-        found[complete] = total / FOLDINGS
+        found[complete] = total / foldings
         return found
 
     everyone = np.ones(len(complete), dtype=bool)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from msjax.data.runs import Runs
-from msjax.data.trajectory import Trajectory
 from msjax.decision.advice import SIZES
 from msjax.decision.bounds import gating_bounds
 from msjax.decision.card import SCHEMA, Card, Decision, PolicyRow
@@ -42,6 +41,8 @@ __all__ = [
 
 USUAL = 50
 """Questions of a usual pilot."""
+MOST_CHANGED = 10_000
+"""Questions that revising changed up to which each is listed."""
 INTERVALS = "90 % intervals: for the policy to use whichever it is, for the others all at once"
 """What the intervals of a table of policies are."""
 _WIDTH, _LABEL = 98, 18
@@ -304,7 +305,7 @@ def _collect(decision: Decision) -> str:
 def _cut(decision: Decision) -> str:
     """Why more of the same is of no use: too many answers were cut; "" if they were not."""
     runs = [one for one in (decision.pilot.seen, decision.pilot.samples) if one is not None]
-    return cut_note([record for one in runs for record in one.records or ()])
+    return cut_note([one.details for one in runs if one.details is not None])
 
 
 def _recorded_rounds(decision: Decision) -> int:
@@ -360,7 +361,7 @@ def _record(decision: Decision) -> str:
     kind = f"--rounds {rounds}"
     if decision.pilot.rounds is None and decision.pilot.samples is not None:
         kind = f"--samples {decision.pilot.samples.samples}"
-    names = [run.question_id for run in _records(decision)]
+    names = _runs(decision).question_ids
     numbered = all(name.isdecimal() for name in names)
     start = max(map(int, names)) + 1 if numbered else len(decision.outcomes.right)
     return (
@@ -369,20 +370,22 @@ def _record(decision: Decision) -> str:
     )
 
 
-def _records(decision: Decision) -> Sequence[Trajectory]:
+def _runs(decision: Decision) -> Runs:
     runs = decision.pilot.seen if decision.pilot.seen is not None else decision.pilot.samples
-    return (runs and runs.records) or ()
+    assert runs is not None
+    return runs
 
 
 def _recorded_here(decision: Decision) -> bool:
     """Whether `msjax run` recorded the runs, so that it can record more of them."""
-    records = _records(decision)
-    return bool(records) and all(run.key for run in records)
+    details = _runs(decision).details
+    return details is not None and bool(details.keyed.all())
 
 
 def _same_settings(decision: Decision) -> str:
     """Options with which the runs were recorded; names in capitals are for the user to fill in."""
-    pilot, settings = decision.pilot, [run.settings for run in _records(decision)]
+    pilot, details = decision.pilot, _runs(decision).details
+    settings = [] if details is None else [one for one, _ in details.settings_there]
     sources = {str(one.get("source") or pilot.benchmark) for one in settings}
     benchmark = sources.pop() if len(sources) == 1 else pilot.benchmark
     text = f" --benchmarks {shlex.quote(benchmark)}"
@@ -727,29 +730,26 @@ class ChangedQuestion:
 
 
 def changed_questions(decision: Decision) -> list[ChangedQuestion]:
-    """Questions whose answer became right or wrong in some round that is judged."""
+    """The first `MOST_CHANGED` questions whose answer became right or wrong in a judged round."""
     runs, seen = decision.pilot.rounds, decision.pilot.seen
     if runs is None:
         return []
-    records = (
-        {}
-        if seen is None or seen.records is None
-        else {run.question_id: run for run in seen.records}
-    )
+    before, after = runs.right[:, :-1], runs.right[:, 1:]
+    real = runs.real[:, 1:]
+    repairs, breaks = real & after & ~before, real & before & ~after
+    rows = np.flatnonzero((repairs | breaks).any(axis=1))[:MOST_CHANGED]
+    records = None
+    if seen is not None and seen.records is not None:
+        records, last = seen.records, {name: i for i, name in enumerate(seen.question_ids)}
     found = []
-    for i, name in enumerate(runs.question_ids):
-        right = tuple(runs.right[i, : runs.recorded[i]].tolist())
-        steps = list(enumerate(zip(right, right[1:], strict=False), start=1))
-        repaired = tuple(k for k, (before, after) in steps if after and not before)
-        broken = tuple(k for k, (before, after) in steps if before and not after)
-        if not (repaired or broken):
-            continue
-        record = records.get(name)
-        texts = (
-            ("", "", ())
-            if record is None
-            else (record.question, record.gold, record.answers[: len(right)])
-        )
+    for i in rows.tolist():
+        name = runs.question_ids[i]
+        right = tuple(runs.right[i][runs.real[i]].tolist())
+        texts: tuple[str, str, tuple[str | None, ...]] = ("", "", ())
+        if records is not None:
+            record = records[last[name]]
+            texts = record.question, record.gold, record.answers[: len(right)]
+        repaired, broken = (tuple((np.flatnonzero(x[i]) + 1).tolist()) for x in (repairs, breaks))
         found.append(ChangedQuestion(name, *texts, right, repaired, broken))
     return found
 

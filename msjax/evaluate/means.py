@@ -101,9 +101,8 @@ def means(
     clusters = questions
     number = int(cluster.max()) + 1
     if number < len(cluster):
-        member = np.zeros((number, len(cluster)))
-        member[cluster, np.arange(len(cluster))] = 1
-        influence, clusters = member @ influence, (member @ known > 0).sum(axis=0)
+        influence = _sums(influence, cluster, number)
+        clusters = (_sums(known, cluster, number) > 0).sum(axis=0)
     centre, error = smoothed(estimate, (influence**2).sum(axis=0), clusters, smoothing)
     influence = influence * (clusters / np.maximum(clusters + smoothing.number, 1))
     if exact is None:
@@ -111,6 +110,15 @@ def means(
     centre, error = np.where(exact, estimate, centre), np.where(exact, 0.0, error)
     influence = np.where(exact, 0.0, influence)
     return Means(estimate, centre, error, exact, clusters, questions, influence)
+
+
+def _sums(
+    values: Shaped[np.ndarray, "question column"],
+    cluster: Int[np.ndarray, " question"],
+    number: int,
+) -> Float[np.ndarray, "cluster column"]:
+    """Sums over the questions of every cluster."""
+    return np.stack([np.bincount(cluster, column, number) for column in values.T], axis=1)
 
 
 def smoothed(

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from scipy import special
 
 from msjax.data.checks import differing_settings, hidden_by_labels, names_differing_in_case
+from msjax.data.details import Details
 from msjax.data.messages import CUT, KNOWN
 from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
@@ -101,37 +101,48 @@ def doubts(runs: Runs) -> list[str]:
         for group in names_differing_in_case(each)
     ]
     hidden = [f"{group.name}: {why}" for group in runs.groups if (why := hidden_by_labels(group))]
-    return [*alike, *differing_settings(runs), *hidden, *ending_notes(runs.records or ())]
+    return [
+        *alike,
+        *differing_settings(runs),
+        *hidden,
+        *ending_notes([runs.details] if runs.details else []),
+    ]
 
 
-def ending_notes(runs: Sequence[Trajectory]) -> list[str]:
+def ending_notes(details: Sequence[Details]) -> list[str]:
     """What there is to say of how answers ended, in a sentence each; none if they ended well."""
-    ends = _endings(runs)
-    reasons = Counter(reason for reason, _ in ends)
+    ends = _endings(details)
     notes = [
-        f"{count} of {len(ends)} answers ended with {reason!r}, which is no reason that msjax "
-        "knows; they count as cut off"
-        for reason, count in reasons.items()
+        f"{count} of {sum(ends.values())} answers ended with {reason!r}, which is no reason that "
+        "msjax knows; they count as cut off"
+        for reason, count in ends.items()
         if reason.lower() not in KNOWN
     ]
-    return [*notes, cut] if (cut := cut_note(runs)) else notes
+    return [*notes, cut] if (cut := cut_note(details)) else notes
 
 
-def cut_note(runs: Sequence[Trajectory]) -> str:
+def cut_note(details: Sequence[Details]) -> str:
     """How many answers were cut at the limit of new tokens, if more than a few were; else ""."""
-    ends = _endings(runs)
-    cut = [text for reason, text in ends if reason.lower() in CUT]
-    if len(cut) <= FEW * len(ends):
+    ends, blank = _endings(details), _endings(details, blank=True)
+    total = sum(ends.values())
+    cut, empty = (
+        sum(count for reason, count in counts.items() if reason.lower() in CUT)
+        for counts in (ends, blank)
+    )
+    if cut <= FEW * total:
         return ""
-    empty = sum(not text for text in cut)
     inside = f", {empty} of them before any text, inside their thoughts" if empty else ""
     return (
-        f"{len(cut)} of {len(ends)} answers ({len(cut) / len(ends):.0%}) were cut at the limit "
+        f"{cut} of {total} answers ({cut / total:.0%}) were cut at the limit "
         f"of new tokens{inside}; more of the same tells nothing, so raise max_new_tokens"
     )
 
 
-def _endings(runs: Sequence[Trajectory]) -> list[tuple[str, str]]:
-    """Why each answer ended, where that was recorded, and its text."""
-    pairs = (zip(run.finish, run.completions, strict=True) for run in runs)
-    return [(reason, text) for reason, text in chain.from_iterable(pairs) if reason]
+def _endings(details: Sequence[Details], *, blank: bool = False) -> Counter[str]:
+    """How many answers ended for each reason that was recorded; of the blank ones only."""
+    found: Counter[str] = Counter()
+    for one in details:
+        numbers = one.reason[one.blank] if blank else one.reason
+        counts = np.bincount(numbers[numbers >= 0], minlength=len(one.reasons))
+        found.update({reason: int(n) for reason, n in zip(one.reasons, counts, strict=True) if n})
+    return found

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from msjax.data.details import Details
 from msjax.data.json_lines import LineFile
 from msjax.data.messages import FAILED, FINISHED, REJECTED, TOO_LONG, Completion, Score
 from msjax.data.store import check_settings, resume
@@ -212,7 +213,7 @@ def record_run(
                 finally:
                     for note in getattr(engine, "notes", ()):
                         bar.write(f"warning: {note}")
-        for note in ending_notes(writer.lines):
+        for note in ending_notes([Details.of(writer.lines)] if writer.lines else []):
             print(f"warning: {note}")
         recorded = {(run.benchmark, run.question_id): run for run in writer.lines}
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msjax.data.json_lines import without_repeats
 from msjax.errors import InputError, require_extra
 from msjax.tasks.characters import writable
 from msjax.tasks.extract import last_box
@@ -156,7 +157,7 @@ def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_without_repeats)
+            row = json.loads(line, object_pairs_hook=without_repeats)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         except (ValueError, RecursionError) as error:
@@ -172,18 +173,9 @@ def json_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, row
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"field {twice!r} occurs twice; remove one")
-    return found
-
-
 def _json_list(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        rows = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+        rows = json.loads(path.read_bytes(), object_pairs_hook=without_repeats)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except InputError as error:

@@ -136,7 +136,7 @@ def test_what_is_written_reads_back(tmp_path, capsys) -> None:
     assert main(["import", str(source), "--out", str(out), "--json", str(tmp_path / "x.json")]) == 0
     assert "right: 1, 1, 1 of 2" in capsys.readouterr().out
     ours, theirs = msjax.read(out), msjax.read(source)
-    assert ours.records == theirs.records
+    assert tuple(ours.records) == tuple(theirs.records)
     assert json.loads((tmp_path / "x.json").read_text())["groups"][0]["questions"] == 2
 
 
@@ -180,10 +180,12 @@ def test_samples_that_have_rounds_are_runs_of_their_question(column) -> None:
 
 def test_bad_files_are_named(tmp_path) -> None:
     (tmp_path / "result.json").write_text('{"benchmarks": {}}')
+    (tmp_path / "nothing").mkdir()
     for source, message in [
         (tmp_path / "absent.csv", "no such file"),
         (tmp_path / "result.json", "holds one JSON object"),
-        (tmp_path, "is a folder; name a file"),
+        (tmp_path / "nothing", "no file of recorded runs"),
+        (tmp_path / "*.nothing", "no file of recorded runs"),
     ]:
         with pytest.raises(InputError, match=message):
             msjax.read(source)

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from msjax.data.columns import read_columns
 from msjax.data.importers.inspect_ai import is_inspect, records_of_inspect
 from msjax.data.importers.lm_eval import is_lm_eval, records_of_lm_eval
 from msjax.data.importers.rows import records_of_rows
@@ -15,7 +16,7 @@ from msjax.data.runs import Runs
 from msjax.data.store import read_runs
 from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
-from msjax.tasks.samples import rows_of
+from msjax.tasks.samples import SUFFIXES, rows_of
 from msjax.tasks.scorers import Scorer
 
 __all__ = ["Import", "import_records", "read"]
@@ -50,7 +51,8 @@ def read(
     Args:
         sources: JSON Lines of trajectories (as `msjax run` writes) or of rows, CSV, JSON, Parquet,
             what `msjax serve` wrote, lm-eval samples, logs of inspect_ai, lists of dictionaries, or
-            data frames; rows hold one answer each, or lists of them (see docs/data.md).
+            data frames; rows hold one answer each, or lists of them (see docs/data.md). Folders and
+            patterns such as "runs/*.jsonl" stand for the files in them.
         columns: for fields of rows the names of their columns, such as {"correct": "is_right"}.
         scorer: grades answers of rows that have a gold answer and no label.
         benchmark: for rows that do not name one; the name of the file if None.
@@ -66,8 +68,31 @@ def read(
     """
     known: dict[str, Any] = {"columns": columns, "scorer": scorer, "filter": filter}
     known |= {"benchmark": benchmark, "model": model, "metric": metric}
-    found = [import_records(source, **known) for source in sources]
-    return Runs.from_records(record for one in found for record in one.records)
+    found: list[Runs] = []
+    for source in chain.from_iterable(map(_sources, sources)):
+        if isinstance(source, Path) and not is_inspect(source) and _holds_trajectories(source):
+            found.append(read_columns(source))
+        else:
+            found.append(Runs.from_records(import_records(source, **known).records))
+    if not found:
+        raise InputError("sources: none given; name files of recorded runs")
+    return Runs.joined(found)
+
+
+def _sources(source: Source) -> Iterable[Source]:
+    """A folder or a pattern stands for the files in it, in the order of their names."""
+    if not isinstance(source, (str, Path)):
+        return [source]
+    path = Path(source)
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES]
+    elif not path.exists() and set(path.name) & set("*?["):
+        files = list(path.parent.glob(path.name))
+    else:
+        return [path]
+    if not files:
+        raise InputError(f"{path}: there is no file of recorded runs; name one, or a folder")
+    return sorted(files)
 
 
 def import_records(
