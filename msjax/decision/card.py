@@ -22,6 +22,7 @@ from msjax.errors import InputError
 from msjax.intervals import Interval
 
 if TYPE_CHECKING:
+    from msjax.posterior.judge import JudgePosterior
     from msjax.rules.protocol import StoppingRule
 
 __all__ = ["SCHEMA", "Card", "Decision", "PolicyRow", "Terms", "decide"]
@@ -180,6 +181,16 @@ class Decision:
     def policies(self) -> tuple[PolicyRow, ...]:
         """Every policy compared."""
         return tuple(_row(self, j) for j in range(len(self.outcomes.policies)))
+
+    @cached_property
+    def judge(self) -> "JudgePosterior | None":
+        """How often the judge accepts right and wrong answers; None where none was asked."""
+        runs = self.pilot.seen if self.pilot.seen is not None else self.pilot.runs
+        if not (runs.real & (runs.verdicts >= 0)).any():
+            return None
+        from msjax.posterior.judge import fit_judge  # not for pages without a judge
+
+        return fit_judge(runs)
 
     @property
     def chosen(self) -> PolicyRow:

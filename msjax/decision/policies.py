@@ -307,13 +307,29 @@ def _until_known(
     """
     full = runs.recorded > runs.rounds
     complete = (ever | full).all() | full
-    return np.asarray(complete & (runs.recorded > last) & _asked_before(runs, last))
+    return np.asarray(complete & (runs.recorded > last) & _asked(runs, ever, last))
 
 
-def _asked_before(runs: Runs, last: Int[np.ndarray, " question"]) -> Bool[np.ndarray, " question"]:
-    """Whether the judge was asked of every answer before the last."""
-    before = np.arange(runs.rounds + 1) < last[:, None]
-    return np.asarray(~(before & (runs.verdicts < 0)).any(axis=1))
+def _asked(
+    runs: Runs, ever: Bool[np.ndarray, " question"], last: Int[np.ndarray, " question"]
+) -> Bool[np.ndarray, " question"]:
+    """Runs from which it can be told, without choosing among them, when the judge first accepts.
+
+    Where verdicts are missing that a loop would have asked for, runs with such a gap are left out,
+    and so are those that would have one had they not been accepted before it: else the quick ones
+    would be too many. If the judge was never asked after it had accepted, these cannot be told
+    apart, and nothing is known.
+    """
+    position = np.arange(runs.rounds + 1)
+    needed = position < np.minimum(runs.recorded, runs.rounds)[:, None]
+    missing = needed & (runs.verdicts < 0)
+    if not (missing & (position < last[:, None])).any():
+        return np.ones(runs.questions, dtype=bool)
+    whole = ~missing.any(axis=1)
+    early = ever & (last + 1 < needed.sum(axis=1))
+    if (early & ~whole).any() and not (early & whole).any():
+        return np.zeros(runs.questions, dtype=bool)
+    return np.asarray(whole)
 
 
 def _as_recorded(

@@ -85,6 +85,7 @@ def statements(decision: Decision) -> list[tuple[str, str]]:
         ("price", _price(decision)),
         ("plain revision", _plain(decision)),
         ("bounds", _bounds(decision)),
+        ("judge", _judge(decision)),
         ("assumptions", _assumptions(decision)),
         ("collect", _collect(decision)),
     ]
@@ -239,6 +240,21 @@ def _bounds(decision: Decision) -> str:
         f"{found.lower_low:.2f} and {found.lower_high:.2f}; nothing is said of rounds beyond those "
         "recorded"
     )
+
+
+def _judge(decision: Decision) -> str:
+    """How well the judge tells right answers from wrong ones."""
+    found = decision.judge
+    if found is None:
+        return ""
+    discrimination = found.discrimination
+    parts = [
+        f"accepted {found.accepted_right} of {found.judged_right} right and "
+        f"{found.accepted_wrong} of {found.judged_wrong} wrong answers"
+    ]
+    if discrimination.identified:
+        parts[0] += f"; discrimination {_signed(discrimination)}"
+    return "; ".join([*parts, *found.warnings])
 
 
 def _assumptions(decision: Decision) -> str:
@@ -655,11 +671,28 @@ def _decision_dict(decision: Decision) -> dict[str, Any]:
         "rounds_changed": changes_by_round(decision),
         "questions_changed": [vars(one) for one in changed_questions(decision)],
         "bounds": bounds and bounds._asdict(),
+        "judge": _judge_dict(decision),
         "more": decision.more
         and {"questions": decision.more.questions, "chance": decision.more.chance},
         "notes": list(pilot.notes),
         "statements": dict(statements(decision)),
         "commands": [{"what": what, "command": command} for what, command in commands(decision)],
+    }
+
+
+def _judge_dict(decision: Decision) -> dict[str, Any] | None:
+    found = decision.judge
+    if found is None:
+        return None
+    return {
+        "accepted_right": found.accepted_right,
+        "judged_right": found.judged_right,
+        "accepted_wrong": found.accepted_wrong,
+        "judged_wrong": found.judged_wrong,
+        "false_accept": found.false_accept,
+        "false_reject": found.false_reject,
+        "discrimination": found.discrimination,
+        "warnings": list(found.warnings),
     }
 
 

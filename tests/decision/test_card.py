@@ -176,7 +176,8 @@ def test_repeated_questions_are_one_cluster():
     card = pilot("dups")
     assert card.single.judgement.clusters[0] == 10 and card.single.status == "too few"
     assert "10 different texts" in dict(card.statements)["assumptions"]
-    assert headline(card.single).startswith("Keep what you do (3 rounds): 10 questions are too few")
+    assert headline(card.single).startswith("Keep what you do (3 rounds): 10 clusters are too few")
+    assert str(card).startswith("b (m): 50 questions in 10 clusters, up to 3 rounds")
 
 
 def test_a_cluster_field():
@@ -373,3 +374,22 @@ def test_lists_are_taken_and_the_name_of_a_file_is_not():
     assert repr(card.decisions) == "(Decision('benchmark': use 1 round, better),)"
     with pytest.raises(InputError, match=r"give msjax.read\('runs.jsonl'\)"):
         decide("runs.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "says"),
+    [
+        (lambda right: right, "accepted 40 of 40 right and 0 of 40 wrong answers; discrimination"),
+        (lambda right: 0 * right + 1, "the judge accepts every answer: its verdicts tell nothing"),
+        (lambda right: 0 * right, "the judge rejects every answer: its verdicts tell nothing"),
+        (lambda right: right ^ (np.indices(right.shape)[0] // 2 % 2), "not distinguishable from"),
+        (lambda right: 1 - right, "accepts wrong answers more often than right ones"),
+    ],
+    ids=["right", "accepts all", "rejects all", "coin", "reversed"],
+)
+def test_a_card_says_what_the_verdicts_of_a_judge_are_worth(verdicts, says) -> None:
+    right = np.tile([[0, 1], [1, 0]], (20, 1))
+    card = decide(Runs.from_arrays(right, verdicts=verdicts(right)))
+    assert says in dict(card.statements)["judge"]
+    judge = card.to_dict()["benchmarks"][0]["judge"]
+    assert judge["judged_right"] == 40 and len(judge["discrimination"]) == 3

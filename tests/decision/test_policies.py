@@ -119,6 +119,26 @@ def until_accepted_of(*runs):
     return found, [policy.name for policy in found.policies].index(name)
 
 
+def test_runs_with_gaps_in_their_verdicts_are_left_out_whatever_the_judge_said():
+    random = np.random.default_rng(0)
+    correct = random.random((400, 4)) < np.array([0.3, 0.5, 0.6, 0.7])
+    verdicts = np.where(correct, random.random((400, 4)) < 0.8, random.random((400, 4)) < 0.2)
+    gap = np.arange(400) % 2 == 1
+    with_gaps = np.where((np.arange(4) == 1) & gap[:, None], -1, verdicts)
+    found, j = until_accepted_of(Runs.from_arrays(correct, verdicts=with_gaps), None)
+    # Were only those left out that the gap hits, half of the quick ones would have no counterpart.
+    assert np.isnan(found.right[gap, j]).all() and not np.isnan(found.right[~gap, j]).any()
+    # Asked until it accepts, a judge leaves gaps that hide nothing, but for those before.
+    ever = verdicts.any(axis=1)
+    until = np.where(ever, verdicts.argmax(axis=1), 3)[:, None]
+    asked_until = np.where(np.arange(4) <= until, verdicts, -1)
+    found, j = until_accepted_of(Runs.from_arrays(correct, verdicts=asked_until), None)
+    assert found.right[:, j].tolist() == correct[np.arange(400), until[:, 0]].tolist()
+    hidden = np.where((np.arange(4) == 1) & gap[:, None], -1, asked_until)
+    found, j = until_accepted_of(Runs.from_arrays(correct, verdicts=hidden), None)
+    assert np.isnan(found.right[:, j]).all()
+
+
 def test_samples_until_a_judge_accepts():
     correct = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]
     verdicts = [[0, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]]
