@@ -445,40 +445,22 @@ class Posterior:
         save(Path(path), [self])
 
     def to_arviz(self) -> "DataTree":
-        """Draws and data as ArviZ has them: groups `posterior` and `observed_data`.
+        """Draws, likelihoods and predictions as ArviZ has them: what `save` writes.
 
-        Draws of the average count as one chain; rounds and questions are coordinates.
+        `msjax.posterior.inference_data` lists the groups; `tree["models"]["pooled"]` holds those of
+        one model, for `arviz_stats.compare`.
 
         Raises MissingExtraError where ArviZ is not installed.
         """
         require_extra("arviz", "arviz_base", "xarray")
-        from arviz_base import from_dict
+        from xarray import Dataset, DataTree
 
-        limit = self.draws.limit
-        drawn = {
-            "p0": self.draws.p0,
-            "p_ic": self.draws.p_ic,
-            "p_ci": self.draws.p_ci,
-            "limit": limit.neutral,
-            "upper_least": limit.upper,
-            "upper_most": limit.upper_most,
-            "lower_least": limit.lower_most,
-            "lower_most": limit.lower,
-            "accuracy": self.accuracy.draws,
-        }
-        return from_dict(
-            {
-                "posterior": {name: x[None] for name, x in drawn.items()},
-                "observed_data": {"correct": self.runs.correct},
-            },
-            coords={
-                "round": np.arange(self.runs.rounds + 1),
-                "answer": np.arange(self.runs.samples),
-                "question": list(self.runs.question_ids),
-            },
-            dims={"accuracy": ["round"], "correct": ["question", "answer"]},
-            attrs={"/": {"benchmark": self.runs.name, "language_model": self.runs.model}},
-        )
+        from msjax.posterior.inference_data import groups
+
+        found = {path: Dataset(dict(group)) for path, group in groups([self]).items()}
+        tree = DataTree.from_dict(found)
+        tree.attrs = {"benchmark": self.runs.name, "language_model": self.runs.model}
+        return tree
 
 
 ONE_CHAIN = ("pooled", "partial_pooling")

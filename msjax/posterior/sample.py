@@ -27,7 +27,8 @@ _ROWS = (8, 32, 128, 512, 2048, 8192, 32768)
 _ROUNDS = (4, 8, 12, 16, 24, 32, 48, 64, 128, 256)
 """Rows and rounds that tables are padded to: compiling costs more than the arithmetic saved."""
 _UNUSED = dist.Normal(0.5, 0.05)
-_STATS = ("diverging", "accept_prob", "num_steps")
+STATS = ("diverging", "accept_prob", "num_steps", "energy")
+"""What NUTS reports of each draw."""
 
 
 class Table(NamedTuple):
@@ -242,9 +243,12 @@ def sample_prior(model: Model, key: PRNGKeyArray, draws: int) -> Draws:
 
 
 def log_likelihoods(model: Model, table: Table, draws: Draws) -> Float[np.ndarray, "draw row"]:
-    """Log-probability of every distinct run under every draw."""
+    """Log-probability of every distinct run under every draw; nested models share a program."""
     statistics, _ = padded(table.statistics, table.multiplicity)
-    values = _pointwise(model, {name: jnp.asarray(x) for name, x in draws.items()}, statistics)
+    largest = model.sampled_as
+    nothing = np.zeros_like(next(iter(draws.values())))
+    every = {name: jnp.asarray(draws.get(name, nothing)) for name in largest.parameters}
+    values = _pointwise(largest, every, statistics)
     return np.asarray(values, dtype=float)[:, : len(table.statistics)]
 
 
@@ -301,7 +305,7 @@ def compiled_nuts(
             chain_method="vectorized",
             progress_bar=False,
         )
-        sampler.run(keys[0], model, free, statistics, multiplicity, extra_fields=_STATS)
+        sampler.run(keys[0], model, free, statistics, multiplicity, extra_fields=STATS)
         samples = sampler.get_samples(group_by_chain=True)
         return samples, sampler.get_extra_fields(group_by_chain=True)
 

@@ -16,10 +16,13 @@ from scipy.special import expit, log_expit, logit, logsumexp, softmax
 
 import msjax.posterior.models.partial_pooling as pooling
 from msjax.errors import InputError
+from msjax.posterior.compare import Candidate
 from msjax.posterior.fits import NotConvergedError, fit_model
+from msjax.posterior.inference_data import groups
 from msjax.posterior.models.chains import Pooled
 from msjax.posterior.models.logit_normal import LogitNormal
 from msjax.posterior.models.partial_pooling import partially_pool
+from msjax.posterior.posterior import criticise
 from msjax.posterior.quantities import quantities
 from msjax.posterior.sample import log_likelihoods, tabulate
 from msjax.verify.evidence import FALSE_ALARM
@@ -228,6 +231,22 @@ def test_bounds_are_known_though_the_spread_of_p0_is_not(fitted):
     _, found = fitted
     assert not found.identified["sd_p0"] and found.known
     assert not np.isnan(quantities(found).limit.upper).any()
+
+
+@pytest.mark.slow
+def test_what_the_sampler_reports_is_kept(fitted):
+    """Every draw of every chain, so that energies are those of consecutive draws."""
+    _, found = fitted
+    post = criticise((Candidate(MODEL, found, weight=1.0),), jax.random.key(2))
+    tree = groups([post])
+    for group in ("sample_stats", "models/logit_normal/sample_stats"):
+        assert {"energy", "diverging", "acceptance_rate", "n_steps"} < set(tree[group])
+        energy = tree[group]["energy"].values
+        np.testing.assert_array_equal(energy[..., 0], found.sample.stats["energy"])
+    for path in ("posterior/p0", "models/logit_normal/posterior/sd_ic", "sample_stats/energy"):
+        group, _, name = path.rpartition("/")
+        assert tree[group][name].values.shape == (4, 400, 1)
+    assert np.isfinite(tree["log_likelihood"]["correct"].values).all()
 
 
 BENCHMARKS = {

@@ -126,12 +126,6 @@ def test_models_keep_their_priors_where_they_share_a_sampler() -> None:
         assert changed.sampled_as.distributions["p_ci"] == beta(1, 99)
 
 
-def test_the_average_obeys() -> None:
-    found = msjax.fit(CORRECT, priors={"p_ci": "beta:1,99"})
-    assert all(c.model.distributions["p_ci"] == beta(1, 99) for c in found.candidates)
-    assert found.p_ci.median < msjax.fit(CORRECT, model="pooled").p_ci.median
-
-
 def test_a_subclass_that_changes_the_prior_is_not_integrated_as_if_it_had_not() -> None:
     model = Careful()
     assert draw_independently(model, CORRECT, KEY) is None

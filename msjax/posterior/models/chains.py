@@ -21,7 +21,6 @@ Skellam (1948), A probability distribution derived from the binomial distributio
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
@@ -80,7 +79,7 @@ class _ChainFamily(ChainMixture):
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
     ) -> Float[Array, " row"]:
-        moves = statistics[:, 3:] @ _log_terms(parameters, statistics.shape[1])
+        moves = statistics[:, 3:] @ _log_terms(jnp, parameters, statistics.shape[1])
         if self.stayers:
             moves = settled_or(parameters, statistics[:, :3], moves)
         return first_answers(parameters, statistics) + moves
@@ -141,8 +140,8 @@ class _ChainFamily(ChainMixture):
         if not self.stayers:
             p0 = np.asarray(draws["p0"], dtype=float)[:, None]
             return Chains(np.broadcast_to(p0, p_ic.shape), p_ic, p_ci)
-        terms = jax.vmap(lambda one: _log_terms(one, statistics.shape[1]))(draws)
-        moves = np.exp(np.asarray(terms, dtype=float) @ statistics[:, 3:].T)
+        terms = _log_terms(np, draws, statistics.shape[1])
+        moves = np.exp(terms @ statistics[:, 3:].T)
         settled, p0 = draw_settled(random, draws, statistics[:, :3], moves)
         return Chains(p0, np.where(settled, 0, p_ic), np.where(settled, 0, p_ci))
 
@@ -164,7 +163,7 @@ class Pooled(_ChainFamily):
         """Beta(a + successes, b + failures): the likelihood is a product of three binomials."""
         ii, ic, ci, cc = transition_counts(correct).sum(axis=0).tolist()
         right, wrong = (float(x.sum()) for x in started(correct))
-        return updated(self, {"p0": (right, wrong), "p_ic": (ic, ii), "p_ci": (ci, cc)})
+        return self.updated({"p0": (right, wrong), "p_ic": (ic, ii), "p_ci": (ci, cc)})
 
 
 class Heterogeneous(_ChainFamily):
@@ -198,19 +197,6 @@ class MoverStayerBeta(_ChainFamily):
     distributions = dict.fromkeys(parameters, UNIFORM) | dict.fromkeys(parameters[5:], CORRELATION)
     stayers = True
     spread = True
-
-
-def updated(
-    model: Model, counts: dict[str, tuple[float, float]]
-) -> dict[str, BetaDistribution] | None:
-    """Posteriors after so many successes and failures; None if not every prior is a Beta."""
-    found = {}
-    for name, (yes, no) in counts.items():
-        prior = model.distributions[name].as_beta
-        if prior is None:
-            return None
-        found[name] = BetaDistribution(prior[0] + yes, prior[1] + no)
-    return found
 
 
 def transition_counts(
@@ -297,10 +283,11 @@ def draw_settled(
     return stays, np.where(stays, stays_right, p0_moving)
 
 
-def _log_terms(parameters: Parameters, statistics: int) -> Float[Array, " indicator"]:
+def _log_terms(xp: Any, parameters: dict[str, Any], statistics: int) -> Any:
     """What each indicator adds to the log-likelihood: leaving, staying, and visits, I then C."""
     size = (statistics - 3) // 6
-    return jnp.concatenate([x for move in MOVES for x in _exits(jnp, parameters, move, size)])
+    terms = [x for move in MOVES for x in _exits(xp, parameters, move, size)]
+    return xp.concatenate(xp.broadcast_arrays(*terms), axis=-1)
 
 
 def _exits(xp: Any, parameters: dict[str, Any], move: str, size: int) -> tuple[Any, Any, Any]:

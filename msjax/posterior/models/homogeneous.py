@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
@@ -18,7 +17,6 @@ from msjax.posterior.models.chains import (
     settled_or,
     settled_shares,
     started,
-    updated,
 )
 from msjax.posterior.models.model import (
     BetaDistribution,
@@ -61,7 +59,7 @@ class _DriftingFamily(Model):
     def log_likelihood(
         self, parameters: Parameters, statistics: Float[Array, "row statistic"]
     ) -> Float[Array, " row"]:
-        moves = statistics[:, 3:] @ _drifting_terms(parameters, statistics.shape[1])
+        moves = statistics[:, 3:] @ _terms(jnp, parameters, statistics.shape[1])
         if self.stayers:
             moves = settled_or(parameters, statistics[:, :3], moves)
         return first_answers(parameters, statistics) + moves
@@ -116,8 +114,7 @@ class _DriftingFamily(Model):
         p0 = _p0(draws, correct)
         if self.stayers:
             statistics = self.statistics(correct)
-            terms = jax.vmap(lambda one: _drifting_terms(one, statistics.shape[1]))(draws)
-            moves = np.exp(np.asarray(terms, dtype=float) @ statistics[:, 3:].T)
+            moves = np.exp(_terms(np, draws, statistics.shape[1]) @ statistics[:, 3:].T)
             settled, p0 = draw_settled(random, draws, statistics[:, :3], moves)
         else:
             settled = np.zeros(p0.shape, dtype=bool)
@@ -204,7 +201,7 @@ class SecondOrder(Model):
     ) -> dict[str, BetaDistribution] | None:
         """Beta(a + times it happened, b + times it did not) for every parameter."""
         counts = self.statistics(correct).sum(axis=0, dtype=float).reshape(-1, 2).tolist()
-        return updated(self, dict(zip(self.parameters, map(tuple, counts), strict=True)))
+        return self.updated(dict(zip(self.parameters, map(tuple, counts), strict=True)))
 
     def factors(self, correct: Int8[np.ndarray, "question answer"]) -> tuple[Factor, ...]:
         counts = self.statistics(correct).sum(axis=0, dtype=float).reshape(-1, 2)
@@ -269,10 +266,11 @@ def _p0(draws: Draws, correct: np.ndarray) -> Float[np.ndarray, "draw question"]
     return np.broadcast_to(np.asarray(draws["p0"])[:, None], (len(draws["p0"]), len(correct)))
 
 
-def _drifting_terms(parameters: Parameters, statistics: int) -> Float[Array, " move"]:
+def _terms(xp: Any, parameters: dict[str, Any], statistics: int) -> Any:
     """What an I -> C, I -> I, C -> I, C -> C of each round adds to the log-likelihood."""
     rounds = (statistics - 3) // 4
-    return jnp.concatenate([x for move in MOVES for x in _exits(jnp, parameters, move, rounds)])
+    terms = [x for move in MOVES for x in _exits(xp, parameters, move, rounds)]
+    return xp.concatenate(terms, axis=-1)
 
 
 def _exits(xp: Any, parameters: dict[str, Any], move: str, rounds: int) -> tuple[Any, Any]:

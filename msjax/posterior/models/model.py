@@ -255,6 +255,21 @@ class Model(abc.ABC):
         """
         return None
 
+    def updated(
+        self, counts: Mapping[str, tuple[float, float]]
+    ) -> dict[str, BetaDistribution] | None:
+        """`exact` of parameters of which so many successes and failures were seen.
+
+        None if the prior of one is not a Beta distribution.
+        """
+        found = {}
+        for name, (yes, no) in counts.items():
+            prior = self.distributions[name].as_beta
+            if prior is None:
+                return None
+            found[name] = BetaDistribution(prior[0] + yes, prior[1] + no)
+        return found
+
     def closed_form(
         self, correct: Int8[np.ndarray, "question answer"]
     ) -> dict[str, BetaDistribution] | None:

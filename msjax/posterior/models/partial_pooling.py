@@ -36,7 +36,15 @@ from msjax.posterior.diagnostics import Diagnostics, diagnose
 from msjax.posterior.fits import Fit, NotConvergedError
 from msjax.posterior.models.chains import Pooled, started, transition_counts
 from msjax.posterior.models.model import Parameters
-from msjax.posterior.sample import CHAINS, DRAWS, TARGET_ACCEPTANCE, WARMUP, Sample, host_generator
+from msjax.posterior.sample import (
+    CHAINS,
+    DRAWS,
+    STATS,
+    TARGET_ACCEPTANCE,
+    WARMUP,
+    Sample,
+    host_generator,
+)
 
 PARAMETERS = ("p0", "p_ic", "p_ci")
 
@@ -304,6 +312,6 @@ def compiled_pooling(
         chain_method="vectorized",
         progress_bar=False,
     )
-    sampler.run(key, successes, trials, extra_fields=("diverging", "accept_prob", "num_steps"))
+    sampler.run(key, successes, trials, extra_fields=STATS)
     samples = sampler.get_samples(group_by_chain=True)
     return samples, sampler.get_extra_fields(group_by_chain=True)
