@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import importlib
 import io
+import json
 import os
 import sys
 import tempfile
@@ -23,6 +24,7 @@ __all__ = [
     "cache_folder",
     "load_named",
     "locked",
+    "reading",
     "replacing",
     "write_bytes",
     "write_csv",
@@ -100,6 +102,31 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows([csv_cell(value) for value in row] for row in rows)
     write_text(path, text.getvalue())
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """What goes wrong while a file of some format is read is the file's fault, and says so.
+
+    Libraries that read formats raise whatever a damaged file leads them to.
+
+    Raises:
+        InputError: the file is absent, cannot be read, is damaged or is something else.
+    """
+    try:
+        yield
+    except (InputError, ImportError):
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
+    except Exception as error:
+        words = str(getattr(error, "strerror", None) or error).strip().splitlines()
+        says = f"{type(error).__name__}: {words[0][:200]}" if words else type(error).__name__
+        raise InputError(
+            f"{path}: cannot be read, is damaged or is something else ({says}); {remedy}"
+        ) from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from msjax._io import locked, write_bytes
+from msjax._io import locked, reading, write_bytes
 from msjax.cli.fit import Fit
 from msjax.cli.output import OutputFile, OutputFolder, Seed, write_json
 from msjax.cli.report import Report
@@ -131,7 +131,10 @@ class Reproduce:
             "seed": self.seed,
         }
         path = self.out / "provenance.json"
-        found = json.loads(path.read_text()) if path.exists() else source
+        found = source
+        if path.exists():
+            with reading(path, "name another folder with --out, or remove that one"):
+                found = dict(json.loads(path.read_text(encoding="utf-8")))
         for name, value in source.items():
             if found.get(name) != value:
                 raise InputError(

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float
 
-from msjax._io import write_bytes
+from msjax._io import reading, write_bytes
 from msjax.errors import InputError
 from msjax.posterior.fits import THINNED
 from msjax.posterior.inference_data import Group, groups
@@ -74,7 +74,8 @@ def save(
         file.attrs.update(attributes)
         for path_inside, variables in groups(found, seed or 0).items():
             _write_group(file.create_group(path_inside), variables)
-    write_bytes(path, written.getvalue())
+    content = written.getvalue()
+    write_bytes(path, content + _seal(content))
 
 
 def load(path: Path) -> SavedPosterior:
@@ -83,10 +84,15 @@ def load(path: Path) -> SavedPosterior:
     Raises InputError when the file is absent, damaged, or not a posterior of this version.
     """
     remedy = "make one with `msjax fit RUNS --out FILE`"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {remedy}")
-    try:
-        with h5netcdf.File(path, decode_vlen_strings=True) as file:
+    with reading(path, remedy):
+        whole = path.read_bytes()
+        content, seal = whole[:-_SEALED], whole[-_SEALED:]
+        if not seal.startswith(_SEAL):
+            raise ValueError("it does not end as a posterior of this version of msjax does")
+        # A few wrong bytes can keep HDF5 busy for ever.
+        if seal != _seal(content):
+            raise ValueError("its content is not what was written")
+        with h5netcdf.File(io.BytesIO(content), decode_vlen_strings=True) as file:
             found = file.attrs.get("format")
             if found != FORMAT:
                 raise InputError(f"{path}: format is {found!r}, not {FORMAT!r}; {remedy}")
@@ -101,8 +107,15 @@ def load(path: Path) -> SavedPosterior:
                 censored=constant["censored"][...].astype(bool),
                 contradicted=constant["contradicted"][...].astype(bool),
             )
-    except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: not a readable posterior ({error}); {remedy}") from None
+
+
+_SEAL = b"\nmsjax sha256 "
+_SEALED = len(_SEAL) + 64
+
+
+def _seal(content: bytes) -> bytes:
+    """What follows the content, where readers of HDF5 do not look: its hash."""
+    return _SEAL + sha256(content).hexdigest().encode()
 
 
 def _flat(

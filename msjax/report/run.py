@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from msjax._io import write_text
+from msjax._io import reading, write_text
 from msjax.data.store import read_runs
 from msjax.errors import InputError
 from msjax.report import page
@@ -34,12 +34,8 @@ class Results:
 
     def _json(self, name: str) -> Any:
         path = self.folder / name
-        try:
-            return json.loads(path.read_text())
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; run `msjax reproduce` first") from None
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON ({error}); run `msjax reproduce` again") from None
+        with reading(path, "run `msjax reproduce` first"):
+            return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write(folder: Path) -> Path:
@@ -51,7 +47,9 @@ def write(folder: Path) -> Path:
     results = Results(folder)
     try:
         body = _body(results)
-    except (KeyError, TypeError) as error:
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # whatever a result of another kind leads to
         raise InputError(
             f"{folder}: a result lacks what this version of msjax writes ({error!r}); run "
             "`msjax reproduce` again"

@@ -154,7 +154,7 @@ def _read_fields(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; name one of {', '.join(TEMPLATES)}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # decoding errors of UTF-8, TOML and JSON
+    except (ValueError, RecursionError) as error:  # of UTF-8, TOML and JSON
         raise InputError(f"{path}: not {path.suffix[1:].upper()} in UTF-8 ({error})") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: is a {type(found).__name__}; write an object with named fields")

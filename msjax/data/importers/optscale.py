@@ -8,11 +8,13 @@ same length, with the right answer under "answer". Answers are read and graded l
 Reference: OptScale (arXiv 2506.22376), public code.
 """
 
-import json
+import reprlib
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msjax._io import reading
+from msjax.data.json_lines import parse_json
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.tasks import scorers
@@ -36,6 +38,7 @@ def read_optscale(completions: Path, prompts: Path) -> Runs:
         try:
             sample = {name: item["score"][name][0] for name in _LISTS}
             given = question["answer"]
+            _check_kinds(sample)
         except (KeyError, IndexError, TypeError) as error:
             raise InputError(
                 f"{completions}, question {i}: {error!r}; each item needs score.completions, "
@@ -63,6 +66,18 @@ def read_optscale(completions: Path, prompts: Path) -> Runs:
     )
 
 
+def _check_kinds(sample: dict[str, Any]) -> None:
+    """Raises TypeError at a value that is none of its list."""
+    for name, kinds in _KINDS.items():
+        if not isinstance(sample[name], list) or not sample[name]:
+            raise TypeError(f"{name} is no list of samples")
+        for value in sample[name]:
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise TypeError(f"{name} holds {reprlib.repr(value)}")
+    if min(sample["completion_tokens"]) < 0:
+        raise TypeError(f"completion_tokens holds {min(sample['completion_tokens'])}")
+
+
 def _gold(math: scorers.Scorer, given: Any, where: str) -> str:
     try:
         return math.target(given)
@@ -74,16 +89,13 @@ def _is_right(math: scorers.Scorer, gold: str, answer: str | None) -> bool:
     return math.grade(gold, answer).equal
 
 
-_LISTS = ("completions", "completion_tokens", "scores")
+_KINDS: dict[str, Any] = {"completions": str, "completion_tokens": int, "scores": int | float}
+_LISTS = tuple(_KINDS)
 
 
 def _read(path: Path) -> list[Any]:
-    try:
-        found = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    with reading(path, "give a file as OptScale's public code writes it"):
+        found = parse_json(path.read_bytes().decode())
     if not isinstance(found, list) or not found:
         raise InputError(f"{path}: must hold a list with one item per question")
     return found

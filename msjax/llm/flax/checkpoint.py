@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 
-from msjax._io import available_memory
+from msjax._io import available_memory, reading
 from msjax.errors import InputError
 from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
@@ -198,12 +198,9 @@ def _files(folder: Path) -> dict[str, Path]:
     if whole.is_file():
         names = [whole.name]
     elif index.is_file():
-        try:
-            names = sorted(
-                set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            )
-        except (ValueError, KeyError, AttributeError) as error:
-            raise InputError(f"{index} has no readable weight_map; {_REMEDY}") from error
+        with reading(index, _REMEDY):
+            content = json.loads(index.read_text(encoding="utf-8"))
+            names = sorted({str(Path(name).name) for name in content["weight_map"].values()})
     else:
         raise InputError(f"{folder} has no model.safetensors; {_REMEDY}")
     files = {}

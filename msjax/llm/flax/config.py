@@ -290,7 +290,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"cannot read {path} ({error.strerror}); give a model folder, or run `msjax weights` "
             "for a model it can obtain"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); fetch the checkpoint again") from error
     if not isinstance(entries, dict):
         raise InputError(f"{path} holds no JSON object; fetch the checkpoint again")

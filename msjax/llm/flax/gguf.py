@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from msjax._io import write_text
+from msjax._io import reading, write_text
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,10 +98,12 @@ class GGUFModel:
                 f"{path}: no such file; run `msjax weights {path.stem}` if that is a model it can "
                 "obtain, or name another GGUF file or model folder"
             )
-        try:
-            self._fields, tensors = _read_header(path)
-        except (ValueError, KeyError, struct.error, OSError) as error:
-            raise InputError(f"{path}: no readable GGUF file ({error}); {_REMEDY}") from error
+        with reading(path, f"no readable GGUF file; {_REMEDY}"):
+            self._read()
+
+    def _read(self) -> None:
+        path = self.path
+        self._fields, tensors = _read_header(path)
         self.family = self._fields.get("general.architecture")
         if self.family not in _FAMILIES:
             raise InputError(

@@ -188,11 +188,11 @@ def _progress(model: Published, unfinished: Path, state: Path) -> tuple[int, int
     try:
         entry = json.loads(state.read_text(encoding="utf-8"))
         held = unfinished.stat().st_size
-    except (OSError, ValueError):
+        if entry["sha256"] != model.sha256 or not 0 <= entry["size"] <= held:
+            return 0, 0
+        return int(entry["packages"]), int(entry["size"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 0, 0
-    if entry["sha256"] != model.sha256 or held < entry["size"]:
-        return 0, 0
-    return entry["packages"], entry["size"]
 
 
 @contextmanager

@@ -174,11 +174,11 @@ def _draw(figure: Figure[S], sources: S, folder: Path) -> Artefact:
     except InputError as error:
         status = "skipped" if isinstance(error, MissingSourceError) else "refused"
         return Artefact(figure.name, figure.says, status, str(error), {}, {}, ())
-    except (KeyError, TypeError) as error:
-        if not sources.used:
+    except Exception as error:  # whatever a result of another kind leads to
+        if not sources.used or isinstance(error, OSError):
             raise
         reason = (
-            f"{', '.join(sources.used)} lacks what this version of msjax writes ({error}); "
+            f"{', '.join(sources.used)} lacks what this version of msjax writes ({error!r}); "
             "make it again"
         )
         return Artefact(figure.name, figure.says, "refused", reason, {}, dict(sources.used), ())

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+from msjax._io import reading
 from msjax.data.store import read_runs
 from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
@@ -13,6 +14,9 @@ from msjax.errors import InputError
 __all__ = ["MODEL_RUNS", "MissingSourceError", "Sources"]
 
 MODEL_RUNS = "SmolLM2-135M-Instruct, recorded runs"
+
+
+_MOST_BYTES = 2**28
 
 
 class MissingSourceError(InputError):
@@ -57,11 +61,14 @@ class Sources:
             InputError: it is not JSON.
         """
         path = self._path(name)
-        data = path.read_bytes()
-        try:
-            found = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path}: not JSON ({error}); make it again") from None
+        with reading(path, "make it again"):
+            data = path.read_bytes()
+            if path.suffix == ".gz":
+                with gzip.open(path) as file:
+                    text = file.read(_MOST_BYTES + 1)
+                if len(text) > _MOST_BYTES:
+                    raise ValueError(f"it holds more than {_MOST_BYTES} bytes")
+            found = json.loads(text if path.suffix == ".gz" else data)
         settings = found.get("options", found) if isinstance(found, dict) else {}
         self.note(name, data, settings.get("seed"))
         return found

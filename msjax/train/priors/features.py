@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
-from msjax._io import replacing
+from msjax._io import reading, replacing
 from msjax.errors import InputError
 from msjax.llm.flax.decoder import Decoder
 from msjax.llm.flax.kv_cache import KVCache, empty_cache, take_rows
@@ -75,22 +74,15 @@ def read_features(path: Path) -> FeatureTable:
 
     Raises InputError when the file is absent, lacks one of them, or as `FeatureTable`.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream) as file:
-            arrays = {name: file[name] for name in ("names", "features", "source")}
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; make it with `msjax train priors features`"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (KeyError, TypeError, ValueError, EOFError, BadZipFile):
-        raise InputError(
-            f"{path}: is no file of features; give an .npz file with the arrays names (texts "
-            "benchmark/question_id), features (question x feature) and source (a text)"
-        ) from None
+    remedy = (
+        "make it with `msjax train priors features`, or give an .npz file with the arrays names "
+        "(texts benchmark/question_id), features (question x feature) and source (a text)"
+    )
+    with reading(path, remedy), path.open("rb") as stream, np.load(stream) as file:
+        arrays = {name: file[name] for name in ("names", "features", "source")}
+        vectors = arrays["features"].astype(np.float32)
     names = tuple(map(str, np.atleast_1d(arrays["names"])))
-    return FeatureTable(str(arrays["source"]), names, arrays["features"].astype(np.float32))
+    return FeatureTable(str(arrays["source"]), names, vectors)
 
 
 def write_features(path: Path, table: FeatureTable) -> None:

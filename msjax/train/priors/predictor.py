@@ -19,11 +19,11 @@ import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.optimize import minimize
 
-from msjax._io import replacing
+from msjax._io import reading, replacing
 from msjax.errors import InputError
 from msjax.train.priors.features import FeatureTable
 from msjax.train.priors.targets import TARGETS, ChainData, Evidence, Target
@@ -275,6 +275,7 @@ def save(path: Path, predictor: Predictor) -> None:
         for name, network in zip(predictor.target.parts, predictor.networks, strict=True)
         for where, leaf in nnx.to_flat_state(nnx.state(network))
     }
+    config["sha256"] = _digest(config, tensors)
     with replacing(path) as part:
         save_file(tensors, part, metadata={"msjax_predictor": json.dumps(config)})
 
@@ -285,37 +286,46 @@ def load(path: Path) -> Predictor:
     Raises:
         InputError: no such file, a file of something else, or of another version.
     """
-    try:
+    with reading(path, "train one with `msjax train priors fit`"):
         with safe_open(path, framework="numpy") as file:
             config = json.loads((file.metadata() or {})["msjax_predictor"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; make it with `msjax train priors fit`") from None
-    except (OSError, SafetensorError, KeyError, ValueError):
-        raise InputError(
-            f"{path}: is no predictor; train one with `msjax train priors fit`"
-        ) from None
-    if config["version"] != _VERSION:
-        raise InputError(
-            f"{path}: version is {config['version']}, this msjax reads {_VERSION}; train it again"
+        if config["version"] != _VERSION:
+            raise InputError(
+                f"{path}: version is {config['version']}, this msjax reads {_VERSION}; train it "
+                "again"
+            )
+        if config["sha256"] != _digest(config, tensors):
+            raise ValueError("its content is not what was written")
+        target = TARGETS[config["target"]]
+        shape = config["features"], len(target.owners), config["hidden"]
+        graphdef, state = nnx.split(nnx.eval_shape(lambda: PriorNetwork(*shape, rngs=nnx.Rngs(0))))
+        flat = nnx.to_flat_state(state)
+        networks = []
+        for name in target.parts:
+            filled = [
+                (at, leaf.replace(jnp.asarray(tensors[_name(name, at)]))) for at, leaf in flat
+            ]
+            networks.append(nnx.merge(graphdef, nnx.from_flat_state(filled)))
+        return Predictor(
+            target,
+            tuple(networks),
+            config["source"],
+            frozenset(config["learnt_from"]),
+            config["p0_spread_known"],
+            config["seed"],
+            tuple(config["epochs"]),
         )
-    target = TARGETS[config["target"]]
-    shape = config["features"], len(target.owners), config["hidden"]
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: PriorNetwork(*shape, rngs=nnx.Rngs(0))))
-    flat = nnx.to_flat_state(state)
-    networks = []
-    for name in target.parts:
-        filled = [(at, leaf.replace(jnp.asarray(tensors[_name(name, at)]))) for at, leaf in flat]
-        networks.append(nnx.merge(graphdef, nnx.from_flat_state(filled)))
-    return Predictor(
-        target,
-        tuple(networks),
-        config["source"],
-        frozenset(config["learnt_from"]),
-        config["p0_spread_known"],
-        config["seed"],
-        tuple(config["epochs"]),
-    )
+
+
+def _digest(config: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    """A hash of everything that a file holds."""
+    rest = {name: value for name, value in config.items() if name != "sha256"}
+    content = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        content.update(f"{name} {tensors[name].shape}".encode())
+        content.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return content.hexdigest()
 
 
 def _name(part: str, where: tuple[Any, ...]) -> str:
