@@ -155,8 +155,8 @@ def _row(where: str, line: bytes) -> Any:
         row = _LINE.validate_json(line)
     except ValidationError:
         return parse_trajectory(where, line).model_dump(exclude_unset=True)
-    if _fields(line) != _fields_of(row):
-        parse_trajectory(where, line)  # which refuses a field that occurs twice
+    if _fields(line) != _fields_of(row) or b"NaN" in line or b"Infinity" in line:
+        parse_trajectory(where, line)  # which refuses a field that occurs twice, and no number
     return row
 
 

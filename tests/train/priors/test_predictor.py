@@ -180,7 +180,7 @@ def test_other_features_are_refused(learnt, tmp_path):
     save_file({"x": np.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "text").write_text("no tensors")
     for name in ("other.safetensors", "text"):
-        with pytest.raises(InputError, match=f"{name}: cannot be read, is damaged or is something else"):
+        with pytest.raises(InputError, match=f"{name}: .*is damaged or is something else"):
             load(tmp_path / name)
     with pytest.raises(InputError, match="absent: no such file"):
         load(tmp_path / "absent")
@@ -209,7 +209,7 @@ def test_feature_files(tmp_path):
     for name, content in (("text", b"{}\n"), ("empty", b""), ("torn", path.read_bytes()[:99])):
         (tmp_path / name).write_bytes(content)
     for name in ("features.npz", "array.npy", "text", "empty", "torn"):
-        with pytest.raises(InputError, match=f"{name}: cannot be read, is damaged or is something else"):
+        with pytest.raises(InputError, match=f"{name}: .*is damaged or is something else"):
             read_features(tmp_path / name)
     with pytest.raises(InputError, match="cannot be read"):
         read_features(tmp_path)
