@@ -54,7 +54,7 @@ class Fit(Prices):
         """Fit, print, write; 0 when done, 1 when the sampler did not converge."""
         prepare_sampling()
         from msjax.cli.output import write_json
-        from msjax.data.importers.reading import read
+        from msjax.data.importers.reading import files_of, read
         from msjax.errors import require_extra
         from msjax.posterior.fits import NotConvergedError
         from msjax.posterior.store import save
@@ -87,7 +87,8 @@ class Fit(Prices):
         if self.json:
             write_json(self.json, report)
         if self.out:
-            save(self.out, found, seed=self.seed, sources=self.runs)
+            sources = [file for path in self.runs for file in files_of(path)]
+            save(self.out, found, seed=self.seed, sources=sources)
         if self.figures:
             _draw(report, self.figures)
         return 0

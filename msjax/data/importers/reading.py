@@ -19,7 +19,7 @@ from msjax.errors import InputError
 from msjax.tasks.samples import SUFFIXES, rows_of
 from msjax.tasks.scorers import Scorer
 
-__all__ = ["Import", "import_records", "read"]
+__all__ = ["Import", "files_of", "import_records", "read"]
 
 Source = Path | str | Iterable[Mapping[str, Any]]
 
@@ -69,7 +69,7 @@ def read(
     known: dict[str, Any] = {"columns": columns, "scorer": scorer, "filter": filter}
     known |= {"benchmark": benchmark, "model": model, "metric": metric}
     found: list[Runs] = []
-    for source in chain.from_iterable(map(_sources, sources)):
+    for source in chain.from_iterable(map(files_of, sources)):
         if isinstance(source, Path) and not is_inspect(source) and _holds_trajectories(source):
             found.append(read_columns(source))
         else:
@@ -79,8 +79,12 @@ def read(
     return Runs.joined(found)
 
 
-def _sources(source: Source) -> Iterable[Source]:
-    """A folder or a pattern stands for the files in it, in the order of their names."""
+def files_of(source: Source) -> Iterable[Any]:
+    """A folder or a pattern stands for the files in it, in the order of their names.
+
+    Raises:
+        InputError: there are none.
+    """
     if not isinstance(source, (str, Path)):
         return [source]
     path = Path(source)
