@@ -1,6 +1,7 @@
 """Every test: shapes and types checked, no silent rank promotion, quick compiling; servers."""
 
 import gc
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,11 @@ if sys.dont_write_bytecode:
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": sys.pycache_prefix}
 
 gc.disable()  # until everything is imported, which leaves nothing to be collected
+
+if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+    # Processes that begin together would compile the same bytecode: this one begins elsewhere.
+    for package in ("openai", "hypothesis", "flax.nnx"):
+        importlib.import_module(package)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

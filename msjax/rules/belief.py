@@ -7,13 +7,14 @@ posterior draws: every draw then has a belief of its own and a weight, the likel
 question showed.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import beta as beta_distribution
-from jaxtyping import Array, ArrayLike, Float, Int, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
 from msjax.errors import InputError, require, require_probability, require_value_and_cost
 from msjax.rules.protocol import Decision, Observation, StoppingRule
@@ -186,21 +187,7 @@ def belief_programme(
     cost = round_costs(tokens_per_round, value, price)
     _check(signals)
     horizon = len(cost)
-    beliefs = jnp.linspace(0, 1, grid_size)
-    operators = _operators(chain, signals, score_levels)
-    wrong, right = (
-        (1 - beliefs)[None, :] * operators[:, 0, j, None]
-        + beliefs[None, :] * operators[:, 1, j, None]
-        for j in (0, 1)
-    )
-    likelihood = wrong + right
-    after = jnp.where(likelihood > 0, right / jnp.where(likelihood > 0, likelihood, 1), 0)
-
-    def back(best: Array, cost: Array) -> tuple[Array, Array]:
-        continued = (likelihood * jnp.interp(after, beliefs, best)).sum(axis=0) - cost
-        return jnp.maximum(value * beliefs, continued), continued > value * beliefs + NOISE * value
-
-    _, continues = jax.lax.scan(back, value * beliefs, cost, reverse=True)
+    continues = _programme(chain, cost, signals, value, grid_size, score_levels)
     one = jax.tree.map(jnp.atleast_1d, chain)
 
     def init() -> _Seen:
@@ -215,6 +202,33 @@ def belief_programme(
         return after, Decision(stop, seen.answer_id, belief[0])
 
     return StoppingRule(init, update)
+
+
+@partial(jax.jit, static_argnames=("grid_size", "score_levels"))
+def _programme(
+    chain: TwoStateChain,
+    cost: Float[Array, " rounds"],
+    signals: SignalDistribution,
+    value: Real[Array, ""] | float,
+    grid_size: int,
+    score_levels: int,
+) -> Bool[Array, "rounds grid"]:
+    """Whether to go on before each round, at every belief."""
+    beliefs = jnp.linspace(0, 1, grid_size)
+    operators = _operators(chain, signals, score_levels)
+    wrong, right = (
+        (1 - beliefs)[None, :] * operators[:, 0, j, None]
+        + beliefs[None, :] * operators[:, 1, j, None]
+        for j in (0, 1)
+    )
+    likelihood = wrong + right
+    after = jnp.where(likelihood > 0, right / jnp.where(likelihood > 0, likelihood, 1), 0)
+
+    def back(best: Array, cost: Array) -> tuple[Array, Array]:
+        continued = (likelihood * jnp.interp(after, beliefs, best)).sum(axis=0) - cost
+        return jnp.maximum(value * beliefs, continued), continued > value * beliefs + NOISE * value
+
+    return jax.lax.scan(back, value * beliefs, cost, reverse=True)[1]
 
 
 def _filter(

@@ -181,10 +181,7 @@ def resample_until_accepted(
     """
     require_probability("p0", p0)
     most = _whole("samples", samples, 1)
-    cap = jnp.where(most == UNBOUNDED, UNBOUNDED, most - 1)
-    right = jnp.asarray(p0, float)
-    chain = TwoStateChain(right, right, 1 - right)
-    return _until_accepted(*_together(chain, judge, cap), _bits(samples))
+    return _resampled(*_rates(judge, p0), most, _bits(samples))
 
 
 def accepted_accuracy(p0: Real[ArrayLike, "..."], judge: Judge) -> Float[Array, "..."]:
@@ -205,7 +202,7 @@ def accepted_accuracy(p0: Real[ArrayLike, "..."], judge: Judge) -> Float[Array, 
     """
     require_probability("p0", p0)
     prior, s, f = _rates(judge, p0)
-    return _share(prior * s, (1 - prior) * f, otherwise=jnp.full_like(s, jnp.nan))
+    return _share_of_accepted(prior, s, f)
 
 
 def mean_outcome(
@@ -229,10 +226,7 @@ def mean_outcome(
 
     Reference: docs/theory.md H3.
     """
-    each = until_accepted(population.chains, judge, revisions)
-    weights = population.weights
-    # Nothing of a question without weight counts, not even that it may never end.
-    return jax.tree.map(lambda x: jnp.sum(jnp.where(weights > 0, weights * x, 0)), each)
+    return _weighted(until_accepted(population.chains, judge, revisions), population.weights)
 
 
 def judge_by_votes(
@@ -298,10 +292,7 @@ def update_on_verdict(
     """
     require_probability("belief", belief)
     _require_verdicts(accepted)
-    before, s, f = _rates(judge, belief)
-    before, s, f, verdict = jnp.broadcast_arrays(before, s, f, jnp.asarray(accepted))
-    shown_right, shown_wrong = _likelihoods(s, f, verdict)
-    return _share(before * shown_right, (1 - before) * shown_wrong, otherwise=before)
+    return _update_on_verdict(*_rates(judge, belief), jnp.asarray(accepted))
 
 
 def filter_verdicts(
@@ -325,8 +316,21 @@ def filter_verdicts(
     Reference: docs/theory.md H5.
     """
     _require_verdicts(verdicts)
+    rates = _rates(judge, chain.p0, chain.p_ic, chain.p_ci)
+    return _filtered(*rates, jnp.asarray(verdicts))
+
+
+@jax.jit
+def _update_on_verdict(before: Array, s: Array, f: Array, verdict: Array) -> Float[Array, "..."]:
+    before, s, f, verdict = jnp.broadcast_arrays(before, s, f, verdict)
+    shown_right, shown_wrong = _likelihoods(s, f, verdict)
+    return _share(before * shown_right, (1 - before) * shown_wrong, otherwise=before)
+
+
+@jax.jit
+def _filtered(p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, verdicts: Array) -> Filtered:
     seen = jnp.moveaxis(jnp.atleast_1d(verdicts), -1, 0)
-    p0, p_ic, p_ci, s, f, _ = _together(chain, judge, seen[0])
+    p0, p_ic, p_ci, s, f, _ = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, seen[0])
     seen = jnp.moveaxis(jnp.broadcast_to(jnp.moveaxis(seen, 0, -1), (*p0.shape, len(seen))), -1, 0)
 
     def step(belief: Array, verdict: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -400,6 +404,7 @@ def _run(
 def _until_accepted(
     p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, cap: Array, bits: int
 ) -> LoopOutcome:
+    p0, p_ic, p_ci, s, f, cap = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, cap)
     run = _run(p0, p_ic, p_ci, s, f, cap, bits)
     capped = LoopOutcome(
         run.accepted_right + run.right * s,
@@ -423,13 +428,27 @@ def _until_accepted(
 
 
 @partial(jax.jit, static_argnames="bits")
+def _resampled(p0: Array, s: Array, f: Array, most: Array, bits: int) -> LoopOutcome:
+    cap = jnp.where(most == UNBOUNDED, UNBOUNDED, most - 1)
+    return _until_accepted(p0, p0, 1 - p0, s, f, cap, bits)
+
+
+@jax.jit
+def _weighted(each: LoopOutcome, weights: Float[Array, " question"]) -> LoopOutcome:
+    # Nothing of a question without weight counts, not even that it may never end.
+    return jax.tree.map(lambda x: jnp.sum(jnp.where(weights > 0, weights * x, 0)), each)
+
+
+@partial(jax.jit, static_argnames="bits")
 def _acceptance_pmf(
     p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, rounds: Array, bits: int
 ) -> Float[Array, "..."]:
+    p0, p_ic, p_ci, s, f, rounds = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, rounds)
     run = _run(p0, p_ic, p_ci, s, f, rounds, bits)
     return run.right * s + run.wrong * f
 
 
+@partial(jax.jit, static_argnames="votes")
 def _votes_tail(
     p: Float[Array, "..."],
     votes: int,
@@ -456,6 +475,11 @@ def _likelihoods(s: Array, f: Array, verdict: Array) -> tuple[Array, Array]:
     )
 
 
+@jax.jit
+def _share_of_accepted(prior: Array, s: Array, f: Array) -> Float[Array, "..."]:
+    return _share(prior * s, (1 - prior) * f, otherwise=jnp.full_like(s, jnp.nan))
+
+
 def _share(
     right: Float[Array, "..."], wrong: Float[Array, "..."], otherwise: Float[Array, "..."]
 ) -> Float[Array, "..."]:
@@ -472,9 +496,8 @@ def _rates(judge: Judge, *others: Real[ArrayLike, "..."]) -> list[Array]:
 
 
 def _together(chain: TwoStateChain, judge: Judge, whole: Int[Array, "..."]) -> list[Array]:
-    """p0, p_ic, p_ci, s, f and the whole number, of one shape."""
-    rates = _rates(judge, chain.p0, chain.p_ic, chain.p_ci)
-    return jnp.broadcast_arrays(*rates, whole)
+    """p0, p_ic, p_ci, s and f of one shape, and the whole number, which broadcasts to it."""
+    return [*_rates(judge, chain.p0, chain.p_ic, chain.p_ci), whole]
 
 
 def _whole(name: str, value: ArrayLike, least: int = 0) -> Int[Array, "..."]:

@@ -10,6 +10,7 @@ docs/theory.md H6 derives what follows.
 
 import enum
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -69,8 +70,7 @@ class LoopControl(NamedTuple):
 
         After the first answer, which is current and incumbent, that is p0, 1 and 0.
         """
-        weights = (_hat(self.beliefs, x)[0] for x in (incumbent, if_right, if_wrong))
-        return jnp.einsum("cuw,c,u,w->", self.value_to_go[left], *weights, precision="highest")
+        return _interpolated(self.value_to_go[left], self.beliefs, (incumbent, if_right, if_wrong))
 
 
 def best_loop(
@@ -118,6 +118,19 @@ def best_loop(
         require(f"costs.{name}", cost, lambda x: x >= 0, "give a cost >= 0 (inf: never)")
     require("horizon", horizon, lambda x: x >= 0, "give a number of actions >= 0")
     require("grid_size", grid_size, lambda x: x >= 2, "give a number of beliefs >= 2")
+    return _solved(chain, judge, value, costs, horizon, grid_size)
+
+
+@partial(jax.jit, static_argnames=("horizon", "grid_size"))
+def _solved(
+    chain: TwoStateChain,
+    judge: Judge,
+    value: Real[ArrayLike, ""],
+    costs: LoopCosts,
+    horizon: int,
+    grid_size: int,
+) -> LoopControl:
+    """`best_loop` of checked arguments."""
     dtype = chain.dtype
     worth = jnp.asarray(value, dtype)
     grid = jnp.linspace(0, 1, grid_size, dtype=dtype)
@@ -137,6 +150,14 @@ def best_loop(
     return LoopControl(
         grid, jnp.concatenate([stop[None], values]), jnp.concatenate([none, actions])
     )
+
+
+@jax.jit
+def _interpolated(
+    values: Float[Array, "grid grid grid"], beliefs: Float[Array, "grid"], at: tuple
+) -> Float[Array, ""]:
+    weights = (_hat(beliefs, x)[0] for x in at)
+    return jnp.einsum("cuw,c,u,w->", values, *weights, precision="highest")
 
 
 def _axes(grid: Array) -> tuple[Array, Array, Array, Array]:
