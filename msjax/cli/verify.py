@@ -134,6 +134,7 @@ def _use_devices(devices: int) -> None:
 
 def _print_table(results: Sequence[ClaimResult]) -> list[str]:
     """One row per claim, by section; returns the ids of those that fail."""
+    from msjax.verify.bench import outcome
     from msjax.verify.evidence import FALSE_ALARM
 
     header = ("claim", "exact err", "closed form", "Monte Carlo", "std error", "z", "verdict")
@@ -147,10 +148,11 @@ def _print_table(results: Sequence[ClaimResult]) -> list[str]:
     failed = [result.id for result in results if not result.ok]
     simulated = sum(result.comparisons for result in results)
     exact = sum(result.exact_values for result in results)
+    print(outcome(results))
     print(
-        f"{len(results) - len(failed)} of {len(results)} claims as stated: {exact:,} exact values, "
-        f"{simulated:,} Monte Carlo comparisons, |z| allowed {results[0].threshold:.2f} "
-        f"(false alarm {FALSE_ALARM:g} for the whole run); rows show the worst comparison"
+        f"{exact:,} exact values, {simulated:,} Monte Carlo comparisons, |z| allowed "
+        f"{results[0].threshold:.2f} (false alarm {FALSE_ALARM:g} for the whole run); rows show the "
+        "worst comparison"
     )
     if failed:
         print(f"FAILED: {', '.join(failed)}")

@@ -163,9 +163,9 @@ def parse_trajectory(where: str, line: bytes) -> Trajectory:
         found = Trajectory.model_validate_json(line)
         parse_json(line)  # which says what pydantic passes over
     except ValidationError as error:
-        raise InputError(f"{where}: {_problem(error)}; mend or remove this line") from None
+        raise InputError(f"{where}: {_problem(error)}; correct or remove the line") from None
     except ValueError as error:
-        raise InputError(f"{where}: {error}; mend or remove this line") from None
+        raise InputError(f"{where}: {error}; correct or remove the line") from None
     return found
 
 
@@ -173,8 +173,8 @@ def _problem(error: ValidationError) -> str:
     found = error.errors()
     missing = [_field(x) for x in found if x["type"] == "missing"]
     if missing:
-        verb = "is" if len(missing) == 1 else "are"
-        return f"{', '.join(missing)} {verb} missing (docs/data.md lists the fields)"
+        named = ", ".join(missing[:3]) + (f", ... ({len(missing)} fields)" * (len(missing) > 3))
+        return f"lacks {named}, which docs/data.md describes"
     first = found[0]
     field, value, says = _field(first), reprlib.repr(first["input"]), first["msg"]
     match first["type"]:

@@ -365,7 +365,7 @@ def _verdict(
     if contradicted:
         start = f"a homogeneous chain is contradicted: {_EFFECTS[name]}"
     else:
-        start = f'not contradicted (no sign that "{_EFFECTS[name]}", which proves nothing)'
+        start = f"no sign that {_EFFECTS[name]}"
     sentence = f"{start}: {_evidence(count, name, states)}; p = {p_value:.3g}, level {level:.3g}"
     return Check(name, _CHAIN, statistic, p_value, contradicted, sentence)
 

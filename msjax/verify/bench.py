@@ -226,3 +226,14 @@ def _judge(found: Findings, allowed: float) -> ClaimResult:
         comparisons=evidence.tail.size,
         residuals=tuple(np.round(evidence.z, 3).tolist()),
     )
+
+
+def outcome(results: Sequence[ClaimResult]) -> str:
+    """How many claims hold, and how many known misconceptions are refuted, in words."""
+    kinds = ("claims hold", "known misconceptions are refuted, as they should be")
+    found = []
+    for holds, words in zip((True, False), kinds, strict=True):
+        of_kind = [result.ok for result in results if result.holds == holds]
+        if of_kind:
+            found.append(f"{sum(of_kind)} of {len(of_kind)} {words}")
+    return "; ".join(found)

@@ -158,14 +158,14 @@ def test_a_run_with_other_settings_is_not_continued(path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": "red"}, r"line 2: unknown field colour \(found 'red'\); mend"),
-        ({"correct": [True]}, "line 2: answers has 2 entries but correct has 1; mend"),
+        ({"colour": "red"}, r"line 2: unknown field colour \(found 'red'\); correct"),
+        ({"correct": [True]}, "line 2: answers has 2 entries but correct has 1; correct"),
         ({"correct": [0, 1]}, "line 2: correct.0 is 0; it should be a valid boolean"),
         (
             {"answers": [], "correct": [], "scores": [], "tokens": [], "completions": []},
             "correct is empty",
         ),
-        ({"returned": 2}, "line 2: returned is 2 but answers has 0 to 1; mend"),
+        ({"returned": 2}, "line 2: returned is 2 but answers has 0 to 1; correct"),
         ({"protocol": "circular"}, "line 2: protocol is 'circular'; it should be 'sequential'"),
         ({"version": 2}, "line 2: version is 2; it should be 1"),
         ({"tokens": [{"prompt": 1, "cached": 2, "completion": 0}] * 2}, "cached tokens"),
@@ -187,7 +187,7 @@ def test_a_line_off_the_schema_is_named(path, change, message) -> None:
 
 def test_all_missing_fields_are_named_at_once(path) -> None:
     path.write_text('{"gold": "4"}\n')
-    with pytest.raises(InputError, match="line 1: question_id, correct are missing .docs/data.md"):
+    with pytest.raises(InputError, match="line 1: lacks question_id, correct, which docs/data.md"):
         read_runs(path)
 
 
@@ -239,7 +239,7 @@ def test_scores_outside_their_range_are_refused(path, score, value, inside) -> N
         (b'{\n  "seed": 0\n}\n', OTHER),
         (b"\x89HDF\r\n\x1a\n\0", OTHER),
         ('{"version": 1}'.encode("utf-16"), OTHER),
-        (b'{"version": 1,\n', "line 1: Invalid JSON: EOF while parsing a value; mend"),
+        (b'{"version": 1,\n', "line 1: Invalid JSON: EOF while parsing a value; correct"),
     ],
 )
 def test_files_that_hold_no_runs(tmp_path, content, message) -> None:

@@ -57,7 +57,7 @@ def records_of_served(
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise InputError(f"{where}: {field}: {first['msg']}; mend or remove it") from None
+            raise InputError(f"{where}: {field}: {first['msg']}; correct or remove it") from None
     graders: dict[str, Scorer] = {}
     found = []
     for identity, (where, one) in requests.items():

@@ -22,7 +22,7 @@ from msjax.errors import InputError
 from msjax.report import page
 from msjax.report.figures import style
 from msjax.report.figures.sources import Sources
-from msjax.verify.bench import ClaimResult
+from msjax.verify.bench import ClaimResult, outcome
 from msjax.verify.evidence import FALSE_ALARM
 
 if TYPE_CHECKING:
@@ -210,14 +210,11 @@ def _verdict(result: ClaimResult) -> str:
 
 def _facts(results: Sequence[ClaimResult], seed: int, n_chains: int) -> list[str]:
     """What was run, and how it came out: one sentence each."""
-    stand = sum(result.ok for result in results)
-    errors = sum(not result.holds for result in results)
-    known = f", of which {errors} state a known error that was to be refuted" if errors else ""
     exact = sum(result.exact_values for result in results)
     simulated = sum(result.comparisons for result in results)
     versions = ", ".join(f"{name} {version(name)}" for name in ("msjax", "jax", "numpy"))
     return [
-        f"{stand} of {len(results)} claims came out as stated{known}.",
+        f"{outcome(results)}.",
         f"{exact:,} exact values and {simulated:,} Monte Carlo comparisons; correct claims raise "
         f"any alarm in this run with probability at most {FALSE_ALARM:g}, which allows a normal "
         f"estimate |z| up to {results[0].threshold:.2f}.",
