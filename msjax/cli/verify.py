@@ -151,8 +151,8 @@ def _print_table(results: Sequence[ClaimResult]) -> list[str]:
     print(outcome(results))
     print(
         f"{exact:,} exact values, {simulated:,} Monte Carlo comparisons, |z| allowed "
-        f"{results[0].threshold:.2f} (false alarm {FALSE_ALARM:g} for the whole run); rows show the "
-        "worst comparison"
+        f"{results[0].threshold:.2f} (false alarm {FALSE_ALARM:g} for the whole run); rows show "
+        "the worst comparison"
     )
     if failed:
         print(f"FAILED: {', '.join(failed)}")
