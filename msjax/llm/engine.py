@@ -91,7 +91,7 @@ class Engine(Protocol):
         that is over makes room at once. Each completion is given its turn's `score` before it is
         sent (see `scored`). What is sampled depends on a turn's key and on what was said, on
         nothing else (beyond float rounding). A turn that is longer than the model's context is
-        answered by `REFUSED`, as are all later ones of that conversation until it begins afresh. If
+        answered by `REFUSED`, as are all later ones of that conversation until it starts over. If
         an exception ends this, the conversations under way are closed.
 
         Raises:
