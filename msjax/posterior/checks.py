@@ -44,6 +44,9 @@ from msjax.posterior.sample import host_generator
 LEVEL = 0.05
 """Chance of a false alarm over all the checks of one benchmark's chain (Bonferroni)."""
 REPLICATES = 1999
+FEWEST_REPLICATES = 199
+_MANY = 1_000_000
+"""Answers from which fewer sets are simulated."""
 CHAIN_NAMES = ("order 2", "rounds", "questions", "Chapman-Kolmogorov")
 NAMES = ("order 0", *CHAIN_NAMES)
 _MAX_LAG = 5
@@ -83,15 +86,21 @@ class Check:
 
 
 def check_chain(
-    count: Runs, key: PRNGKeyArray, *, replicates: int = REPLICATES
+    count: Runs, key: PRNGKeyArray, *, replicates: int | None = None
 ) -> tuple[Check, ...]:
     """The checks named in `NAMES`, in this order, for one benchmark.
+
+    A p-value comes from `replicates` simulated sets of runs, `REPLICATES` if None; of more than a
+    million answers fewer are simulated, at least `FEWEST_REPLICATES`.
 
     Where the label stops runs at success, replicates are stopped likewise and only the rounds can
     be checked: the state before is always I, and a question's history is its round number.
 
     Reference: docs/theory.md F5.
     """
+    if replicates is None:
+        affordable = REPLICATES * _MANY // count.correct.size
+        replicates = max(FEWEST_REPLICATES, min(REPLICATES, affordable))
     order_0_key, chain_key = jax.random.split(key)
     return (
         _check_order_0(count, host_generator(order_0_key), replicates),
@@ -184,7 +193,8 @@ def _replicate(
     random: np.random.Generator, count: Runs, p_right: Float[np.ndarray, "replicate 2"]
 ) -> Iterator[Bool[np.ndarray, "batch answer question"]]:
     """Runs with the observed first answers; `p_right` is P(next answer right | I) and (... | C)."""
-    for batch in np.array_split(p_right, max(1, len(p_right) * count.correct.size // _BATCH)):
+    parts = len(p_right) * count.correct.size // _BATCH
+    for batch in np.array_split(p_right, min(max(1, parts), len(p_right))):
         correct = np.empty((len(batch), *count.correct.T.shape), dtype=bool)
         correct[:, 0] = count.correct[:, 0] == 1
         after_i, after_c = batch.T[..., None]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from msjax.data.runs import Runs
 from msjax.posterior.checks import CHAIN_NAMES, LEVEL, NAMES, check_chain
 from msjax.verify.evidence import FALSE_ALARM
 
@@ -232,3 +233,11 @@ def test_ten_rounds_of_gsm8k_are_no_homogeneous_chain(real_data, make_counts):
     assert order_0.p_value <= LEVEL and "not independent" in order_0.sentence
     for check in checks:
         assert check.contradicted, check.sentence
+
+
+def test_more_answers_than_a_batch_are_checked() -> None:
+    """A split of the replicates into more parts than there are would leave some empty."""
+    labels = np.random.default_rng(0).random((130_000, 3)) < 0.5
+    checks = check_chain(Runs.from_arrays(labels), jax.random.key(0), replicates=5)
+    assert not any(check.contradicted for check in checks)
+    assert all(check.p_value > 0 for check in checks if check.p_value is not None)
