@@ -25,7 +25,8 @@ class Import:
     source: tyro.conf.Positional[Path]
     """CSV, JSON Lines, JSON or Parquet file of rows, lm-eval samples, or a log of inspect_ai."""
     out: OutputFile | None = None
-    """JSON Lines file of runs to write; without one, only what was read is said."""
+    """JSON Lines file of runs to write, or Parquet file of their answers (.parquet); without one,
+    only what was read is said."""
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FIELD=COLUMN ...")] = ()
     """Names of columns that are called otherwise, such as correct=is_right."""
     scorer: str = "math"
@@ -47,6 +48,7 @@ class Import:
         from msjax._io import write_text
         from msjax.cli.output import write_json
         from msjax.data.importers.reading import import_records
+        from msjax.data.importers.tables import write_parquet
         from msjax.data.runs import Runs
 
         wrong = [pair for pair in self.columns if "=" not in pair]
@@ -81,7 +83,10 @@ class Import:
         for note in found.notes:
             print(f"note: {note}")
         if self.out:
-            write_text(self.out, "".join(x.model_dump_json() + "\n" for x in found.records))
+            if self.out.suffix.lower() == ".parquet":
+                write_parquet(self.out, found.records)
+            else:
+                write_text(self.out, "".join(x.model_dump_json() + "\n" for x in found.records))
             print(f"runs: {self.out}")
         if self.json:
             write_json(self.json, {"groups": groups, "notes": found.notes, "file": self.out})

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from msjax.data.column_cache import keep, kept
 from msjax.data.details import Details, Table, hashed, hashed_text
 from msjax.data.runs import MISSING, Runs, answer_ids
 from msjax.data.store import run_lines
@@ -123,6 +124,9 @@ def read_columns(path: Path, block: int = LINES) -> Runs:
     Raises:
         InputError: as `msjax.data.store.read_runs`.
     """
+    if (found := kept(path)) is not None:
+        runs, starts = found
+        return runs.stored(StoredRecords(path, starts))
     lines, parts, sizes = run_lines(path), list[Runs](), [0]
     names: dict[str, str] = {}
     while held := list(islice(lines, block)):
@@ -130,7 +134,9 @@ def read_columns(path: Path, block: int = LINES) -> Runs:
         sizes += map(len, held)
         parts.append(_columns(path, first, held, names))
     starts = np.cumsum(sizes)
-    return Runs.joined(parts).stored(StoredRecords(path, starts))
+    runs = Runs.joined(parts).stored(StoredRecords(path, starts))
+    keep(path, runs, starts)
+    return runs
 
 
 class _OddError(Exception):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import msjax
+from msjax.data import column_cache, columns
 from msjax.data.columns import read_columns
 from msjax.data.runs import Runs
 from msjax.data.store import read_runs
@@ -110,6 +111,30 @@ def test_what_a_record_refuses_is_refused_with_its_line(tmp_path, line, message)
     for read in (msjax.read, lambda path: parse_trajectory(f"{path}, line 2", line.encode())):
         with pytest.raises(InputError, match=f"line 2: .*{re.escape(message)}"):
             read(path)
+
+
+def test_columns_of_large_files_are_kept_until_the_file_changes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MSJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(column_cache, "LEAST", 0)
+    path = write(tmp_path / "runs.jsonl", LINES)
+    first = read_columns(path)
+    (file,) = (tmp_path / "cache" / "columns").iterdir()
+    monkeypatch.setattr(columns, "run_lines", None)  # what is kept is not read again
+    again = read_columns(path)
+    for one, other in ((first, again), (first.details, again.details)):
+        for name, value in vars(one).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(value, getattr(other, name), name)
+            elif name not in ("records", "details", "tokens"):
+                assert value == getattr(other, name), name
+    assert tuple(first.records) == tuple(again.records)
+    monkeypatch.undo()
+    monkeypatch.setenv("MSJAX_CACHE", str(tmp_path / "cache"))
+    write(path, LINES[:2])
+    assert read_columns(path).questions == 2
+    write(path, LINES)
+    file.write_bytes(file.read_bytes()[:999])  # damaged
+    assert read_columns(path).questions == len(LINES)
 
 
 def test_a_folder_or_a_pattern_is_one_set_of_runs(tmp_path) -> None:

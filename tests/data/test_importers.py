@@ -178,6 +178,17 @@ def test_samples_that_have_rounds_are_runs_of_their_question(column) -> None:
     assert not once.repeated
 
 
+def test_parquet_comes_back_as_it_was_written(tmp_path) -> None:
+    pytest.importorskip("pyarrow")
+    source, table = as_csv(tmp_path / "a.csv", ROWS), tmp_path / "runs.parquet"
+    assert main(["import", str(source), "--out", str(table)]) == 0
+    ours, theirs = msjax.read(table), msjax.read(source)
+    for name in ("correct", "answers", "scores"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    np.testing.assert_array_equal(ours.uncached, theirs.uncached)
+    assert ours.question_ids == theirs.question_ids and ours.protocol == theirs.protocol
+
+
 def test_bad_files_are_named(tmp_path) -> None:
     (tmp_path / "result.json").write_text('{"benchmarks": {}}')
     (tmp_path / "nothing").mkdir()

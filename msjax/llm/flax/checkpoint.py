@@ -208,7 +208,7 @@ def _files(folder: Path) -> dict[str, Path]:
         try:
             with safe_open(folder / name, framework="numpy") as file:
                 files.update(dict.fromkeys(file.keys(), folder / name))
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise InputError(f"cannot read {folder / name} ({error}); {_REMEDY}") from error
     return files
 
