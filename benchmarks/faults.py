@@ -277,7 +277,7 @@ def mutate(reader: Reader, path: Path, seed: int | None, count: Reading) -> None
     count.hung += seconds > _SLOW
 
 
-def kill_run(folder: Path, chance: random.Random, found: Killed) -> None:
+def kill_run(folder: Path, chance: random.Random, found: Killed, keep: Callable[[], None]) -> None:
     """Kills `msjax run` again and again until it is through, and compares it with another one."""
     from msjax.testing.server import ScriptedServer
 
@@ -299,6 +299,7 @@ def kill_run(folder: Path, chance: random.Random, found: Killed) -> None:
                 process.kill()
                 process.wait()
                 found.kills += 1
+                keep()
     finally:
         server.stop()
     compare(whole, broken, found)
@@ -382,7 +383,7 @@ class Faults:
                 keep()
             found = killed.setdefault("run", Killed())
             while found.kills < self.kills:
-                kill_run(folder, random.Random(found.kills), found)
+                kill_run(folder, random.Random(found.kills), found, keep)
                 keep()
         print(table(read, killed))
 

@@ -26,6 +26,7 @@ __all__ = [
     "StopReason",
     "Trajectory",
     "parse_trajectory",
+    "problem_of",
     "range_of_scores",
 ]
 
@@ -163,13 +164,14 @@ def parse_trajectory(where: str, line: bytes) -> Trajectory:
         found = Trajectory.model_validate_json(line)
         parse_json(line)  # which says what pydantic passes over
     except ValidationError as error:
-        raise InputError(f"{where}: {_problem(error)}; correct or remove the line") from None
+        raise InputError(f"{where}: {problem_of(error)}; correct or remove the line") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}; correct or remove the line") from None
     return found
 
 
-def _problem(error: ValidationError) -> str:
+def problem_of(error: ValidationError) -> str:
+    """What is wrong with a trajectory, in words."""
     found = error.errors()
     missing = [_field(x) for x in found if x["type"] == "missing"]
     if missing:

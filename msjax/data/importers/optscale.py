@@ -16,6 +16,7 @@ from typing import Any
 from msjax._io import reading
 from msjax.data.json_lines import parse_json
 from msjax.data.runs import Runs
+from msjax.data.usage import MOST_TOKENS
 from msjax.errors import InputError
 from msjax.tasks import scorers
 
@@ -74,8 +75,11 @@ def _check_kinds(sample: dict[str, Any]) -> None:
         for value in sample[name]:
             if isinstance(value, bool) or not isinstance(value, kinds):
                 raise TypeError(f"{name} holds {reprlib.repr(value)}")
-    if min(sample["completion_tokens"]) < 0:
-        raise TypeError(f"completion_tokens holds {min(sample['completion_tokens'])}")
+    for tokens in sample["completion_tokens"]:
+        if not 0 <= tokens <= MOST_TOKENS:
+            raise TypeError(f"completion_tokens holds {reprlib.repr(tokens)}")
+    if not all(abs(score) < _GREATEST for score in sample["scores"]):
+        raise TypeError("scores holds a number without end")
 
 
 def _gold(math: scorers.Scorer, given: Any, where: str) -> str:
@@ -89,6 +93,7 @@ def _is_right(math: scorers.Scorer, gold: str, answer: str | None) -> bool:
     return math.grade(gold, answer).equal
 
 
+_GREATEST = 1e300
 _KINDS: dict[str, Any] = {"completions": str, "completion_tokens": int, "scores": int | float}
 _LISTS = tuple(_KINDS)
 

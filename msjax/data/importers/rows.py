@@ -14,9 +14,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from msjax.data.messages import FINISHED
-from msjax.data.trajectory import Trajectory
-from msjax.data.usage import Usage
+from msjax.data.trajectory import Trajectory, problem_of
+from msjax.data.usage import MOST_TOKENS, Usage
 from msjax.errors import InputError
 from msjax.tasks.scorers import Scorer, find_scorer
 from msjax.tasks.thoughts import opens_thought
@@ -211,7 +213,10 @@ def _trajectory(
         "cluster": None if first.get("cluster") is None else str(first["cluster"]),
         "metadata": _metadata(rows),
     }
-    return Trajectory(**fields)
+    try:
+        return Trajectory(**fields)
+    except ValidationError as error:
+        raise InputError(f"{rows[0][0]}: {problem_of(error)}; mend its question") from None
 
 
 def _ordered(rows: list[_Row]) -> list[_Row]:
@@ -293,6 +298,10 @@ def _usage(where: str, row: dict[str, Any]) -> Usage:
         if number is not None and (flag or number < 0 or number != int(number)):
             raise InputError(f"{where}: {name} is {row[name]!r}; write a whole number >= 0")
         counts[name] = None if number is None else int(number)
+    large = {name: count for name, count in counts.items() if (count or 0) > MOST_TOKENS}
+    if large:
+        name, count = large.popitem()
+        raise InputError(f"{where}: {name} is {count}; no answer takes so many tokens")
     if counts["prompt_tokens"] is None and counts["completion_tokens"] is None:
         return Usage(total=counts["tokens"])
     try:

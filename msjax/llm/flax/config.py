@@ -18,6 +18,8 @@ from msjax.errors import InputError
 __all__ = ["DecoderConfig", "Llama3Scaling", "inverse_frequencies"]
 
 
+_GREATEST = 1e300
+
 # Per model_type, what transformers takes an entry to be where config.json is silent about it and
 # Llama's default would be wrong.
 _FAMILIES: dict[str, dict[str, Any]] = {
@@ -308,8 +310,10 @@ def _positive(entries: Mapping[str, Any], field: str, default: int | None = None
 def _positive_real(entries: Mapping[str, Any], field: str, default: float | None = None) -> float:
     value = entries.get(field)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InputError(f"{field} is {value!r}; config.json must give a positive number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _GREATEST:
+        raise InputError(
+            f"{field} is {reprlib.repr(value)}; config.json must give a positive number"
+        )
     return float(value)
 
 
