@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from msjax.errors import InputError
 from msjax.rules.grid import each_setting
@@ -101,7 +102,7 @@ def require_live(spec: RuleSpec, name: str, judged: bool) -> None:
 def live_rule(spec: RuleSpec, train: Training | Curve) -> LiveRule:
     """The rule at its default setting, with what it learns from these runs."""
     settings = each_setting(spec.parameters(train))  # type: ignore[arg-type]
-    parameters = jax.tree.map(lambda x: jnp.asarray(x)[spec.default], settings)
+    parameters = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[spec.default]), settings)
     setting = spec.settings[spec.default]
     says = f"{spec.says} ({setting})" if setting else spec.says
     plan = parameters if isinstance(parameters, RoundPlan) else None

@@ -20,8 +20,8 @@ class Grid(NamedTuple):
 
     def flat(self) -> tuple[Array, ...]:
         """The same as arrays [parameter], one for each entry of the tuple."""
-        each = jnp.meshgrid(*map(jnp.asarray, self.values), indexing="ij")
-        return tuple(x.reshape(-1) for x in each)
+        each = np.meshgrid(*map(np.asarray, self.values), indexing="ij")
+        return tuple(jnp.asarray(x.reshape(-1)) for x in each)
 
 
 def each_setting(parameters: Any) -> Any:

@@ -286,7 +286,10 @@ def _mean(rates: TwoStateChain) -> TwoStateChain:
 
 def _one(parameters: Any) -> Any:
     """Parameters of a single setting."""
-    return jax.tree.map(lambda x: jnp.asarray(x)[None], parameters)
+    return jax.tree.map(
+        lambda x: x[None] if isinstance(x, jax.core.Tracer) else jnp.asarray(np.asarray(x)[None]),
+        parameters,
+    )
 
 
 # Samples

@@ -19,14 +19,13 @@ def together(*values: ArrayLike) -> list[Array]:
         ValueError: shapes that do not broadcast.
     """
     shape = np.broadcast_shapes(*map(jnp.shape, values))
-    arrays = [jnp.asarray(value) for value in values]
-    dtype = jnp.result_type(float, *arrays)
-    return [_in_shape(array, shape, dtype) for array in arrays]
+    dtype = jnp.result_type(float, *values)
+    return [_in_shape(value, shape, dtype) for value in values]
 
 
-def _in_shape(array: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    if array.shape == shape and array.dtype == dtype:
-        return array
-    if isinstance(array, jax.core.Tracer):
-        return jnp.broadcast_to(array.astype(dtype), shape)
-    return jnp.asarray(np.broadcast_to(np.asarray(array), shape), dtype)
+def _in_shape(value: ArrayLike, shape: tuple[int, ...], dtype: Any) -> Array:
+    if isinstance(value, jax.Array) and value.shape == shape and value.dtype == dtype:
+        return value
+    if isinstance(value, jax.core.Tracer):
+        return jnp.broadcast_to(value.astype(dtype), shape)
+    return jnp.asarray(np.broadcast_to(np.asarray(value), shape), dtype)

@@ -461,11 +461,13 @@ def _gauss_jacobi(
     return np.clip(points, 0, 1), vectors[0] ** 2
 
 
+@jax.jit
 def _mean(population: Population, x: Float[Array, "questions *rounds"]) -> Float[Array, "*rounds"]:
     """E[x] over the questions."""
     return _inside_range(_weighted_sum(population.weights, x), x)
 
 
+@jax.jit
 def _inside_range(
     mean: Float[Array, "*rounds"], x: Float[Array, "questions *any"]
 ) -> Float[Array, "*rounds"]:
@@ -478,6 +480,7 @@ def _inside_range(
     return mean + jax.lax.stop_gradient(inside - mean)
 
 
+@jax.jit
 def _weighted_sum(
     weights: Float[Array, "questions"], x: Float[Array, "questions *rounds"]
 ) -> Float[Array, "*rounds"]:
@@ -485,12 +488,14 @@ def _weighted_sum(
     return jnp.tensordot(weights, x, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.jit
 def _limit(chains: TwoStateChain) -> Float[Array, "questions"]:
     """pi, or p0 for frozen questions."""
     pi = stationary_accuracy(chains)
     return jnp.where(jnp.isnan(pi), chains.p0, pi)
 
 
+@jax.jit
 def _bounds(population: Population, end: Float[Array, "questions *rounds"]) -> PopulationBounds:
     """Means of the better end, of `end`, and of the worse end of every question."""
     start = population.chains.p0.reshape((-1,) + (1,) * (end.ndim - 1))

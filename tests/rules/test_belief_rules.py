@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from msjax.errors import InputError
 from msjax.rules.belief import ScoreDistributions, SignalDistribution, belief_programme, belief_rule
@@ -27,10 +28,11 @@ SCORES = ScoreDistributions(
 
 def observe(ids, scores=None, verdicts=None):
     """Observations of one question from answer ids, scores and verdicts."""
-    ids = jnp.asarray(ids, jnp.int32)
-    scores = jnp.full(ids.shape, jnp.nan) if scores is None else jnp.asarray(scores, jnp.float32)
+    ids = np.asarray(ids, np.int32)
+    scores = np.full(ids.shape, np.nan) if scores is None else np.asarray(scores)
     judged = None if verdicts is None else jnp.asarray(verdicts, jnp.int32)
-    return Observation(ids, scores, jnp.ones(ids.shape), judged)
+    fields = (ids, scores.astype(np.float32), np.ones(ids.shape, np.float32))
+    return Observation(*map(jnp.asarray, fields), judged)
 
 
 def follow(rule, seen):
@@ -93,7 +95,7 @@ def test_scores_move_the_belief_by_bayes_rule():
     rule = belief_rule(CHAIN, TOKENS, SignalDistribution(scores=SCORES), price=1e-4)
     found = follow(rule, observe([0, 1], [0.8, jnp.nan]))
     f = [
-        float(jax.scipy.stats.beta.pdf(0.8, *distribution))
+        scipy.stats.beta.pdf(0.8, *map(float, distribution))
         for distribution in (SCORES.wrong, SCORES.right)
     ]
     first = 0.4 * f[1] / (0.4 * f[1] + 0.6 * f[0])

@@ -55,8 +55,9 @@ STREAMS = np.array(
 
 def decisions(rule, answers, scores=None, beliefs=False):
     """Every decision along the streams, as if nobody had stopped."""
-    answers = jnp.atleast_2d(jnp.asarray(answers, jnp.int32))
-    scores = jnp.full(answers.shape, jnp.nan) if scores is None else jnp.atleast_2d(scores)
+    answers = np.atleast_2d(np.asarray(answers, np.int32))
+    scores = np.full(answers.shape, np.nan) if scores is None else np.atleast_2d(scores)
+    scores = scores.astype(np.float32)
 
     def follow(answers, scores):
         seen = Observation(answers, scores, jnp.ones_like(scores))

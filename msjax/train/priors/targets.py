@@ -223,6 +223,7 @@ def _trials(pool: Runs) -> Int[np.ndarray, "question 2 3"]:
     return np.stack([yes, no], axis=1)
 
 
+@jax.jit
 def _inside(outputs: Float[ArrayLike, "*question output"]) -> Float[Array, "*question output"]:
     """Logits to numbers in (0, 1), a little off its ends."""
     return _MARGIN + (1 - 2 * _MARGIN) * jax.nn.sigmoid(jnp.asarray(outputs))
