@@ -340,6 +340,7 @@ class Runs:
             censored=np.concatenate([part.censored for part in parts]),
             rule_stopped=np.concatenate([part.rule_stopped for part in parts]),
             cluster=clusters,
+            unit=first.unit,
             records=Chained.of(records) if len(records) == len(parts) else None,
             details=Details.joined(details) if len(details) == len(parts) else None,
         )

@@ -1,5 +1,9 @@
 """Chat templates of others: what goes wrong is named before a model is asked."""
 
+import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +70,19 @@ def test_a_hostile_template_is_bounded_in_time_and_memory(
         chat_with(tokenizer, template)
     monkeypatch.undo()
     assert chat_with(tokenizer, PLAIN).begin(asked("1 + 1")).ids
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer of processor time")
+def test_a_template_does_not_outlive_the_process_that_asked(tmp_path) -> None:
+    loops = HOSTILE["loops"][0]
+    asked_ = {"template": loops, "values": {}, "day": "2024-07-26", "seconds": 0.3}
+    script = Path(templates.__file__).with_name("template_process.py")
+    orphan = subprocess.Popen(
+        [sys.executable, "-P", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    orphan.stdin.write(json.dumps(asked_) + "\n")
+    orphan.stdin.close()  # as the system does when the other end dies
+    assert orphan.wait(60) == -signal.SIGPROF
 
 
 @pytest.mark.parametrize("name", ["tiny_llama/tied", "tiny_qwen3/untied"])
