@@ -20,8 +20,8 @@ def load(name: str, strategy: str = "reconsider") -> Runs:
     Args:
         name: "pilot", 40 to 80 questions of three arithmetic benchmarks with three revisions by
             SmolLM2-135M-Instruct, or "study", what inference/study has recorded so far.
-        strategy: of the study, which way of asking: "reconsider", "restart", "samples", ... Where no
-            question of a cell has all its rounds yet, the runs have those that are recorded.
+        strategy: of the study, which way of asking: "reconsider", "restart", "samples", ... Where
+            no question of a cell has all its rounds yet, the runs have those that are recorded.
 
     Raises:
         InputError: an unknown name, or a strategy that is not recorded.
