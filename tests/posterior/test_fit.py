@@ -217,7 +217,7 @@ def test_leave_future_out_is_the_exact_predictive_probability(settled):
     assert [training_rounds(k) for k in range(1, 7)] == [1, 1, 2, 2, 3, 3]
     early = count.truncated(3)
     model = find_model("pooled")
-    found = leave_future_out(fit_model(early, model, KEY, draws=4000), count)
+    found = leave_future_out(fit_model(early, model, KEY, draws=1500), count)
     posterior = model.exact(early.correct)
     for question in range(0, 400, 40):
         later = count.correct[question : question + 1, 3:]
