@@ -7,7 +7,6 @@ Counts are kept in a file after every round, so that the same command goes on wh
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
@@ -17,9 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -308,80 +305,6 @@ def kill_run(folder: Path, chance: random.Random, found: Killed, keep: Callable[
     compare(whole, broken, found)
 
 
-def kill_serve(
-    folder: Path, chance: random.Random, found: Killed, keep: Callable[[], None]
-) -> None:
-    """Kills `msjax serve` under load, starts it again on its log, and looks for every answer."""
-    from msjax.data.importers.reading import read
-    from msjax.testing.server import ScriptedServer
-
-    server = ScriptedServer(_slowly, _models())
-    log, answered = folder / f"served{found.finished}.jsonl", set[str]()
-    try:
-        for life in range(_LIVES + 1):
-            process, url = _proxy(log, server.url)
-            asking = threading.Event()
-            clients = [
-                threading.Thread(target=_ask, args=(url, f"{life}-{k}", answered, asking))
-                for k in range(4)
-            ]
-            for client in clients:
-                client.start()
-            time.sleep(0.3 + chance.random())
-            if life < _LIVES:
-                process.kill()
-                found.kills += 1
-                keep()
-            asking.set()
-            for client in clients:
-                client.join()
-            process.send_signal(signal.SIGINT)
-            process.wait()
-    finally:
-        server.stop()
-    names = [record.question for record in read(log).records or ()]
-    found.finished += 1
-    found.lost += len(answered - set(names))
-    found.doubled += len(names) - len(set(names))
-
-
-_LIVES = 5
-"""Kills of a proxy before its log is read."""
-
-
-def _proxy(log: Path, url: str) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-m", "msjax", "serve", "--upstream", url, "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--out", str(log)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("serving"):
-            return process, line.split()[1]
-    raise InputError("msjax serve does not start")
-
-
-def _ask(url: str, name: str, answered: set[str], ends: threading.Event) -> None:
-    """Asks one numbered question after the other, and keeps those that were answered."""
-    number = 0
-    while not ends.is_set():
-        question = f"question {name}-{number}"
-        body = {"model": "m", "messages": [{"role": "user", "content": question}]}
-        request = urllib.request.Request(
-            f"{url}/chat/completions",
-            json.dumps(body).encode(),
-            {"content-type": "application/json", "authorization": "Bearer k"},
-        )
-        with suppress(OSError, http.client.HTTPException):
-            with urllib.request.urlopen(request, timeout=10) as reply:
-                reply.read()
-            answered.add(question)
-        number += 1
-
-
 def compare(whole: Path, broken: Path, found: Killed) -> None:
     """Counts what is missing, doubled or different in the file of a run that was killed."""
     ours, theirs = (
@@ -418,7 +341,7 @@ def _slowly(_: int, request: dict) -> Any:
     from msjax.testing.server import Reply, completion
 
     time.sleep(0.05)
-    return Reply(completion(f"It is {request['seed'] % 7}."))
+    return Reply(completion(f"It is {request.get('seed', 0) % 7}."))
 
 
 @dataclass(frozen=True)
@@ -428,7 +351,7 @@ class Faults:
     mutations: int = 100_000
     """mutated inputs, over all readers"""
     kills: int = 200
-    """kills, half of `msjax run` and half of `msjax serve`"""
+    """kills of `msjax run`"""
     out: Path = Path("faults.json")
     """where counts are kept"""
 
@@ -458,11 +381,10 @@ class Faults:
                     count = read[reader.name]
                     mutate(reader, folder / "mutated" / reader.name, count.tried, count)
                 keep()
-            for name, kill in (("serve", kill_serve), ("run", kill_run)):
-                found = killed.setdefault(name, Killed())
-                while found.kills < self.kills // 2:
-                    kill(folder, random.Random(found.kills), found, keep)
-                    keep()
+            found = killed.setdefault("run", Killed())
+            while found.kills < self.kills:
+                kill_run(folder, random.Random(found.kills), found, keep)
+                keep()
         print(table(read, killed))
 
 
