@@ -9,6 +9,7 @@ and the predictions scored. A kill loses the questions under way; the same comma
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -232,8 +233,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        print("stopped; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(130)  # what is recorded is shipped; the answers under way would take minutes
 
 
 if __name__ == "__main__":

@@ -360,8 +360,9 @@ def test_one_benchmark_of_several_is_a_fit_like_any(together):
 
 
 def test_benchmarks_of_two_models_are_told_apart(benchmarks):
-    other = dataclasses.replace(benchmarks[1], model="other")
-    assert pooling.labels_of([benchmarks[1], other]) == ("scripted: second", "other: second")
+    second = benchmarks[1]
+    other = dataclasses.replace(second, models=("other",) * len(second.models))
+    assert pooling.labels_of([second, other]) == ("scripted: second", "other: second")
 
 
 def test_benchmarks_that_cannot_be_pooled(benchmarks):
