@@ -61,9 +61,8 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-MEMORY, GROWTH = 0.9e9, 0.1e9
-"""Bytes a process may hold at the end of a file of tests without dropping compiled programs, and
-bytes more than it held when it dropped them last."""
+MEMORY = 0.95e9
+"""Bytes a process may hold at the end of a file of tests without dropping compiled programs."""
 SHELL_FLAGS = os.environ.get("XLA_FLAGS")
 
 
@@ -74,29 +73,13 @@ def no_silent_rank_promotion() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def held() -> list[float]:
-    """Bytes this process held whenever it had dropped what it compiled."""
-    return [0.0]
-
-
 @pytest.fixture(scope="module", autouse=True)
-def little_memory(held: list[float]) -> Iterator[None]:
-    """What a process compiled is dropped before it fills a machine on which others test too.
-
-    What is needed again must then be traced and loaded anew, so this is done after growth alone.
-    """
+def little_memory() -> Iterator[None]:
+    """What a process compiled is dropped before it fills a machine on which others test too."""
     yield
-    if _resident() > max(MEMORY, held[-1] + GROWTH):
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
+    if pages * os.sysconf("SC_PAGE_SIZE") > MEMORY:
         jax.clear_caches()
-        held.append(_resident())
-
-
-def _resident() -> float:
-    """Bytes of memory of this process; 0 where that is unknown."""
-    if sys.platform != "linux":
-        return 0.0
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="session")
