@@ -6,6 +6,7 @@ And objects that are named on the command line, and the memory that is free.
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib
 import io
 import json
@@ -26,6 +27,7 @@ __all__ = [
     "locked",
     "reading",
     "replacing",
+    "sha256_of",
     "write_bytes",
     "write_csv",
     "write_text",
@@ -249,6 +251,12 @@ def load_named(spec: str, what: str) -> Any:
             raise InputError(f"{what} is {spec!r}, but {module} has no {part!r}")
         found = getattr(found, part)
     return found
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def available_memory() -> int | None:

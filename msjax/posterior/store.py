@@ -7,7 +7,7 @@ neither xarray nor pandas is needed here; ArviZ and `xarray.open_datatree` open 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float
 
-from msjax._io import reading, write_bytes
+from msjax._io import reading, sha256_of, write_bytes
 from msjax.errors import InputError
 from msjax.posterior.fits import THINNED
 from msjax.posterior.inference_data import Group, groups
@@ -66,7 +66,7 @@ def save(
         "msjax_version": _version(),
         "seed": -1 if seed is None else seed,
         "sources": [source.name for source in sources],
-        "sha256": [_hash_of(source) for source in sources],
+        "sha256": [sha256_of(source) for source in sources],
     }
     # HDF5 does not survive a full disk, so it writes into memory.
     written = io.BytesIO()
@@ -107,11 +107,6 @@ def load(path: Path) -> SavedPosterior:
                 censored=constant["censored"][...].astype(bool),
                 contradicted=constant["contradicted"][...].astype(bool),
             )
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 _SEAL = b"\nmsjax sha256 "

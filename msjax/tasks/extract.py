@@ -160,7 +160,7 @@ def read_answer(
 def _power(found: "re.Match[str]") -> str:
     """The sign of a power, unless a bold part is open before it in its line."""
     line = found.string[found.string.rfind("\n", 0, found.start()) + 1 : found.start()]
-    opened = re.sub(r"(?<=\d)\*\*(?=-?\d|\(-?\d)", "", line).count("**") % 2
+    opened = _POWER.sub("", line).count("**") % 2
     return found[0] if opened else "^"
 
 

