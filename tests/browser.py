@@ -1,13 +1,15 @@
-"""Pages in headless Chromium: what they write to the console and ask of a network, and how wide
-they are.
+"""Pages in headless Chromium: what they write to the console and ask of a network, and whether they
+can be read in every width, in light and dark, and without seeing them.
 """
 
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,30 +46,26 @@ def opened(path: Path, folder: Path) -> tuple[list[str], list[str]]:
     return console, asked
 
 
-def measured(path: Path, width: int, folder: Path) -> dict[str, int]:
-    """Sizes of a page in a frame of this width, with everything opened that can be.
+FRAMES = ((390, "light"), (390, "dark"), (768, "light"), (1280, "light"))
+"""A phone, a tablet, a desk; in the dark a page is as wide as in the light."""
+_AUDIT = Path(__file__).with_name("audit.js")
 
-    Returns: the frame's width `seen`; the page's width `wide`, and `wide_open` once every
-        `<details>` was clicked; how many of these there are, and how many are `opened` by that;
-        how many tables in them can be seen `before` and are `shown` after.
+
+def audited(pages: Mapping[str, Path], folder: Path) -> dict[str, dict[str, Any]]:
+    """What can be found fault with in pages, each in every one of `FRAMES`.
+
+    Every `<details>` is clicked. Returns by page, width and scheme: the `faults`, one sentence each
+    (too wide, text of too little contrast, pictures, headings and tables without what a reader who
+    does not see them needs), and how many `texts`, `details` and `tables` were looked at.
     """
-    frame = folder / "frame.html"
-    frame.write_text(
-        f"<iframe width={width} height=900 style='border:0' srcdoc=\"{escape(path.read_text())}\">"
-        """</iframe><pre></pre><script>
-        addEventListener("load", () => {
-          const page = document.querySelector("iframe").contentDocument;
-          const root = page.documentElement, all = [...page.querySelectorAll("details")];
-          const tables = () => [...page.querySelectorAll("details table")].filter(
-            (x) => x.checkVisibility());
-          const wide = root.scrollWidth, before = tables().length;
-          all.forEach((x) => x.querySelector("summary").click());
-          document.querySelector("pre").textContent = JSON.stringify({
-            seen: root.clientWidth, wide, wide_open: root.scrollWidth, details: all.length,
-            opened: all.filter((x) => x.open).length, before, shown: tables().length});
-        });
-        </script>"""
-    )
+    frames = [
+        f'<iframe title="{name} {width} {scheme}" width={width} height=900 '
+        f'style="border:0; color-scheme:{scheme}" srcdoc="{escape(path.read_text())}"></iframe>'
+        for name, path in pages.items()
+        for width, scheme in FRAMES
+    ]
+    sheet = folder / "frames.html"
+    sheet.write_text(f"{''.join(frames)}<pre></pre><script>{_AUDIT.read_text()}</script>")
     found = subprocess.run(
         [
             str(_CHROMIUM),
@@ -76,12 +74,12 @@ def measured(path: Path, width: int, folder: Path) -> dict[str, int]:
             "--disable-gpu",
             f"--user-data-dir={folder / 'profile'}",
             "--dump-dom",
-            frame.as_uri(),
+            sheet.as_uri(),
         ],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    (text,) = re.findall(r"<pre>({.*?})</pre>", found.stdout)
+    (text,) = re.findall(r"<pre>({.*?})</pre>", found.stdout, flags=re.DOTALL)
     return json.loads(unescape(text))

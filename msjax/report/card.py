@@ -23,7 +23,7 @@ from msjax.decision.words import (
 )
 from msjax.report import page, pictures
 
-__all__ = ["write"]
+__all__ = ["parts", "write"]
 
 _MOST = 50
 """Changed questions of one kind that a page holds."""
@@ -37,26 +37,28 @@ def write(card: Card, path: Path, guarantees: Mapping[str, str] | None = None) -
         path: file to write; its folder is made if need be.
         guarantees: sentences by the name of the decision, where guarantees were asked for.
     """
-    decisions = [_values(one, (guarantees or {}).get(one.name)) for one in card.decisions]
-    text = page.render(
-        "card.html.j2",
-        title="msjax card",
-        warnings=card.warnings,
-        decisions=decisions,
-        together=side_by_side(card),
-        forest=pictures.forest(card),
-        pooled=bool(card.pooled),
-        models=bool(card.models),
-        intervals=INTERVALS,
-    )
-    write_text(path, text)
+    write_text(path, page.render("card.html.j2", title="msjax card", card=parts(card, guarantees)))
     return path
+
+
+def parts(card: Card, guarantees: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What pages show of a card, by the names that their templates use."""
+    return {
+        "warnings": card.warnings,
+        "decisions": [_values(one, (guarantees or {}).get(one.name)) for one in card.decisions],
+        "together": side_by_side(card),
+        "forest": pictures.forest(card),
+        "pooled": bool(card.pooled),
+        "models": bool(card.models),
+        "intervals": INTERVALS,
+    }
 
 
 def _values(decision: Decision, guarantee: str | None) -> dict[str, Any]:
     shown = shown_rows(decision)
     others = [row for row in decision.policies if row not in shown]
     return {
+        "name": decision.name,
         "title": title(decision),
         "headline": headline(decision),
         "verdict": decision.verdict,

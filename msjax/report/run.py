@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from msjax._io import reading, write_text
+from msjax.data.runs import Runs
 from msjax.data.store import read_runs
+from msjax.decision.card import Card, decide
 from msjax.errors import InputError
-from msjax.report import page
-from msjax.report.figures import accuracy_per_round, accuracy_tokens
+from msjax.report import card, page
+from msjax.report.figures import accuracy_per_round, accuracy_tokens, claims_report
+from msjax.report.formulas import as_html
+from msjax.report.page import State
+
+__all__ = ["Results", "write"]
 
 
 class Results:
@@ -46,7 +51,7 @@ def write(folder: Path) -> Path:
     """
     results = Results(folder)
     try:
-        body = _body(results)
+        text = page.render("report.html.j2", title="msjax report", **_values(results))
     except (InputError, OSError):
         raise
     except Exception as error:  # whatever a result of another kind leads to
@@ -55,41 +60,73 @@ def write(folder: Path) -> Path:
             "`msjax reproduce` again"
         ) from error
     path = folder / "report.html"
-    write_text(path, page.frame("msjax report", body))
+    write_text(path, text)
     return path
 
 
-def _body(results: Results) -> list[str]:
-    figures = results.folder / "figures"
-    rounds_figure = accuracy_per_round.draw(
-        results.pilot, results.fit, figures / "accuracy_per_round"
+def _values(results: Results) -> dict[str, Any]:
+    """What the names of the template stand for."""
+    fit, made = results.fit, results.provenance
+    benchmarks = fit["benchmarks"]
+    decided = decide(
+        Runs.from_records(results.pilot),
+        worth=fit["worth"],
+        price=fit["price"],
+        files=[str(results.folder / "pilot.jsonl")],
     )
-    tokens_figure = accuracy_tokens.draw(results.stopped, results.full, figures / "accuracy_tokens")
-    return [
-        "<h1>Does revising help, and when to stop?</h1>",
-        _provenance(results.provenance),
-        "<h2>1. What the pilot says</h2>",
-        _verdicts(results.fit),
-        _warnings(results.fit),
-        page.image(
-            rounds_figure.read_bytes(),
-            "Accuracy per round: observed, posterior band of p_k and its limit",
-        ),
-        _parameters(results.fit),
-        "<h2>2. Assumption checks</h2>",
-        "<p>Is it one homogeneous chain?</p>",
-        _checks(results.fit),
-        "<p>Does the model that was chosen produce runs like these?</p>",
-        _predictive(results.fit),
-        "<h2>3. The rule on fresh questions</h2>",
-        _plans(results.rule, results.fit),
-        page.image(
-            tokens_figure.read_bytes(), "Accuracy against uncached tokens: fixed k and the rule"
-        ),
-        _comparison(results.rule["comparison"]),
-        "<h2>4. The closed forms against simulation</h2>",
-        _claims(results.verify),
-    ]
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    return {
+        "made": made,
+        "versions": versions,
+        "card": card.parts(decided),
+        "misfits": [name for name, found in benchmarks.items() if _misfits(found)],
+        "rounds_figure": _rounds_figure(results),
+        "parameters": _parameters(fit),
+        "warnings": [(name, x) for name, found in benchmarks.items() for x in found["warnings"]],
+        "checks": _checks(fit),
+        "predictive": _predictive(fit),
+        "surprising": sum(x["surprising"] for found in benchmarks.values() for x in found["ppc"]),
+        "worth": f"{fit['worth']:g}",
+        "price": f"{fit['price']:g}",
+        "plans": _plans(decided, results.rule["plans"]),
+        "tokens_figure": _tokens_figure(results),
+        "comparison": _comparison(results.rule["comparison"]),
+        "claims": claims_report.tables(claims_report.from_json(results.verify)),
+    }
+
+
+def _rounds_figure(results: Results) -> page.Picture:
+    png = accuracy_per_round.draw(
+        results.pilot, results.fit, results.folder / "figures" / "accuracy_per_round"
+    )
+    says = "; ".join(
+        f"{name}: observed accuracy {' then '.join(f'{x:.2f}' for x in found)}"
+        for name, one in results.fit["benchmarks"].items()
+        if (found := one["observed"]["accuracy"])
+    )
+    return page.image(
+        png.read_bytes(),
+        f"Accuracy per round. {says}.",
+        "Accuracy per round: dots were observed, the line and its band are the model's posterior "
+        "of p_k, the dashed line is its limit. Bars and bands are 90 % intervals.",
+    )
+
+
+def _tokens_figure(results: Results) -> page.Picture:
+    png = accuracy_tokens.draw(
+        results.stopped, results.full, results.folder / "figures" / "accuracy_tokens"
+    )
+    says = "; ".join(
+        f"{one['accuracy']:.2f} by the rule and {one['fixed_accuracy']:.2f} by fixed {one['k']}"
+        for one in results.rule["comparison"]
+        if one["benchmark"] == "all"
+    )
+    return page.image(
+        png.read_bytes(),
+        f"Accuracy against uncached tokens of the rule and of fixed numbers of rounds. {says}",
+        "Accuracy against uncached tokens per question: fixed numbers of rounds, and the rule. "
+        "Bars are 90 % intervals.",
+    )
 
 
 def _interval(found: dict[str, float] | None, digits: int = 3, centre: str = "median") -> str:
@@ -98,171 +135,92 @@ def _interval(found: dict[str, float] | None, digits: int = 3, centre: str = "me
     return f"{found[centre]:.{digits}f} [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
 
 
-def _number(value: float | None, form: str) -> str:
-    """A number, or what JSON's null stands for."""
-    return "not finite" if value is None else f"{value:{form}}"
-
-
 def _tokens(value: float | None) -> str:
     return "not reported" if value is None else f"{value:.1f}"
 
 
-def _provenance(found: dict[str, Any]) -> str:
-    source = (
-        "the recorded runs that ship with msjax; the model was not run here"
-        if found["recorded"]
-        else "runs of the model made for this report"
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return (
-        f"<p>Model <b>{escape(found['model'])}</b>. Source of the answers: <b>{source}</b>. "
-        f"{found['questions']} pilot and {found['fresh_questions']} fresh questions per benchmark, "
-        f"{found['rounds']} refinement rounds, seed {found['seed']}.</p>"
-        f"<p class='note'>All intervals are 90 %. {escape(versions)}.</p>"
+def _misfits(found: dict[str, Any]) -> bool:
+    """Whether the runs of a benchmark speak against the model that was fitted to them."""
+    return any(x["contradicted"] for x in found["checks"]) or any(
+        x["surprising"] for x in found["ppc"]
     )
 
 
-def _verdicts(fit: dict[str, Any]) -> str:
-    items = []
-    for name, found in fit["benchmarks"].items():
-        helps = found["quantities"]["probability_refining_helps"]
-        if helps is None:
-            verdict = "whether revising helps is not identified by this pilot"
-        elif helps > 0.95:
-            verdict = f"the first revision helps (probability {helps:.3f})"
-        elif helps < 0.05:
-            verdict = f"the first revision hurts (probability that it helps {helps:.3f})"
-        else:
-            verdict = (
-                f"this pilot cannot tell (probability that the first revision helps {helps:.3f})"
-            )
-        limit = _interval(found["quantities"]["pi"])
-        items.append(f"<li><b>{escape(name)}</b>: {verdict}; limit accuracy {limit}</li>")
-    return f"<ul>{''.join(items)}</ul>"
-
-
-def _warnings(fit: dict[str, Any]) -> str:
-    return "\n".join(
-        f"<div class='warning'><b>{escape(name)}</b>: {escape(warning)}</div>"
-        for name, found in fit["benchmarks"].items()
-        for warning in found["warnings"]
-    )
-
-
-def _parameters(fit: dict[str, Any]) -> str:
+def _parameters(fit: dict[str, Any]) -> dict[str, Any]:
+    header = ["benchmark", "model", "questions", "P(first revision helps)"]
+    header += [as_html(name) for name in ("p0", "p_ic", "p_ci")]
+    header += ["lower bound", "limit", "upper bound", "N*"]
     rows = []
     for name, found in fit["benchmarks"].items():
-        limit = found["bounds"]["limit"]
-        rates = (found["quantities"][p] for p in ("p0", "p_ic", "p_ci"))
+        limit, quantities = found["bounds"]["limit"], found["quantities"]
+        helps = quantities["probability_refining_helps"]
         rows.append(
             [
                 name,
                 found["model"],
                 str(found["questions"]),
-                *(_interval(rate) for rate in rates),
+                "not identified" if helps is None else f"{helps:.3f}",
+                *(_interval(quantities[rate]) for rate in ("p0", "p_ic", "p_ci")),
                 *(_interval(limit[bound]) for bound in ("lower", "neutral", "upper")),
-                _interval(found["quantities"]["optimal_rounds"], 0),
+                _interval(quantities["optimal_rounds"], 0),
             ]
         )
-    header = [
-        "benchmark",
-        "model",
-        "questions",
-        "p0",
-        "p_ic",
-        "p_ci",
-        "lower bound",
-        "limit",
-        "upper bound",
-        "N*",
-    ]
-    note = (
-        "<p class='note'>p_ic and p_ci are what the first revision repairs of wrong answers and "
-        "breaks of right ones. All numbers are averaged over models; the one named has most "
-        "weight.</p>"
-    )
-    return page.table(header, rows, text=(1,)) + note
+    return {"header": header, "rows": rows}
 
 
-def _checks(fit: dict[str, Any]) -> str:
-    rows = [
-        [name, check["name"], check["sentence"]]
+def _checks(fit: dict[str, Any]) -> list[list[Any]]:
+    states = {
+        True: State("bad", "contradicted"),
+        False: State("good", "not contradicted"),
+        None: State("soft", "not checked"),
+    }
+    return [
+        [name, check["name"], states[check["contradicted"]], check["sentence"]]
         for name, found in fit["benchmarks"].items()
         for check in found["checks"]
     ]
-    return page.table(["benchmark", "check", "finding"], rows, text=(1, 2))
 
 
-def _predictive(fit: dict[str, Any]) -> str:
-    rows = [
-        [name, found["model"], check["sentence"]]
+def _predictive(fit: dict[str, Any]) -> list[list[Any]]:
+    states = {True: State("bad", "not as predicted"), False: State("good", "as predicted")}
+    return [
+        [name, found["model"], states[check["surprising"]], check["sentence"]]
         for name, found in fit["benchmarks"].items()
         for check in found["ppc"]
     ]
-    return page.table(["benchmark", "model", "posterior predictive check"], rows, text=(1, 2))
 
 
-def _plans(rule: dict[str, Any], fit: dict[str, Any]) -> str:
+def _plans(decided: Card, plans: dict[str, Any]) -> list[list[str]]:
+    """What the card says of every benchmark, and what the model's rule does there."""
+    says = {
+        one.pilot.benchmark: f"{one.use.name} ({one.verdict} than {one.reference.name})"
+        if one.verdict in ("better", "worse", "no worse") and one.use != one.reference
+        else one.use.name
+        for one in decided.decisions
+    }
     rows = []
-    for name, plan in rule["plans"].items():
+    for name, plan in plans.items():
         stop = plan["optimal_rounds"]
-        decision = "gate closed: keep the first answer" if stop == 0 else f"revise {stop} times"
+        planned = "keep the first answer" if stop == 0 else f"revise {stop} times"
         values = ", ".join(f"{value:.3f}" for value in plan["net_value"])
-        rows.append([name, decision, values])
-    price = fit["price"]
-    return (
-        f"<p>A correct answer is worth {fit['worth']:g}, an uncached token (prompt not read "
-        f"from the cache + completion) costs {price:g}. The rule maximises the expected net value "
-        "over the posterior.</p>"
-        + page.table(["benchmark", "decision", "net value at k = 0, 1, ..."], rows, text=(1,))
-    )
+        rows.append([name, says[name], planned, values])
+    return rows
 
 
-def _comparison(comparisons: Sequence[dict[str, Any]]) -> str:
+def _comparison(comparisons: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    header = ["benchmark", "against", "rule accuracy", "fixed accuracy", "gain (paired)"]
+    header += ["rule tokens", "fixed tokens", "saved per question (paired)"]
     rows = [
         [
-            c["benchmark"],
-            f"fixed {c['k']}",
-            f"{c['accuracy']:.3f}",
-            f"{c['fixed_accuracy']:.3f}",
-            _interval(c["accuracy_gain"], 3, "estimate"),
-            _tokens(c["tokens"]),
-            _tokens(c["fixed_tokens"]),
-            _interval(c["tokens_saved"], 1, "estimate"),
+            one["benchmark"],
+            f"fixed {one['k']}",
+            f"{one['accuracy']:.3f}",
+            f"{one['fixed_accuracy']:.3f}",
+            _interval(one["accuracy_gain"], 3, "estimate"),
+            _tokens(one["tokens"]),
+            _tokens(one["fixed_tokens"]),
+            _interval(one["tokens_saved"], 1, "estimate"),
         ]
-        for c in comparisons
+        for one in comparisons
     ]
-    header = [
-        "benchmark",
-        "against",
-        "rule accuracy",
-        "fixed accuracy",
-        "gain (paired)",
-        "rule tokens",
-        "fixed tokens",
-        "saved per question (paired)",
-    ]
-    return page.table(header, rows)
-
-
-def _claims(claims: Sequence[dict[str, Any]]) -> str:
-    rows = [
-        [
-            claim["id"],
-            claim["statement"],
-            _number(claim["closed_form"], ".6f"),
-            _number(claim["estimate"], ".6f"),
-            _number(claim["z"], "+.2f"),
-            ("holds" if claim["holds"] else "refuted") if claim["ok"] else "FAILS",
-        ]
-        for claim in claims
-    ]
-    header = [
-        "claim",
-        "statement",
-        "closed form",
-        "Monte Carlo",
-        "standard errors apart",
-        "verdict",
-    ]
-    return page.table(header, rows, text=(1,))
+    return {"header": header, "rows": rows}

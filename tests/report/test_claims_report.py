@@ -61,27 +61,30 @@ def test_the_page_stands_alone_and_has_a_row_per_claim(tmp_path):
     path = claims_report.write(RESULTS, 7, 123_456, tmp_path / "new" / "claims.html")
     assert list(path.parent.iterdir()) == [path]
     page = path.read_text(encoding="utf-8")
-    assert not re.search(r"(src|href)\s*=\s*['\"](?!data:)", page)
+    assert not re.search(r"(src|href)\s*=\s*['\"](?!data:|#)", page)
     assert page.count("data:image/png;base64,") == 1
+    assert "|p<sub>k</sub> − π| ≤ |r|<sup>k</sup> &amp; so on" in page
     text = unescape(page)
     for fact in ("Seed 7, 123,456 paths per setting", "msjax 0", "jax 0", "numpy 2"):
         assert fact in text
     assert "3 of 3 claims hold; 1 of 1 known misconceptions are refuted, as they should be." in text
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall("<tr>.*?</tr>", text)]
-    rows = [row for row in rows if row]
+    rows = [[re.sub("<[^>]*>", "", cell) for cell in row] for row in rows if row]
     assert [row[0] for row in rows] == [r.id for r in RESULTS]
     assert rows[0][1:] == [
-        "|p_k - pi| <= |r|^k & so on",
+        "|pk − π| ≤ |r|k & so on",
         "docs/theory.md A4",
         "2.5e-16",
         "0.250000",
         "0.249000",
         "1.0e-03",
         "-1.00",
-        "holds",
+        "✓ holds",
     ]
-    assert rows[1][-1] == "refuted"
-    assert re.findall("<h2>(.*?)</h2>", page) == ["A1", "A2", "A10"]
+    assert rows[1][-1] == "✓ refuted, as it should be"
+    sections = ["A1", "A2", "A10"]
+    assert re.findall("<h2[^>]*>(.*?)</h2>", page) == ["Residuals", *sections]
+    assert re.findall('href="#claims-(.*?)"', page) == sections
     assert "Failed" not in page
 
 
@@ -93,15 +96,15 @@ def test_markdown_has_the_same_cells_and_the_plot_beside_it(tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| A")]
     assert [len(re.split(r"(?<!\\)\|", row)) - 2 for row in rows] == [9] * len(RESULTS)
     assert r"\|p\_k - pi\| \<= \|r\|^k & so on" in rows[0]
-    assert rows[1].endswith("| refuted |")
+    assert rows[1].endswith("| refuted, as it should be |")
 
 
 def test_failures_are_named_with_their_setting(tmp_path):
     broken = result("A1.transient", (math.inf, 900.0), ok=False, monte_carlo_ok=False)
     page = claims_report.write([broken], 0, 10_000, tmp_path / "claims.html").read_text()
     assert "0 of 1 claims" in page
-    assert "<div class='warning'>Failed: A1.transient</div>" in page
-    assert "FAILS at (0.5, 0.3, 0.1)" in page
+    assert '<p class="warning">Failed: A1.transient</p>' in page
+    assert '<tr class="bad">' in page and "✗</span> FAILS at (0.5, 0.3, 0.1)" in page
     text = claims_report.write([broken], 0, 10_000, tmp_path / "claims.md").read_text()
     assert "**Failed: A1.transient**" in text
 

@@ -7,11 +7,10 @@ import math
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +21,7 @@ from msjax.errors import InputError
 from msjax.report import page
 from msjax.report.figures import style
 from msjax.report.figures.sources import Sources
+from msjax.report.formulas import as_html
 from msjax.verify.bench import ClaimResult, outcome
 from msjax.verify.evidence import FALSE_ALARM
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_path", "draw", "make", "write"]
+__all__ = ["check_path", "draw", "from_json", "make", "tables", "write"]
 
 _TITLE = "The claims of the theory against exact arithmetic and simulation"
 _CAPTION = "Residuals of all Monte Carlo comparisons, claim by claim, and against normal quantiles"
@@ -45,7 +45,7 @@ _HEADER = (
     "verdict",
 )
 _SENTENCES = (1, 2, 8)
-_ALIGNMENT = [":---" if i in (0, *_SENTENCES) else "---:" for i in range(len(_HEADER))]
+_ALIGNMENT = ["---" if i in (0, *_SENTENCES) else "---:" for i in range(len(_HEADER))]
 _ROW_HEIGHT = 0.19  # inches per claim
 _READING = (
     "Exact error: the largest difference between closed form and exact value, relative to "
@@ -87,7 +87,15 @@ def write(results: Sequence[ClaimResult], seed: int, n_chains: int, path: Path) 
     failed = [result.id for result in results if not result.ok]
     plot = draw(results)
     if path.suffix == ".html":
-        text = _html(results, facts, failed, plot)
+        text = page.render(
+            "verify.html.j2",
+            title="msjax verify",
+            title_line=_TITLE,
+            facts=facts,
+            failed=failed,
+            plot=page.image(plot, _CAPTION, _READING),
+            claims=tables(results),
+        )
     else:
         beside = path.with_name(f"{path.stem}_residuals.png")
         write_bytes(beside, plot)
@@ -109,17 +117,8 @@ def draw(results: Sequence[ClaimResult]) -> bytes:
 
 
 def make(sources: Sources, stem: Path) -> None:
-    """The same as a figure with its numbers, from saved results, which know no infinities."""
-    results = [
-        ClaimResult(
-            **{name: math.nan if value is None else value for name, value in claim.items()}
-            | {
-                "setting": tuple(claim["setting"]),
-                "residuals": tuple(math.nan if z is None else z for z in claim["residuals"]),
-            }
-        )
-        for claim in sources.json("verify.json")
-    ]
+    """The same as a figure with its numbers, from saved results."""
+    results = from_json(sources.json("verify.json"))
     rows = [
         {"claim": result.id, "verdict": _verdict(result), "z": z}
         for result in results
@@ -127,6 +126,20 @@ def make(sources: Sources, stem: Path) -> None:
     ]
     with _residuals(results) as figure:
         style.save(figure, stem, rows, sources.origin("simulated paths"))
+
+
+def from_json(claims: Sequence[dict[str, Any]]) -> list[ClaimResult]:
+    """Saved results, which know no infinities: these come back as NaN."""
+    return [
+        ClaimResult(
+            **{name: math.nan if value is None else value for name, value in claim.items()}
+            | {
+                "setting": tuple(claim["setting"]),
+                "residuals": tuple(math.nan if z is None else z for z in claim["residuals"]),
+            }
+        )
+        for claim in claims
+    ]
 
 
 @contextmanager
@@ -198,14 +211,14 @@ def _finite(result: ClaimResult) -> Float[np.ndarray, "m"]:
 
 def _label(result: ClaimResult) -> str:
     """Name of a claim's row, with its verdict where that is not that it holds."""
-    verdict = _verdict(result)
+    verdict = _verdict(result).partition(",")[0]
     return result.id if verdict == "holds" else f"{result.id} ({verdict})"
 
 
 def _verdict(result: ClaimResult) -> str:
     if not result.ok:
         return "FAILS"
-    return "holds" if result.holds else "refuted"
+    return "holds" if result.holds else "refuted, as it should be"
 
 
 def _facts(results: Sequence[ClaimResult], seed: int, n_chains: int) -> list[str]:
@@ -223,10 +236,12 @@ def _facts(results: Sequence[ClaimResult], seed: int, n_chains: int) -> list[str
     ]
 
 
-def _sections(results: Sequence[ClaimResult]) -> Iterator[tuple[str, list[list[str]]]]:
-    """The cells of each section's table."""
+def _sections(
+    results: Sequence[ClaimResult],
+) -> Iterator[tuple[str, list[tuple[ClaimResult, list[str]]]]]:
+    """The claims of each section, and the cells of their rows."""
     for section, members in groupby(results, key=lambda result: result.section):
-        yield section, [_cells(result) for result in members]
+        yield section, [(result, _cells(result)) for result in members]
 
 
 def _cells(result: ClaimResult) -> list[str]:
@@ -246,16 +261,27 @@ def _cells(result: ClaimResult) -> list[str]:
     ]
 
 
-def _html(
-    results: Sequence[ClaimResult], facts: Sequence[str], failed: Sequence[str], plot: bytes
-) -> str:
-    body = [f"<h1>{_TITLE}</h1>", *(f"<p>{escape(fact)}</p>" for fact in facts)]
-    if failed:
-        body.append(f"<div class='warning'>Failed: {escape(', '.join(failed))}</div>")
-    body += [page.image(plot, _CAPTION), f"<p class='note'>{escape(_READING)}</p>"]
-    for section, rows in _sections(results):
-        body += [f"<h2>{escape(section)}</h2>", page.table(_HEADER, rows, text=_SENTENCES)]
-    return page.frame("msjax verify", body)
+def tables(results: Sequence[ClaimResult]) -> dict[str, Any]:
+    """The claims as tables of a page, section by section, and how they came out."""
+    return {
+        "outcome": outcome(results),
+        "header": _HEADER,
+        "sentences": _SENTENCES,
+        "sections": [
+            {
+                "name": section,
+                "rows": [
+                    [cells[0], as_html(cells[1]), *cells[2:-1], _state(result, cells[-1])]
+                    for result, cells in rows
+                ],
+            }
+            for section, rows in _sections(results)
+        ],
+    }
+
+
+def _state(result: ClaimResult, words: str) -> page.State:
+    return page.State("good" if result.ok else "bad", words)
 
 
 def _markdown(
@@ -266,11 +292,8 @@ def _markdown(
         parts.append(f"**Failed: {', '.join(failed)}**")
     parts += [f"![{_CAPTION}]({plot})", _plain(_READING)]
     for section, rows in _sections(results):
-        lines = ["| " + " | ".join(map(_plain, cells)) + " |" for cells in (_HEADER, *rows)]
-        rule = (
-            "| " + " | ".join("---" if i in (0, *_SENTENCES) else "---:" for i in range(9)) + " |"
-        )
-        parts += [f"## {section}", "\n".join([lines[0], rule, *lines[1:]])]
+        cells = [_HEADER, _ALIGNMENT, *(map(_plain, row) for _, row in rows)]
+        parts += [f"## {section}", "\n".join(f"| {' | '.join(row)} |" for row in cells)]
     return "\n\n".join(parts) + "\n"
 
 
