@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from msjax.llm.drift import RateMonitor
     from msjax.llm.judge import Judge
     from msjax.llm.live_rule import LiveRule
-    from msjax.llm.record import Promise
     from msjax.llm.scores import Scorer
+    from msjax.llm.watch import Promise, Watch
     from msjax.posterior.store import SavedPosterior
     from msjax.rules.markovscale import RoundPlan
     from msjax.rules.protocol import StoppingRule
@@ -176,7 +176,7 @@ class Run(Prices):
         from msjax.evaluate.paired import compare
         from msjax.evaluate.summary import summarise
         from msjax.llm.drift import RateMonitor
-        from msjax.llm.record import Promise
+        from msjax.llm.watch import Promise, Watch
 
         keep_compiled()
         self._check()
@@ -202,15 +202,19 @@ class Run(Prices):
         if learnt and self.no_worse is not None:
             promises = {name: Promise(self.no_worse, self.audit) for name in learnt}
         if learnt:
-            says = ", ".join(f"{name} {rule.says}" for name, rule in learnt.items())
-            if self.pilot is not None and self.posterior is None:
-                worth, price = self.worth_and_price()
-                priced = "no price" if price is None else f"worth {worth:g}, price {price:g}"
-                says += f"; pilot {self.pilot}, {priced}"
+            for name, rule in learnt.items():
+                print(f"{name}: {self.rule} {rule.says}")
             rules = {name: rule.rule for name, rule in learnt.items()}
-            recorded = self._record(self.out, f"{self.rule}: {says}", rules, monitors, promises)
+            identities = {name: rule.identity for name, rule in learnt.items()}
+            watch = {
+                name: Watch(monitors.get(name), promises.get(name))
+                for name in learnt
+                if name in monitors or name in promises
+            }
+            recorded = self._record(self.out, self.rule, rules, watch, identities)
         else:
-            recorded = self._record(self.out, label, fixed, monitors)
+            watch = {name: Watch(monitor) for name, monitor in monitors.items()}
+            recorded = self._record(self.out, label, fixed, watch)
         result["summary"] = summarise(recorded)
         print(summary_table(result["summary"]))
         if promises:
@@ -324,8 +328,8 @@ class Run(Prices):
         out: Path,
         label: str,
         rules: Mapping[str, "StoppingRule"],
-        watch: "Mapping[str, RateMonitor] | None" = None,
-        promises: "Mapping[str, Promise] | None" = None,
+        watch: "Mapping[str, Watch] | None" = None,
+        identities: "Mapping[str, str] | None" = None,
     ) -> "list[Trajectory]":
         from msjax.llm.record import RunPlan, record_run
 
@@ -372,6 +376,7 @@ class Run(Prices):
                 for given, task in zip(self._named, self._asked.values(), strict=False)
                 if given != task.name
             },
+            learnt=identities or {},
             settings={
                 "rule": label,
                 "rounds": self.rounds if self.samples is None else None,
@@ -384,7 +389,7 @@ class Run(Prices):
                 "temperature": self.temperature,
                 "top_p": None if self.top_p == 1 else self.top_p,
                 "max_new_tokens": self._longest,
-                "audit": self.audit if promises else None,
+                "audit": None if self.no_worse is None else self.audit,
                 "judge": self.judge,
             },
         )
@@ -396,7 +401,6 @@ class Run(Prices):
             rules,
             load_engine,
             watch,
-            promises,
             tasks,
             score,
             texts=False,

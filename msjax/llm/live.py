@@ -13,7 +13,7 @@ from msjax.data.trajectory import Trajectory
 from msjax.decision.card import decide
 from msjax.errors import InputError
 from msjax.llm.answers import returned_round
-from msjax.llm.live_rule import CARD, LiveRule, live_rule, require_live
+from msjax.llm.live_rule import CARD, LiveRule, live_rule, require_live, short_hash
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.posterior.posterior import AUTO
 from msjax.posterior.store import SavedPosterior
@@ -144,7 +144,7 @@ def _recommended(pilot: Sequence[Trajectory], rounds: int, judged: bool) -> Live
             f"the card recommends {use.name!r}, and no judge is asked here; name the one of the "
             "pilot (--judge)"
         )
-    return LiveRule(use.rule, use.says, use.stop != "fixed")
+    return LiveRule(use.rule, use.says, short_hash([use.name]), use.stop != "fixed")
 
 
 def cut_by(rule: StoppingRule, runs: Sequence[Trajectory]) -> list[Trajectory]:

@@ -3,6 +3,8 @@
 Nothing here imports what fits posteriors, so that a proxy starts at once.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,7 +20,15 @@ from msjax.rules.protocol import StoppingRule
 from msjax.rules.registry import find_rule_for
 from msjax.rules.spec import VERDICTS, Curve, RuleSpec, Training
 
-__all__ = ["CARD", "LiveRule", "learns", "live_rule", "require_live", "rule_without_pilot"]
+__all__ = [
+    "CARD",
+    "LiveRule",
+    "learns",
+    "live_rule",
+    "require_live",
+    "rule_without_pilot",
+    "short_hash",
+]
 
 CARD = "card"
 """Name of the rule that `msjax card` recommends."""
@@ -31,12 +41,15 @@ class LiveRule:
     Attributes:
         rule: the rule.
         says: the rule in one sentence, with its setting.
+        identity: is the same for rules of one name that decide alike: a short hash of the numbers
+            they were given and learnt, to six digits.
         looks: whether it decides by what the question showed.
         plan: the plan it follows, if it follows one.
     """
 
     rule: StoppingRule
     says: str
+    identity: str
     looks: bool
     plan: RoundPlan | None = None
 
@@ -108,4 +121,15 @@ def live_rule(spec: RuleSpec, train: Training | Curve) -> LiveRule:
     plan = parameters if isinstance(parameters, RoundPlan) else None
     if plan is not None:
         says += f", N* = {plan.optimal_rounds}"
-    return LiveRule(spec.make(parameters, None), says, spec.looks, plan)
+    identity = short_hash([f"{x:.6g}" for x in _numbers(parameters)])
+    return LiveRule(spec.make(parameters, None), says, identity, spec.looks, plan)
+
+
+def short_hash(texts: Sequence[str]) -> str:
+    """The first 16 digits of the SHA-256 of texts."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def _numbers(parameters: Any) -> list[float]:
+    arrays = [np.asarray(leaf, dtype=float) for leaf in jax.tree.leaves(parameters)]
+    return [number for array in arrays for number in array.ravel().tolist()]

@@ -19,16 +19,14 @@ from msjax.data.messages import FAILED, FINISHED, REJECTED, TOO_LONG, Completion
 from msjax.data.store import check_settings, resume
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
-from msjax.decision.monitor import PromiseMonitor, audited
 from msjax.errors import InputError
-from msjax.evaluate.paired import right_after
 from msjax.evaluate.summary import ending_notes
 from msjax.llm.answers import jitted
 from msjax.llm.conversation import refine
-from msjax.llm.drift import RateMonitor
 from msjax.llm.engine import Conversation, Engine
 from msjax.llm.judge import Judge
 from msjax.llm.scores import Scorer, token_logprob
+from msjax.llm.watch import Watch
 from msjax.rules.fixed import fixed_rounds, self_consistency
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.registry import BENCHMARKS, Question, Task
@@ -47,6 +45,7 @@ class RunPlan:
         settings: what every line of the file must have been recorded with.
         parallel: whether answers are independent samples, not revisions.
         sources: of benchmarks by name, the file or function they come from.
+        learnt: of benchmarks by name, the identity of the rule, see `LiveRule`.
     """
 
     model: str
@@ -57,35 +56,7 @@ class RunPlan:
     settings: dict[str, str | int | float | None]
     parallel: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
-
-
-class Promise:
-    """Whether a rule loses no more accuracy than was accepted, watched on a share of the questions.
-
-    On these the rule is followed, and asking goes on to the end of the budget, so that what it
-    returned is compared with what all rounds, or the majority of all samples, would have.
-
-    Args:
-        eps: loss of accuracy that is accepted, in (0, 1).
-        share: of the questions that are looked at, see `msjax.decision.monitor.audited`.
-
-    Attributes:
-        monitor: rings, with probability at most .01 ever, while the promise holds.
-    """
-
-    def __init__(self, eps: float, share: float) -> None:
-        self.monitor = PromiseMonitor(eps)
-        self._share = share
-
-    def audits(self, question_id: str) -> bool:
-        """Whether the question is one of those looked at."""
-        return not self.monitor.broken and audited(question_id, self._share)
-
-    def add(self, run: Trajectory, rounds: int) -> bool:
-        """One more run; whether it is the one that broke the promise."""
-        if not self.audits(run.question_id) or run.revisions < rounds:
-            return False
-        return self.monitor.add(float(run.right) - float(right_after(run, rounds)))
+    learnt: Mapping[str, str] = field(default_factory=dict)
 
 
 def record_run(
@@ -93,8 +64,7 @@ def record_run(
     plan: RunPlan,
     rules: Mapping[str, StoppingRule],
     load_engine: Callable[[], Engine],
-    watch: Mapping[str, RateMonitor] | None = None,
-    promises: Mapping[str, Promise] | None = None,
+    watch: Mapping[str, Watch] | None = None,
     benchmarks: Mapping[str, Task] = BENCHMARKS,
     score: Scorer = token_logprob,
     begun: Mapping[tuple[str, str], Trajectory] | None = None,
@@ -104,12 +74,12 @@ def record_run(
     """Record the planned questions of every benchmark in `rules`, resuming what `path` holds.
 
     The engine is loaded only if something is left to ask. Questions already in the file are not
-    asked again; those beyond the plan stay in the file but are not returned. Monitors in `watch`
-    are given every run; once one raises an alarm the remaining questions of its benchmark are asked
-    for all rounds, since the pilot that the rule learnt from does not speak for them. So they are
-    once a promise is broken. Questions in `begun`, by benchmark and id, go on from the answers that
-    these runs have. A judge says of every answer whether it is accepted. What the engine has to say
-    of its requests (`notes`) and how answers ended is said once, at the end.
+    asked again; those beyond the plan stay in the file but are not returned. What is watched of a
+    benchmark is given every run; once it raises an alarm the remaining questions of the benchmark
+    are asked for all rounds, as the rule may no longer be right for them. Questions in `begun`, by
+    benchmark and id, go on from the answers that these runs have. A judge says of every answer
+    whether it is accepted. What the engine has to say of its requests (`notes`) and how answers
+    ended is said once, at the end.
 
     Returns:
         The trajectories of the planned questions, benchmark by benchmark, in stream order. Without
@@ -133,25 +103,26 @@ def record_run(
         if name not in benchmarks:
             raise InputError(f"benchmark {name!r} is unknown; known are {', '.join(benchmarks)}")
         wanted[name] = benchmarks[name].questions(plan.start, plan.count)
-    if plan.parallel and watch:
+    watched = watch or {}
+    if plan.parallel and any(one.rates is not None for one in watched.values()):
         raise InputError("watch: samples are no revisions, so their rates cannot be followed")
-    monitors, watched = watch or {}, promises or {}
     now = {(name, q.id): q for name, questions in wanted.items() for q in questions}
-    prompts = {
+    compared = {
         name: {"prompts": prompts_hash(benchmarks[name]), "scorer": benchmarks[name].scorer.name}
+        | ({"learnt": plan.learnt[name]} if name in plan.learnt else {})
         for name in rules
     }
 
     kept: dict[str, dict[str, str | int | float | None]] = {
         name: plan.settings
-        | prompts[name]
+        | compared[name]
         | ({"source": plan.sources[name]} if name in plan.sources else {})
         for name in rules
     }
 
     def unchanged(run: Trajectory) -> None:
         _check_question(path, run, now.get((run.benchmark, run.question_id)))
-        _check_known(path, run, prompts.get(run.benchmark, {}))
+        _check_known(path, run, compared.get(run.benchmark, {}))
 
     with resume(
         path,
@@ -162,8 +133,6 @@ def record_run(
         keep=_Kept(now, texts),
     ) as writer:
         for run in writer.lines:
-            if run.benchmark in monitors:
-                monitors[run.benchmark].add(run)
             if run.benchmark in watched:
                 watched[run.benchmark].add(run, plan.rounds)
         done = {(run.benchmark, run.question_id) for run in writer.lines}
@@ -182,7 +151,7 @@ def record_run(
                 total=total, initial=total - left, unit="question", desc=path.name, disable=None
             ) as bar:
                 asked = {name: len(questions) for name, questions in wanted.items()}
-                finish = _Progress(writer, bar, asked, monitors, watched, plan.rounds)
+                finish = _Progress(writer, bar, asked, watched, plan.rounds)
                 everything = self_consistency if plan.parallel else fixed_rounds
                 all_of_them = jitted(everything(plan.rounds + plan.parallel))
                 stepped = {name: jitted(rule) for name, rule in rules.items()}
@@ -190,12 +159,11 @@ def record_run(
                 def conversations() -> Iterator[Conversation]:
                     for name, questions in todo.items():
                         for question in questions:
-                            drifted = name in monitors and bool(monitors[name].alarms)
-                            broken = name in watched and watched[name].monitor.broken
+                            alarmed = name in watched and watched[name].alarmed
                             yield refine(
                                 benchmarks[name],
                                 question,
-                                all_of_them if drifted or broken else stepped[name],
+                                all_of_them if alarmed else stepped[name],
                                 model=engine.name,
                                 seed=plan.seed,
                                 rounds=plan.rounds,
@@ -262,7 +230,7 @@ class _Kept:
         return run.model_copy(update=shared | {"completions": said})
 
 
-_LEARNT = ("source", "prompts", "scorer", "chat_template", "chat_date")
+_LEARNT = ("source", "prompts", "scorer", "learnt", "chat_template", "chat_date")
 """Settings that follow from others, and that older files do not have."""
 
 
@@ -313,13 +281,11 @@ class _Progress:
         writer: LineFile[Trajectory],
         bar: tqdm,
         asked: Mapping[str, int],
-        monitors: Mapping[str, RateMonitor],
-        promises: Mapping[str, Promise],
+        watched: Mapping[str, Watch],
         rounds: int,
     ) -> None:
-        self._writer, self._bar, self._monitors = writer, bar, monitors
-        self._promises, self._rounds = promises, rounds
-        self._asked = asked
+        self._writer, self._bar, self._asked = writer, bar, asked
+        self._watched, self._rounds = watched, rounds
         self._runs, self._right = Counter[str](), Counter[str]()
         self._tokens: defaultdict[str, float] = defaultdict(float)
         for run in writer.lines:
@@ -334,21 +300,9 @@ class _Progress:
                 f"{sum(one not in _UNASKED for one in run.finish)} on; what it was not asked "
                 "counts as unanswered"
             )
-        if run.benchmark in self._monitors:
-            for drift in self._monitors[run.benchmark].add(run):
-                was, now = f"{drift.pilot:.2f}", f"{drift.live:.2f}"
-                self._warn(
-                    f"{run.benchmark}: {drift.rate} was {was} in the pilot and is {now} "
-                    f"after {drift.questions} questions (by chance: at most {drift.p_value:.1g}); "
-                    "the remaining questions are asked for all rounds"
-                )
-        promise = self._promises.get(run.benchmark)
-        if promise is not None and promise.add(run, self._rounds):
-            self._warn(
-                f"{run.benchmark}: the rule loses more accuracy than was accepted "
-                f"({-promise.monitor.mean:.3f} on {promise.monitor.questions} questions looked at)"
-                "; the remaining questions are asked for everything"
-            )
+        if run.benchmark in self._watched:
+            for found in self._watched[run.benchmark].add(run, self._rounds):
+                self._warn(f"{run.benchmark}: {found}")
         so_far = _so_far(self._runs.total(), self._right.total(), sum(self._tokens.values()))
         self._bar.set_postfix_str(so_far, refresh=False)
         self._bar.update()

@@ -15,9 +15,6 @@ import json
 import os
 import queue
 import re
-import subprocess
-import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from msjax._child import Child, EndedError
 from msjax.errors import InputError, require_extra
 from msjax.tasks.math_form import (
     Quantity,
@@ -458,14 +456,10 @@ class _SlowError(Exception):
     """The deadline passed: whatever is compared is too hard, on any machine."""
 
 
-class _DiedError(Exception):
-    """The process ended, or never replied, and that has nothing to do with what was compared."""
-
-
 def _asked(gold: str, answer: str) -> Comparison:
     try:
         equal = _remembered(gold, answer)
-    except _DiedError as died:
+    except EndedError as died:
         COUNTS.lost += 1
         warnings.warn(
             f"the grader ended {TRIES} times on {answer[:60]!r} ({died}); it counts as not equal "
@@ -491,7 +485,7 @@ def _remembered(gold: str, answer: str) -> bool | None:
         except _SlowError:
             COUNTS.slow += 1
             return None
-        except _DiedError as died:
+        except EndedError as died:
             if attempt == TRIES - 1:
                 raise
             COUNTS.retried += 1
@@ -506,84 +500,37 @@ def _remembered(gold: str, answer: str) -> bool | None:
 
 
 class _Judge:
-    """A process, started when it is first needed and again after it was killed."""
+    """math-verify in a process of its own."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+        self._child = Child(Path(__file__).with_name("math_process.py"))
 
     def equal(self, gold: str, answer: str) -> bool:
-        process = self._process or self._start()
+        if not self._child.running:
+            self._start()
         try:
-            request = json.dumps([gold, answer, DEADLINE])
-            reply = _exchange(process, request, DEADLINE * _STARVED)
-        except BaseException:
-            self.close()  # a reply that nobody read would answer the next question
+            reply = self._child.ask(json.dumps([gold, answer, DEADLINE]), DEADLINE * _STARVED)
+        except EndedError as ended:
+            if ended.out_of_time:
+                raise _SlowError from None
             raise
-        if reply in ("true", "false"):
-            return reply == "true"
-        status = self.close()
-        if reply == "slow" or (status is not None and status == -_PROCESSOR_TIME):
-            raise _SlowError
-        raise _DiedError(f"status {status}")
+        return bool(json.loads(reply))
 
-    def close(self) -> int | None:
-        """Ends the process, if there is one, and says with which status it ended."""
-        if self._process is None:
-            return None
-        process, self._process = self._process, None
-        assert process.stdin is not None
-        try:
-            process.wait(0.5) if process.stdin.closed else None
-        except subprocess.TimeoutExpired:
-            pass
-        status = process.poll()
-        if status is None:
-            try:
-                status = process.wait(0.2)  # it closed its output, so it is about to end
-            except subprocess.TimeoutExpired:
-                process.kill()
-        process.communicate()
-        return status
+    def close(self) -> None:
+        self._child.close()
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> None:
         require_extra("tasks", "math_verify")
-        self._process = subprocess.Popen(
-            # By its path, so that it imports nothing of this package.
-            [sys.executable, "-P", "-W", "ignore", str(_PROCESS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # an interrupt from the keyboard is for the run alone
-        )
-        if _exchange(self._process, "[]", _START) != "false":
-            self.close()
-            raise InputError("math-verify does not start; try `python -c 'import math_verify'`")
-        return self._process
-
-
-_PROCESS = Path(__file__).with_name("math_process.py")
-_PROCESSOR_TIME = 27  # SIGPROF, by which the timer of processor time ends a process
-
-
-def _exchange(process: "subprocess.Popen[str]", request: str, deadline: float) -> str:
-    """The reply to a request, empty if there was none before the deadline."""
-    assert process.stdin is not None and process.stdout is not None
-    timer = threading.Timer(deadline, process.kill)
-    timer.start()
-    try:
-        process.stdin.write(request + "\n")
-        process.stdin.flush()
-        return process.stdout.readline().strip()
-    except BrokenPipeError:
-        return ""
-    finally:
-        timer.cancel()
+        try:
+            self._child.ask("[]", _START)
+        except EndedError:
+            raise InputError(
+                "math-verify does not start; try `python -c 'import math_verify'`"
+            ) from None
 
 
 # The one used last comes first, so that no more are started than are needed at a time.
-_judges: "queue.LifoQueue[_Judge]" = queue.LifoQueue()
+_judges: queue.LifoQueue[_Judge] = queue.LifoQueue()
 _every_judge = [_Judge() for _ in range(min(4, os.cpu_count() or 1))]
 for _one in _every_judge:
     _judges.put(_one)

@@ -18,8 +18,9 @@ from msjax.evaluate.replay import replay
 from msjax.evaluate.streams import streams
 from msjax.llm.drift import RateMonitor
 from msjax.llm.live import cut_by, rule_from_pilot, rule_from_posterior
-from msjax.llm.record import Promise, record_run
+from msjax.llm.record import record_run
 from msjax.llm.scores import find_score
+from msjax.llm.watch import Promise, Watch
 from msjax.posterior import fit
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.posterior.store import load, save
@@ -111,6 +112,16 @@ def as_recorded(pool):
     }
 
 
+def test_a_run_goes_on_with_the_rule_that_it_began_with(tmp_path):
+    """Rules of one name that learnt other numbers do not mix; nothing else of a pilot matters."""
+    path, rules = tmp_path / "a.jsonl", {NAME: fixed_rounds(0)}
+    begun = record_run(path, plan(count=2, learnt={NAME: "1"}), rules, ScriptedEngine)
+    with pytest.raises(InputError, match="recorded with learnt='1', but this run has learnt='2'"):
+        record_run(path, plan(count=3, learnt={NAME: "2"}), rules, ScriptedEngine)
+    again = record_run(path, plan(count=3, learnt={NAME: "1"}), rules, ScriptedEngine)
+    assert again[:2] == begun
+
+
 @pytest.mark.parametrize("rule", [until_repeated(3), answer_by(fixed_rounds(2), "majority", 3)])
 def test_a_cut_run_is_the_live_run(rule, tmp_path):
     """Keys belong to questions, so what the rule leaves out is all that differs."""
@@ -133,7 +144,9 @@ def test_a_promise_is_watched_on_a_share_of_the_questions(share, tmp_path):
     """Those looked at are asked to the end; what the rule returned there is what it returns."""
     rules, path = {NAME: fixed_rounds(0)}, tmp_path / "a.jsonl"
     promise = Promise(0.9, share)
-    live = record_run(path, plan(count=40), rules, ScriptedEngine, promises={NAME: promise})
+    live = record_run(
+        path, plan(count=40), rules, ScriptedEngine, watch={NAME: Watch(promise=promise)}
+    )
     full = record_run(tmp_path / "b.jsonl", plan(count=40), {NAME: fixed_rounds(2)}, ScriptedEngine)
     looked_at = [run for run in live if run.revisions == 2]
     assert {run.question_id for run in looked_at} == {
@@ -144,7 +157,7 @@ def test_a_promise_is_watched_on_a_share_of_the_questions(share, tmp_path):
     assert promise.monitor.mean == pytest.approx(np.mean(lost))
     assert [run.right for run in live] == [run.correct[0] for run in full]
     again = Promise(0.9, share)
-    record_run(path, plan(count=40), rules, ScriptedEngine, promises={NAME: again})
+    record_run(path, plan(count=40), rules, ScriptedEngine, watch={NAME: Watch(promise=again)})
     assert again.monitor.evidence == promise.monitor.evidence
 
 
@@ -157,7 +170,7 @@ def test_a_broken_promise_ends_the_rule(tmp_path):
         plan(count=90),
         {NAME: fixed_rounds(0)},
         lambda: learns,
-        promises={NAME: promise},
+        watch={NAME: Watch(promise=promise)},
     )
     at = promise.monitor.broken_at
     assert at is not None and at < 60
@@ -178,10 +191,17 @@ def test_a_rule_learns_from_the_pilot():
     random = np.random.default_rng(0)
     helps = simulated(random, 60, 0.3, 0.6, 0.02)
     hurts = simulated(random, 60, 0.7, 0.02, 0.4)
+    found = set()
     for pilot, rounds in ((helps, 2), (hurts, 0)):
         rule = rule_from_pilot("markovscale", pilot, model="pooled", **LEARNT)
         assert not rule.looks
         assert {run.revisions for run in cut_by(rule.rule, pilot)} == {rounds}
+        assert (
+            rule.identity
+            == rule_from_pilot("markovscale", pilot, model="pooled", **LEARNT).identity
+        )
+        found.add(rule.identity)
+    assert len(found) == 2
     assert rule_from_pilot("belief", helps, **LEARNT).looks
     with pytest.raises(InputError, match="2 rounds, rounds is 3; record a pilot"):
         rule_from_pilot("markovscale", helps, **LEARNT | {"rounds": 3})
@@ -264,7 +284,11 @@ def test_after_an_alarm_the_rest_is_asked_for_all_rounds(tmp_path, capsys):
     rule = rule_from_pilot("markovscale", pilot, model="pooled", **LEARNT)
     monitor = RateMonitor(pilot)
     runs = record_run(
-        tmp_path / "a.jsonl", plan(count=12), {NAME: rule.rule}, ScriptedEngine, {NAME: monitor}
+        tmp_path / "a.jsonl",
+        plan(count=12),
+        {NAME: rule.rule},
+        ScriptedEngine,
+        {NAME: Watch(monitor)},
     )
     assert monitor.alarms[0].rate == "p0"
     revisions = [run.revisions for run in runs]
@@ -274,7 +298,11 @@ def test_after_an_alarm_the_rest_is_asked_for_all_rounds(tmp_path, capsys):
     assert "p0 was 1.00 in the pilot and is" in capsys.readouterr().err
     again = RateMonitor(pilot)
     assert runs == record_run(
-        tmp_path / "a.jsonl", plan(count=12), {NAME: rule.rule}, ScriptedEngine, {NAME: again}
+        tmp_path / "a.jsonl",
+        plan(count=12),
+        {NAME: rule.rule},
+        ScriptedEngine,
+        {NAME: Watch(again)},
     )
     assert again.alarms == monitor.alarms
 

@@ -1,8 +1,11 @@
 """Mathematical equality, decided in another process that may fail without harm."""
 
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -260,6 +263,17 @@ def test_a_failure_of_the_grader_is_said_and_never_remembered(monkeypatch) -> No
         assert not compare("w+2", "2+w").equal
     assert COUNTS.lost == before + 1
     assert compare("w+2", "2+w").equal
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer of processor time")
+def test_a_grader_does_not_outlive_the_process_that_asked() -> None:
+    script = Path(math_equal.__file__).with_name("math_process.py")
+    orphan = subprocess.Popen(
+        [sys.executable, "-P", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    orphan.stdin.write(json.dumps(["y", "y^{9^{9^{9^{9}}}}", 0.3]) + "\n")
+    orphan.stdin.close()  # as the system does when the other end dies
+    assert orphan.wait(60) == -signal.SIGPROF
 
 
 DOCUMENTED = [

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import atexit
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from msjax._child import Child, EndedError
 from msjax.data.messages import Message
 from msjax.llm.flax import template_process
 
@@ -21,6 +19,8 @@ __all__ = ["TemplateError", "close", "render"]
 
 SECONDS = 5.0
 """Processor time for one rendering."""
+
+_STARVED = 30.0  # how many times `SECONDS` a reply may take on the clock before it is lost
 
 
 class TemplateError(Exception):
@@ -55,7 +55,7 @@ def render(
         "day": day.isoformat(),
         "seconds": SECONDS,
     }
-    found = _PROCESS.answer(json.dumps(asked) + "\n")
+    found = _answer(json.dumps(asked))
     if "error" in found:
         raise TemplateError(found["error"])
     return str(found["text"])
@@ -65,63 +65,25 @@ def _plain(token: Any) -> Any:
     return [str(one) for one in token] if isinstance(token, list | tuple) else str(token)
 
 
-class _Process:
-    """The process, started with the first request and anew when it is gone."""
-
-    def __init__(self) -> None:
-        self._running: subprocess.Popen[str] | None = None
-        self._lock = threading.Lock()
-
-    def answer(self, request: str) -> dict[str, Any]:
-        with self._lock:
+def _answer(request: str) -> dict[str, Any]:
+    with _LOCK:
+        for _ in range(2):  # it may have ended for a reason outside of it
             try:
-                for _ in range(2):  # it may have ended for a reason outside of it
-                    if found := self._exchange(request):
-                        return dict(json.loads(found))
-                    if self.close() == -_PROCESSOR_TIME:
-                        break
-            except BaseException:
-                self.close()  # a reply that nobody read would answer the next request
-                raise
-        raise TemplateError(
-            f"it needs more than {SECONDS:g} seconds of processor time, or ends "
-            "the process in which it runs"
-        )
-
-    def _exchange(self, request: str) -> str:
-        """The reply; "" if the process ended."""
-        if self._running is None:
-            self._running = subprocess.Popen(
-                [sys.executable, "-P", str(Path(template_process.__file__))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                encoding="utf-8",
-                start_new_session=True,  # Ctrl-C is for the process that asks
-            )
-        process = self._running
-        assert process.stdin is not None and process.stdout is not None
-        with suppress(BrokenPipeError):
-            process.stdin.write(request)
-            process.stdin.flush()
-            return process.stdout.readline()
-        return ""
-
-    def close(self) -> int | None:
-        """Ends the process, if there is one, and says with which status it ended."""
-        process, self._running = self._running, None
-        if process is None:
-            return None
-        with suppress(OSError):
-            process.communicate()  # its input ends, and so does it
-        return process.returncode
+                return dict(json.loads(_CHILD.ask(request, _STARVED * SECONDS)))
+            except EndedError as ended:
+                if ended.out_of_time:
+                    break
+    raise TemplateError(
+        f"it needs more than {SECONDS:g} seconds of processor time, or ends the process in which "
+        "it runs"
+    )
 
 
-_PROCESSOR_TIME = 27  # SIGPROF, by which the timer of processor time ends a process
-_PROCESS = _Process()
+_CHILD = Child(Path(template_process.__file__))
+_LOCK = threading.Lock()
 
 
 @atexit.register
 def close() -> None:
     """Ends the process; it is started again when it is needed."""
-    _PROCESS.close()
+    _CHILD.close()
