@@ -28,6 +28,7 @@ def test_the_card_opens_without_errors_or_requests(tmp_path) -> None:
     assert (tmp_path / "page.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_claims_open_without_errors_or_requests(tmp_path) -> None:
     path = claims_report.write(RESULTS, 0, 10_000, tmp_path / "claims.html")
     assert opened(path, tmp_path) == ([], [])

@@ -19,12 +19,14 @@ import msjax
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_every_public_name_is_where_it_is_said_to_be() -> None:
     for name in set(msjax.__all__) - {"__version__"}:
         assert getattr(msjax, name).__name__.rpartition(".")[2] == name
     assert msjax.__version__ == version("msjax")
 
 
+@pytest.mark.slow
 def test_type_checkers_see_what_is_loaded_on_first_use() -> None:
     tree = ast.parse(Path(msjax.__file__).read_text())
     (typed,) = (node.body for node in tree.body if isinstance(node, ast.If))
@@ -40,6 +42,7 @@ def test_type_checkers_see_what_is_loaded_on_first_use() -> None:
     assert all(isinstance(getattr(msjax, name), ModuleType) for name in rest)
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_named() -> None:
     with pytest.raises(AttributeError, match="'Chian'"):
         _ = msjax.Chian
@@ -65,6 +68,7 @@ OPTIONAL_ROOMS = (
 )
 
 
+@pytest.mark.slow
 def test_without_extras_the_core_works_and_the_rest_names_what_to_install(tmp_path) -> None:
     """Where no optional package is installed, nor one that ArviZ or they bring along."""
     absent = [name for names in EXTRAS.values() for name in names] + ["chex", "pandas", "xarray"]
@@ -131,6 +135,7 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_library_and_nothing_else(wheel) -> None:
     files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "msjax").rglob("*") if p.is_file()}
     ours = {name for name in files if "__pycache__" not in name}

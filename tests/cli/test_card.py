@@ -89,6 +89,7 @@ def test_says_which_policy_is_guaranteed_to_be_no_worse(tmp_path, capsys):
     assert len(said) == 3 and all(sentence in unescape(page.read_text()) for sentence in said)
 
 
+@pytest.mark.slow
 def test_the_commands_that_are_advised_can_be_followed(tmp_path, serve, monkeypatch, capsys):
     """A model that is right at its second answer, behind a server, on questions from a file."""
     monkeypatch.chdir(tmp_path)
@@ -141,6 +142,7 @@ def test_a_log_of_ones_own_is_advised_to_be_served(tmp_path, capsys):
     assert "msjax run" not in printed
 
 
+@pytest.mark.slow
 def test_the_page_does_without_jax(tmp_path):
     """Which takes as long to import as everything else together."""
     program = (

@@ -15,6 +15,7 @@ def found(tmp_path_factory):
     return main(["doctor", "--json", str(out)]), json.loads(out.read_text())
 
 
+@pytest.mark.slow
 def test_known_results_are_found_again(found) -> None:
     status, report = found
     assert status == 0

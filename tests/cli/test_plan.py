@@ -72,6 +72,7 @@ def test_report_and_json(command, tmp_path, capsys):
         )
 
 
+@pytest.mark.slow
 def test_answers_when_there_is_nothing_to_record_and_when_nothing_suffices(command, capsys):
     assert dataclasses.replace(command, error=0.4).run() == 0
     assert "the runs recorded already suffice" in capsys.readouterr().out

@@ -31,6 +31,7 @@ def pilot(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_samples_instead_of_rounds(tmp_path, capsys) -> None:
     out = tmp_path / "samples.jsonl"
     options = ["--benchmarks", "arithmetic-hard", "--questions", "5", "--samples", "4"]
@@ -187,7 +188,7 @@ def by_question(out: Path) -> list[dict]:
 
 @pytest.mark.parametrize(
     ("kill", "status"),
-    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.study), (signal.SIGKILL, -9)],
 )
 def test_a_killed_run_resumes_to_the_uninterrupted_one(
     kill, status, tmp_path, undisturbed, interruptible
@@ -225,6 +226,7 @@ def test_a_run_without_room_for_its_file_resumes_once_there_is(
     assert by_question(broken) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_published_file_with_a_question_longer_than_the_context(tmp_path, capsys) -> None:
     lines = [{"question": "What is 2 + 2?", "answer": "#### 4"}]
     lines += [{"question": "What is " + "2 + " * 300 + "2?", "answer": "#### 602"}]

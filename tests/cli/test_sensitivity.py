@@ -23,6 +23,7 @@ def run(tmp_path_factory):
     return command
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_theory_says(run):
     table = json.loads(run.json.read_text())
     assert table["seed"] == 0

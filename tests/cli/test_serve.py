@@ -42,6 +42,7 @@ def serving(serve, interruptible) -> Iterator[tuple[subprocess.Popen, list[str],
     process.stderr.close()
 
 
+@pytest.mark.slow
 def test_it_serves_until_it_is_interrupted(serving):
     process, said, client = serving
     assert said[0].startswith("rule until_repeated: until the same answer has come")

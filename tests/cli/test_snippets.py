@@ -55,7 +55,7 @@ BLOCKS = [
     pytest.param(
         block,
         id=f"{page.stem}: {block[0]}",
-        marks=[pytest.mark.slow] if block[0].startswith(SLOW) else [],
+        marks=[pytest.mark.study] if block[0].startswith(SLOW) else [],
     )
     for block, page in first_shown((b, page) for page in PAGES for b in blocks(page))
 ]
@@ -93,6 +93,7 @@ def first_round(line: str) -> str:
     return cut.model_copy(update={"settings": settings}).model_dump_json() + "\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_commands_run(block, folder, serve, capsys, request) -> None:
     meant = {
@@ -127,6 +128,7 @@ PYTHON = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_runs(code, folder, serve) -> None:
     for library in re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE):

@@ -13,6 +13,7 @@ needs_sh = pytest.mark.skipif(sys.platform == "win32", reason="redirects of a PO
 HELP, BAD = "['--help']", "['card', 'absent.jsonl']"
 
 
+@pytest.mark.slow
 @needs_sh
 @pytest.mark.parametrize(
     ("arguments", "redirect", "status", "says"),

@@ -29,6 +29,7 @@ def adapt(start, out, *more: str) -> int:
     return main([*common.split(), "--max-new-tokens", "1", *more])
 
 
+@pytest.mark.slow
 def test_a_run_writes_a_model_a_log_and_a_summary(start, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     assert adapt(start, out, "--json", str(tmp_path / "result.json")) == 0

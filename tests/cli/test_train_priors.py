@@ -47,6 +47,7 @@ def trained(features):
     return command
 
 
+@pytest.mark.slow
 def test_report(trained, capsys):
     assert dataclasses.replace(trained, json=None).run() == 0
     printed = capsys.readouterr().out
@@ -72,6 +73,7 @@ def test_apply(trained, tmp_path, capsys):
     assert "priors of 120 questions" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_replay_on_questions_not_learnt_from(trained, tmp_path, capsys):
     path, easy = tmp_path / "replay.json", tmp_path / "easy.jsonl"
     easy.write_text("".join(RUNS.read_text().splitlines(keepends=True)[:40]))

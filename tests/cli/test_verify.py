@@ -56,6 +56,7 @@ def test_sabotage_reports_what_is_caught(tmp_path, capsys):
     assert main(["verify", "--sabotage", "nan"]) == 2
 
 
+@pytest.mark.slow
 def test_a_report_beside_the_table(tmp_path):
     page = tmp_path / "claims.html"
     assert Verify(chains=10_000, section="A10", precision="float32", report=page).run() == 0

@@ -74,6 +74,7 @@ def test_belief_policy_is_the_rule(price):
     assert len(set(last.tolist())) > 1 or price
 
 
+@pytest.mark.slow
 def test_what_is_learnt_is_judged_on_other_questions():
     # All answers are fair coins, so learning gains nothing; judged where it was learnt the best of
     # several rules would seem to.

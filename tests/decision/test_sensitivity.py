@@ -179,6 +179,7 @@ def test_a_rare_state_keeps_its_relative_information(x64):
     assert float(information) == pytest.approx(2.0**-40 * (1 + 0.75) / (0.25 * 0.75), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_simulated_pilots(x64):
     chain, rounds, questions, pilots = TwoStateChain(0.5, 0.3, 0.1), ROUNDS, 200, 2000
     paths = np.asarray(simulate(jax.random.key(3), chain, questions * pilots, rounds))
@@ -299,6 +300,7 @@ def pilots():
     )
 
 
+@pytest.mark.slow
 def test_pilot_regret_is_that_of_pilots_simulated_path_by_path(pilots):
     chain, questions, draws = TwoStateChain(0.5, 0.3, 0.1), 20, 4000
     found = pilots(chain)

@@ -70,6 +70,7 @@ def test_agreement_keeps_an_interval_of_positive_width() -> None:
     assert found.low < 0 < found.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rates", [(0.1, 0.1), (0.02, 0.1), (0.3, 0.05)])
 def test_the_paired_interval_covers(rates) -> None:
     gain, loss = rates

@@ -93,6 +93,7 @@ def test_a_second_replay_compiles_nothing(compiling_nothing):
         replay(margin_rule, met, np.array([2, 4, 5]))
 
 
+@pytest.mark.slow
 def test_a_grid_is_all_combinations_one_by_one():
     pool = make_pool()
     met = streams(pool, jax.random.key(0), 3)
@@ -121,7 +122,7 @@ FEW = {
 }
 
 
-@pytest.mark.parametrize("names", [FEW, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("names", [FEW, pytest.param(None, marks=pytest.mark.study)])
 def test_rules_run_and_results_are_consistent(names):
     for parallel in (True, False):
         pool = make_pool(parallel=parallel)
@@ -149,6 +150,7 @@ def test_the_baseline_saves_nothing():
     assert rule.optimism == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_choosing_where_one_reports_looks_better_than_it_is():
     """With pure noise every setting is worth the same, so what choosing finds is optimism."""
     found = []

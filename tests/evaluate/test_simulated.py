@@ -63,6 +63,7 @@ def test_answers_follow_the_states(population):
     assert pool.scores_are_probabilities
 
 
+@pytest.mark.slow
 def test_the_yardstick_is_the_optimum_of_one_chain():
     """The tree of what may be seen, against the programme on beliefs, and that rule when run."""
     solved = optimal_continuation(CHAIN, 1.0, 100 * PRICE, ROUNDS, keep_wrong=0.7)
@@ -84,6 +85,7 @@ def test_the_yardstick_is_the_optimum_of_one_chain():
     assert abs(worth - optimum) < z_limit(2) * 0.5 / np.sqrt(20_000) + 1e-3
 
 
+@pytest.mark.slow
 def test_no_rule_beats_the_yardstick():
     pool = simulate_pool(HOMOGENEOUS, np.random.default_rng(3), 10, ROUNDS)
     found = judge_rules(
@@ -102,6 +104,7 @@ def test_no_rule_beats_the_yardstick():
     assert by_name["belief"].worth > by_name["fixed"].worth
 
 
+@pytest.mark.slow
 def test_a_score_that_tells_is_worth_looking_at():
     """A rule that sees it is worth more than one that sees changes, and both believe what is so."""
     noisy, questions = POPULATIONS[4], 3000
@@ -156,6 +159,7 @@ def test_rules_that_see_verdicts_do_what_the_theory_of_loops_says():
     assert believing.accuracy > until.accuracy - noise and until.accuracy > fixed.accuracy + noise
 
 
+@pytest.mark.slow
 def test_averaging_over_the_posterior_pays_when_little_is_known():
     """In posterior expectation it never loses; the advantage fades as the pilot grows."""
     random = np.random.default_rng(4)

@@ -161,6 +161,7 @@ def test_a_promise_is_watched_on_a_share_of_the_questions(share, tmp_path):
     assert again.monitor.evidence == promise.monitor.evidence
 
 
+@pytest.mark.slow
 def test_a_broken_promise_ends_the_rule(tmp_path):
     """The rule keeps first answers, and revisions repair so many that this loses too much."""
     learns = ScriptedEngine(wrong_at_first)
@@ -209,6 +210,7 @@ def test_a_rule_learns_from_the_pilot():
         rule_from_pilot("belief,scores=only", helps, **LEARNT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["pooled", "auto"])
 def test_a_pilot_and_the_posterior_saved_from_it_give_one_rule(model, tmp_path):
     """The same draws in another order, hence the same plan and the same answers asked for."""
@@ -231,6 +233,7 @@ def test_a_pilot_and_the_posterior_saved_from_it_give_one_rule(model, tmp_path):
         rule_from_posterior("markovscale", saved, NAME, **LEARNT | {"rounds": 5})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, 6])
 def test_alarms_are_rare_however_many_rounds_live_runs_have(rounds):
     """Questions differ widely, so that later moves are those of other questions than the first."""

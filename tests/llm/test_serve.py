@@ -434,6 +434,7 @@ def test_a_log_of_another_kind_is_left_alone(proxy, tmp_path):
     assert other.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_share_is_held_out_and_the_saving_is_shown(proxy):
     """The rule stops at two answers, the baseline asks for four: 50 tokens are saved."""
     there = proxy(saying("4"), holdout=0.5, concurrency=64)

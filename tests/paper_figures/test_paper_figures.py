@@ -71,6 +71,7 @@ def test_every_published_number_is_that_of_the_published_files(real_data):
         assert len(compared) == 2 * len(cells) and all(x.agrees for x in compared)
 
 
+@pytest.mark.slow
 def test_samples_needed_against_another_library(tmp_path):
     _, rows = drawn("optscale_n_star", tmp_path)
     for row in rows[:: len(rows) // 20]:
@@ -81,6 +82,7 @@ def test_samples_needed_against_another_library(tmp_path):
             assert abs(int(row["samples"]) - needed) <= 1 + 1e-4 * needed
 
 
+@pytest.mark.slow
 def test_vote_figures_against_other_formulas(tmp_path):
     _, rows = drawn("optpo_rollouts", tmp_path)
     fixed = {int(row["votes"]): row for row in rows if row["rule"] == "fixed number"}
@@ -103,6 +105,7 @@ def claim(name, residuals, **changes):
     return values | {"id": name, "threshold": 5.0, "residuals": residuals} | changes
 
 
+@pytest.mark.slow
 def test_own_results_shrink_without_changing_the_figure(tmp_path):
     full, small = tmp_path / "full", tmp_path / "small"
     full.mkdir()
@@ -150,7 +153,7 @@ def test_the_command_lists_every_artefact(tmp_path, capsys):
     assert "optscale_table" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_everything_is_drawn_and_repeats(tmp_path):
     first, again = (gallery.draw_all(CATALOGUE, PaperSources(), tmp_path / name) for name in "ab")
     assert {x.status for x in first} == {"drawn"}

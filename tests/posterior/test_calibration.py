@@ -112,6 +112,7 @@ def right():
     return rank_statistics(Pooled(), jax.random.key(11), simulations=MANY, **SIZE)
 
 
+@pytest.mark.slow
 def test_sbc_of_the_closed_form(right):
     names = {"p0", "p_ic", "p_ci", LIKELIHOOD, "p_K", "p_2K", "limit"}
     assert right.ranks.keys() == names
@@ -126,7 +127,7 @@ def test_sbc_of_the_closed_form(right):
     "bug",
     [
         Exchanged(),
-        *(pytest.param(b, marks=pytest.mark.slow) for b in (TooSure(), Skewed(), Blind())),
+        *(pytest.param(b, marks=pytest.mark.study) for b in (TooSure(), Skewed(), Blind())),
     ],
 )
 def test_sbc_finds_bugs(bug):
@@ -137,7 +138,7 @@ def test_sbc_finds_bugs(bug):
         assert min(wrong.p_values[name] for name in bug.parameters) > FALSE_ALARM
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_pooled_chain_is_too_sure_of_questions_that_differ():
     wrong = rank_statistics(
         find_model("heterogeneous"),
@@ -156,7 +157,7 @@ def test_the_pooled_chain_is_too_sure_of_questions_that_differ():
     assert wrong.widths["limit"] < 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_nuts_draws_the_exact_posterior():
     """Distribution functions of the exact posterior make its draws uniform, set by set.
 
@@ -186,7 +187,7 @@ def test_nuts_draws_the_exact_posterior():
     assert least_p(1) < FALSE_ALARM
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_sbc_of_nuts():
     found = rank_statistics(
         find_model("mover_stayer_beta"), jax.random.key(7), simulations=FEW, **SIZE

@@ -73,6 +73,7 @@ def test_false_alarms(case, simulate, make_counts):
         assert test.pvalue > FALSE_ALARM, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NAMES)
 def test_power(kind, simulate, make_counts):
     """Each departure is found in at least 18 of 20 data sets by the check that is named for it."""

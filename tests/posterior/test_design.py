@@ -131,6 +131,7 @@ def test_smallest_design(plans):
     assert shaky.smallest(lambda d: d.width.mean <= widths[2]) is None
 
 
+@pytest.mark.slow
 def test_designs_that_say_far_more_than_the_pilot_are_fitted_anew(pilot):
     """Present draws cannot stand for such a posterior; draws around its mode can."""
     design = {"questions": (2000,), "rounds": (6,), "price": PRICE}

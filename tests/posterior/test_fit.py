@@ -86,6 +86,7 @@ def test_factors_multiply_up_to_the_likelihood(model, simulate):
     assert sorted(names) == sorted(model.parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", FACTORISED, ids=lambda model: model.name)
 def test_evidence_is_the_likelihood_averaged_over_the_prior(model, simulate):
     """By plain Monte Carlo, which few questions allow."""

@@ -27,7 +27,7 @@ from msjax.posterior.quantities import quantities
 from msjax.posterior.sample import log_likelihoods, tabulate
 from msjax.verify.evidence import FALSE_ALARM
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.study
 
 MODEL = LogitNormal()
 PATHS = np.array(list(itertools.product((0, 1), repeat=4)), dtype=np.int8)
@@ -211,7 +211,7 @@ def fitted(make_counts):
     return truth, fit_model(make_counts(runs), MODEL, jax.random.key(1), draws=400, chains=4)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_fit_recovers_the_law_of_the_questions(fitted):
     truth, found = fitted
     limit = z_limit(len(MODEL.parameters))
@@ -226,14 +226,14 @@ def test_a_fit_recovers_the_law_of_the_questions(fitted):
     assert (draws["corr_p0_ic"] > 0).mean() > 0.9 and (draws["corr_p0_ci"] < 0).mean() > 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_bounds_are_known_though_the_spread_of_p0_is_not(fitted):
     _, found = fitted
     assert not found.identified["sd_p0"] and found.known
     assert not np.isnan(quantities(found).limit.upper).any()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_what_the_sampler_reports_is_kept(fitted):
     """Every draw of every chain, so that energies are those of consecutive draws."""
     _, found = fitted

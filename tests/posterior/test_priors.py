@@ -140,7 +140,7 @@ def test_a_subclass_that_changes_the_prior_is_not_integrated_as_if_it_had_not() 
     assert named.max() <= 0.5 and below.pvalue > FALSE_ALARM
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_sampler_obeys_a_subclass_that_changes_the_prior() -> None:
     found = fit_model(msjax.Runs.from_arrays(CORRECT), Careful(), KEY).sample.draws["p_ci"]
     whole = scipy.stats.beta(*Pooled().exact(CORRECT)["p_ci"])

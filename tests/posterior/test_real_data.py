@@ -47,7 +47,7 @@ def later(recordings):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_chosen_model_predicts_later_rounds_no_worse_than_the_pooled_chain(later):
     assert len(later) == 7
     assert min(found["gain"] for found in later.values()) >= 0
@@ -55,14 +55,14 @@ def test_the_chosen_model_predicts_later_rounds_no_worse_than_the_pooled_chain(l
     assert gsm8k["gain"] > 2 * gsm8k["gain_error"]
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_later_rounds_lie_in_the_predicted_bands_where_rounds_are_revisions(later, recordings):
     """Rounds of one recording share their errors, so all recordings are judged together."""
     inside = [found["inside"] for name, found in later.items() if recordings[name].count.revises]
     assert np.concatenate(inside).mean() >= 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_rounds_that_are_no_revisions_are_announced_as_such(later, recordings):
     prefixes = [name for name in later if not recordings[name].count.revises]
     assert len(prefixes) == 2

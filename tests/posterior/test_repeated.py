@@ -51,6 +51,7 @@ def values(law):
     return {name: jnp.float32(x) for name, x in law.items()}
 
 
+@pytest.mark.slow
 def test_the_probability_of_all_runs_of_a_question_by_simulation():
     """Rows are right and wrong first answers, I -> C, I -> I, C -> I, C -> C."""
     rows = np.array(
@@ -74,6 +75,7 @@ def test_one_run_of_each_question_is_what_logit_normal_describes():
     np.testing.assert_allclose(*both, atol=0.02)
 
 
+@pytest.mark.slow
 def test_importance_sampling_finds_a_posterior_that_is_known():
     correct, _ = runs_of(np.random.default_rng(2), LAW, 60, 1, 3)
     model = Pooled()
@@ -88,7 +90,7 @@ def test_importance_sampling_finds_a_posterior_that_is_known():
         assert found.draws[name].std() == pytest.approx(sd, rel=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_runs_of_one_question_make_bounds_points_and_count_once():
     correct, question = runs_of(np.random.default_rng(3), LAW, 40, 3, 2)
     post = msjax.fit(Runs.from_arrays(correct, question_ids=question))
@@ -103,7 +105,7 @@ def test_runs_of_one_question_make_bounds_points_and_count_once():
     assert wide > 1.15 * narrow  # of the same labels, taken as 120 questions
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_intervals_of_the_bounds_cover():
     """Laws drawn from the prior, questions from the laws."""
     random, repeats = np.random.default_rng(4), 60

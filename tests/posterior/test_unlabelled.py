@@ -246,7 +246,7 @@ def posteriors():
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @MODELS
 def test_posterior_recovers_the_truth(model, posteriors):
     """At 10,000 questions it is normal, and narrow enough to tell the truth from its mirror."""
@@ -259,7 +259,7 @@ def test_posterior_recovers_the_truth(model, posteriors):
     assert abs(draws["p0"].mean() - (1 - TRUTH[model][0])) > limit * draws["p0"].std()
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_calibration_enters_as_two_binomials_and_narrows_the_errors(posteriors):
     """The calibrated posterior is the other one, weighted by the ratio of the two priors."""
     counts = VerifierCounts(90, 10, 80, 20)

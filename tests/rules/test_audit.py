@@ -49,6 +49,7 @@ def outcomes(rule, streams):
     return np.asarray(at) + 1, np.asarray(winner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule_of",
     [
@@ -92,6 +93,7 @@ def test_a_vote_margin_has_the_closed_forms_of_the_theory() -> None:
     assert found.null[41] == pytest.approx(1 - float(fair.undecided), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_without_pressure_of_a_budget_it_has_walds_values() -> None:
     found = audit(partial(vote_margin, margin=3), 200, (0.6, 0.4), horizons=(1,))
     wald = voting.wald_two_class(0.6, 3)
@@ -102,6 +104,7 @@ def test_without_pressure_of_a_budget_it_has_walds_values() -> None:
     assert found.equivalent_margin == 3
 
 
+@pytest.mark.slow
 def test_certificates_at_a_coin_toss() -> None:
     horizon = 400
     for predictive, percent in ((False, (4.28, 6.52, 9.15)), (True, (2.54, 3.04, 3.39))):
@@ -150,6 +153,7 @@ def test_what_margin_a_rule_amounts_to(rule_of, margin) -> None:
     assert stop_distribution(rule_of(13), (0.5, 0.3, 0.2), 12).equivalent_margin == margin
 
 
+@pytest.mark.slow
 def test_the_rule_run_on_thirty_thousand_questions() -> None:
     n, budget, rates = 30_000, 12, (0.5, 0.3, 0.15)
     streams = jax.random.choice(

@@ -130,6 +130,7 @@ def test_the_peek_equals_the_public_grid_up_to_its_steps() -> None:
     assert np.mean(samples == expected) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score_model", ["truncated_normal", "beta"])
 @pytest.mark.parametrize("variant", [optscale, optscale_peek_once])
 def test_what_is_rarely_exceeded_takes_many_samples(variant, score_model) -> None:
@@ -203,7 +204,7 @@ def test_one_question_at_a_time_equals_the_batch() -> None:
         assert all(shapes == [()] * 11 for shapes in size)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_thresholds_can_be_mapped_over() -> None:
     pools, ids = smooth_pools(), np.tile(np.arange(BUDGET, dtype=np.int32), (POOLS, 1))
     thresholds = jnp.array([0.6, 0.8, 0.95])

@@ -306,6 +306,7 @@ def test_answer_by_score_prefers_the_belief_of_the_rule() -> None:
     assert stops(answer_by(asc(7, 0.999), "best_score", 7), [stream])[1][0] == 0
 
 
+@pytest.mark.slow
 def test_thresholds_may_be_traced() -> None:
     stream = jnp.asarray(STREAMS[0], jnp.int32)
     nan = jnp.full(stream.shape, jnp.nan)

@@ -43,6 +43,7 @@ def _many(keys, point, n, rounds):
     return jax.vmap(lambda key: thin(key, point, n, rounds)[0])(keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("n", [1, 4])
 def test_joint_distribution_of_few_chains_is_the_convolution_of_paths(point, n):

@@ -42,6 +42,7 @@ MEANINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEANINGS)
 def test_histogram_counts_the_functional_of_the_same_paths(name):
     functional, meaning = MEANINGS[name]

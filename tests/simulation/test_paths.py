@@ -76,6 +76,7 @@ def test_other_probabilities_do_not_compile_again(compiling_nothing):
                 run(jax.random.key(seed), TwoStateChain(*point), N, ROUNDS)
 
 
+@pytest.mark.slow
 def test_vmap_over_keys_and_chains():
     chains = TwoStateChain(*np.array(POINTS).T)
     keys = jax.random.split(jax.random.key(6), len(POINTS))
@@ -92,6 +93,7 @@ def test_no_key_is_used_twice():
         simulate_counts(jax.random.key(7), TwoStateChain(0.3, 0.2, 0.1), 64, 3)
 
 
+@pytest.mark.slow
 def test_blocks_hold_the_chains_asked_for():
     """More chains than one block holds, and a number that fills no whole word."""
     chain, n = TwoStateChain(0.3, 0.2, 0.1), 300_007
@@ -115,6 +117,7 @@ def test_one_chain_per_path():
             assert found.pvalue > FALSE_ALARM / 20
 
 
+@pytest.mark.slow
 def test_devices_do_not_change_a_bit():
     """Two and eight devices of another process; the numbers are those of one device here."""
     script = """

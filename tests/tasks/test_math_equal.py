@@ -240,6 +240,7 @@ def grader() -> int:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to find a child in")
 def test_a_grader_that_was_killed_is_started_and_asked_again() -> None:
     math_equal.close()

@@ -194,7 +194,7 @@ def test_a_value_comes_back_however_it_is_written() -> None:
     assert none <= 3
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_hundred_thousand_values_come_back() -> None:
     wrong, none = misread(seed=2, count=100_000)
     assert wrong == []

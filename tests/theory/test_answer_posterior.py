@@ -146,6 +146,7 @@ def test_it_agrees_with_the_belief_in_changes_as_long_as_no_answer_returns():
     np.testing.assert_array_equal(many.stop[2:], kept.stop[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exact", EXACT[:2])
 def test_stopping_pays_better_than_never_or_always_revising(exact):
     """Enumerated over all sequences: the rule's worth against the most probable of k answers."""

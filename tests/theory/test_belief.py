@@ -233,6 +233,7 @@ def expectimax(model, b, value, cost, horizon, seeing: bool):
     return max(value * b, later - cost)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeing", [True, False])
 def test_dynamic_programme_bounds_expectimax_closely_from_above(x64, seeing):
     horizon, size, value, cost = 4, 41, Fraction(5, 2), Fraction(1, 10)
@@ -270,6 +271,7 @@ def random_problems(n: int, seed: int):
     return TwoStateChain(0.5, p_ic, p_ci), cost, rho
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [False, True])
 def test_looking_further_ahead_never_pays_when_nothing_is_seen(precision):
     with jax.enable_x64(precision):
@@ -324,6 +326,7 @@ def test_the_best_rule_continues_wherever_the_one_step_rule_does(x64):
     assert not np.any(jax.jit(hopeless)(chain, rho))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_forward_algorithm(x64):
     sequences = np.array([[False, False, True], [True, False, False]])
 
@@ -358,6 +361,7 @@ def test_gradients_are_those_of_the_forward_algorithm(x64):
         np.testing.assert_allclose(computed[possible], expected[possible], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_dynamic_programme_match_finite_differences(x64):
     def value_to_go(x):
         chain = TwoStateChain(0.5, x[0], x[1])
@@ -372,6 +376,7 @@ def test_gradients_of_the_dynamic_programme_match_finite_differences(x64):
         np.testing.assert_allclose(computed[:, i], expected, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_shapes_broadcast_and_transformations_agree():
     chain = TwoStateChain(np.array([0.1, 0.5]), 0.4, np.array([[0.0], [0.6], [1.0]]))
     b, rho = np.array([0.3, 0.9]), 0.7

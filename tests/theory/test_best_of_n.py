@@ -61,6 +61,7 @@ def integrated_log_odds(mu, sigma, s):
     return fall + np.log(np.sum(below_weights * below)) - np.log(np.sum(above_weights * above))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [(False, 2e-5), (True, 5e-14)])
 def test_both_tails_equal_the_integrals_of_the_density_however_small(precision, tolerance):
     with jax.enable_x64(precision):
@@ -128,6 +129,7 @@ def kolmogorov_bound(samples: int, false_alarm: float = 1e-9) -> float:
     return math.sqrt(math.log(2 / false_alarm) / (2 * samples))
 
 
+@pytest.mark.slow
 def test_samples_and_their_best_follow_their_distributions():
     draws, n = 8_000, 4
     for i, point in enumerate([(0.8, 0.2), (-50.0, 1.0), (13.0, 0.5)]):
@@ -262,6 +264,7 @@ def integrated_best() -> np.ndarray:
     return np.sum(beaten * width * weight, (2, 3)).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [(False, 2e-6), (True, 1e-12)])
 def test_expected_best_score_is_as_accurate_as_it_says(precision, tolerance):
     with jax.enable_x64(precision):
@@ -290,6 +293,7 @@ GRADIENT_POINTS = [
 ]
 
 
+@pytest.mark.slow
 def test_gradients_match_finite_differences(x64):
     def all_of(x):
         scores, at = TruncatedNormal(x[0], x[1]), x[2]

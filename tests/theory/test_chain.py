@@ -328,6 +328,7 @@ def test_rounds_to_within_is_the_first_round_that_near(point, eps):
             assert float(theory.total_variation(chain, UNBOUNDED)) > eps * (1 - 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "function"),
     [
@@ -371,6 +372,7 @@ def test_gradients_on_the_boundary_are_those_of_the_polynomial(x64, point):
     np.testing.assert_allclose(computed, jax.grad(by_recursion)(x), atol=1e-14)
 
 
+@pytest.mark.slow
 def test_shapes_broadcast_and_transformations_agree():
     chain = TwoStateChain(np.array([0.1, 0.5]), 0.4, np.array([[0.0], [0.6], [1.0]]))
     assert chain.shape == (3, 2)

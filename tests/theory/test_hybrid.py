@@ -189,6 +189,7 @@ def searched(curve, budget, first, per_round, select):
     return min((x for x in found if x[0] >= best - 1e-12), key=lambda x: x[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "oracle"),
     [

@@ -70,6 +70,7 @@ def test_a_million_rounds_of_a_judge_that_hardly_ever_accepts_lose_no_digits() -
     np.testing.assert_allclose(sum(found[:4]), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_slopes_at_the_edges_are_those_of_finite_differences() -> None:
     at = [0.3, 0.2, 0.15, 1.0, 0.0]
 
@@ -185,6 +186,7 @@ def expectimax(rates, costs, left):
     return value(np.diag([1 - p0, p0]), left)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rates", "costs"), SETTINGS)
 def test_the_programme_bounds_the_best_of_all_histories_ever_closer(rates, costs) -> None:
     chain, judge = TwoStateChain(*rates[:3]), Judge(*rates[3:])

@@ -331,6 +331,7 @@ def by_distributions(x):
     )
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_enumeration_at_every_edge(x64):
     points = jnp.array([[float(x) for x in point] for point in GRID])
     computed = jax.jit(jax.vmap(jax.jacrev(by_distributions)))(points)

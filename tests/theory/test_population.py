@@ -322,6 +322,7 @@ def test_regime_of_gains_that_cancel_is_neutral(precision):
         assert regime(population_of([(0.6, 0.2, 0.1), *pairs[1:]])) == Regime.HARMFUL
 
 
+@pytest.mark.slow
 def test_samples_follow_the_beta_distributions_and_the_key():
     key = jax.random.key(3)
     sample = mixture.sample_beta_population(key, **LAWS, questions=20_000)
@@ -339,6 +340,7 @@ def test_samples_follow_the_beta_distributions_and_the_key():
     chex.assert_trees_all_close(mixture.bounds(sample), grid, atol=0.018)
 
 
+@pytest.mark.slow
 def test_gradients_match_finite_differences(x64):
     points = jnp.array(
         [
@@ -396,6 +398,7 @@ def test_gradients_on_the_boundary_are_finite_and_those_of_the_polynomial(x64):
     assert all(finite(points))
 
 
+@pytest.mark.slow
 def test_population_is_a_pytree_and_transformations_agree():
     population, rounds = population_of(EXACT), np.array([[0, 3], [4, 9]])
     paths = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(population)]

@@ -72,6 +72,7 @@ def fitted(dtype=np.float32):
         return scores, fits.fit_truncated_normal(fits.score_statistics(scores.astype(dtype)))
 
 
+@pytest.mark.slow
 def test_likelihoods_reach_those_of_the_per_problem_optimiser() -> None:
     scores, fit = fitted()
     compared = 0
@@ -148,7 +149,7 @@ def test_float32_finds_what_float64_finds() -> None:
         np.testing.assert_allclose(needed_of(single, s_min), expected, atol=1)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_mirrored_scores_mirror_the_distributions() -> None:
     scores = scattered_pools(40, 8, seed=3).astype(np.float32)
     here, there = (fits.score_statistics(x) for x in (scores, 1 - scores))
@@ -173,7 +174,7 @@ def test_mirrored_scores_mirror_the_distributions() -> None:
         )
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_prior_gives_way_as_scores_come_in() -> None:
     prior = TruncatedNormal(0.4, 0.2)
     nothing = fits.fit_truncated_normal_to_prior(fits.no_scores(), prior)
@@ -237,6 +238,7 @@ def test_beta_equals_scipy() -> None:
         np.testing.assert_allclose((a, b), expected, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_beta_distribution_function_and_samples() -> None:
     a, b, s = (np.array(x, np.float32) for x in ([2.0, 30, 0.5], [5.0, 2, 0.5], [0.2, 0.99, 0.9]))
     distribution = fits.BetaScores(jnp.asarray(a), jnp.asarray(b))
@@ -297,7 +299,7 @@ def test_every_pool_of_scores_has_finite_fits_and_likelihoods_near_the_best(scor
             assert log_likelihood(0.5 + (mu - 0.5) * factor, sigma, pool) <= best + 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_any_shape_and_vmap_give_the_same() -> None:
     scores = scattered_pools(12, 7, seed=6).astype(np.float32).reshape(3, 4, 7)
     flat = fits.fit_truncated_normal(fits.score_statistics(scores.reshape(12, 7)))

@@ -260,6 +260,7 @@ def test_wald_is_symmetric_and_costs_between_h_and_h_squared_votes(p_right, marg
     assert margin * (1 - 1e-12) <= votes[0] <= margin**2 * (1 + 1e-12)
 
 
+@pytest.mark.slow
 def test_gradients_of_wald_are_right_at_a_fair_and_a_certain_vote(x64):
     def exact_slopes(p: Fraction, h: int) -> list[float]:
         step = Fraction(1, 10**8)

@@ -11,7 +11,8 @@ from msjax.verify import beliefs as claims
 from msjax.verify.beliefs import HIDDEN, SEEING, hidden_runs
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_every_claim_stands(verdicts, precision):
     results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 8

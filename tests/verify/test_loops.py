@@ -9,7 +9,8 @@ from msjax.theory.judge import Judge
 from msjax.verify import loops as claims
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_every_claim_stands(verdicts, precision):
     results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 8

@@ -10,7 +10,8 @@ from msjax.verify import scores, votes
 CLAIMS = scores.CLAIMS + votes.CLAIMS
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_every_claim_stands(verdicts, precision):
     assert [r.id for r in verdicts(CLAIMS, precision=precision).values() if not r.ok] == []
 

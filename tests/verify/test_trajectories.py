@@ -8,7 +8,8 @@ from msjax.theory import path_distributions as theory
 from msjax.verify import trajectories as claims
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_every_claim_stands(verdicts, precision):
     results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 9

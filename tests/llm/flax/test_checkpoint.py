@@ -130,7 +130,7 @@ print((memory("VmHWM") - before) / sum(leaf.nbytes for leaf in jax.tree.leaves(w
 """
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])

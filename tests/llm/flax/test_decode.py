@@ -39,6 +39,7 @@ def chi_square_p_value(tokens: np.ndarray, probability: np.ndarray) -> float:
     return stats.chisquare(observed, wanted).pvalue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_temperature_follows_softmax(temperature) -> None:
     logits, tokens, logprobs = draw(Sampling(temperature))

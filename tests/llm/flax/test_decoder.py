@@ -72,6 +72,7 @@ def test_bfloat16_is_close() -> None:
     assert np.corrcoef(np.ravel(logits), golden["logits"].ravel())[0, 1] > 0.999
 
 
+@pytest.mark.slow
 @few("tiny_llama/tied", "tiny_qwen3/untied")
 def test_ragged_appends_equal_one_full_run(model) -> None:
     decoder, golden, _ = model
@@ -107,6 +108,7 @@ def test_taken_rows_carry_on(model) -> None:
     np.testing.assert_allclose(logits, expected, atol=2e-4)
 
 
+@pytest.mark.slow
 @few("tiny_llama/untied_llama3_bias", "tiny_qwen3/untied")
 def test_gradients_reach_every_parameter(model) -> None:
     decoder, golden, _ = model

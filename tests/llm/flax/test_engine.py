@@ -53,6 +53,7 @@ def log_probabilities(decoder, tokens, lengths):
     return jax.nn.log_softmax(logits, axis=0).reshape(-1, *tokens.shape)
 
 
+@pytest.mark.slow
 def test_greedy_turns_are_the_argmax_of_a_full_run() -> None:
     engine = engine_with()
     decoder = load(FOLDER)
@@ -135,6 +136,7 @@ def test_a_cached_turn_samples_as_a_full_prefill(sampler, monkeypatch) -> None:
         assert ours.token_logprob == pytest.approx(theirs.token_logprob, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_results_depend_on_the_key_alone(sampler) -> None:
     """Not on the place in the batch, the other rows, or who waited for whom."""
     talks = two_turns()
@@ -227,6 +229,7 @@ def test_a_second_run_of_equal_buckets_compiles_nothing(sampler, compiling_nothi
         jax.jit(lambda x: x + 1)(1.0)  # what compiles is heard
 
 
+@pytest.mark.slow
 def test_context_bounds_prompts_and_completions(sampler) -> None:
     length = len(sampler.chat.begin(asked("1" * 480)).ids)
     ((turn,),) = talk(sampler, [[Turn(asked("1" * (480 + 508 - length)), keys(0)[0])]])

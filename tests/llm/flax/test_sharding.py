@@ -124,6 +124,7 @@ def printed() -> list[list[str]]:
     return [part.splitlines() for part in done.stdout.split("next part\n")[1:]]
 
 
+@pytest.mark.slow
 def test_logits_and_greedy_tokens_are_those_of_one_device(printed) -> None:
     results = [json.loads(line) for line in printed[0]]
     assert [result["mesh"] for result in results] == [[2, 2], [1, 8]]

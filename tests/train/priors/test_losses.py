@@ -145,7 +145,7 @@ def test_the_predicted_mean_is_the_expected_mean():
         assert float(deviation) ** 2 < variance
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_finer_grid_gives_the_same():
     scores = score_statistics(np.array([0.97, 0.99, 0.9, 1.0, 0.98, 0.95], np.float32))
     fine = distribution_grid(200)

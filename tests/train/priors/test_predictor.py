@@ -55,6 +55,7 @@ def learnt():
     return table, data, p_ic, train(CHAIN, data, table.names, table, settings=QUICK)
 
 
+@pytest.mark.slow
 def test_it_learns_what_features_tell(learnt):
     table, data, p_ic, predictor = learnt
     split = split_questions(table.names, 0)
@@ -73,6 +74,7 @@ def test_it_learns_what_features_tell(learnt):
     assert low.observed.estimate < middle.observed.estimate < high.observed.estimate
 
 
+@pytest.mark.slow
 def test_features_that_tell_nothing_cost_little(learnt):
     table, data, _, _ = learnt
     shuffled = replace(table, vectors=np.random.default_rng(1).permutation(table.vectors))
@@ -132,7 +134,7 @@ def test_coverage_tells_a_right_spread_from_a_wrong_one(learnt):
     assert all(x.high < 0.8 for x in coverage(0.01))
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_scores_are_predicted():
     random = np.random.default_rng(0)
     questions, samples = 80, 3

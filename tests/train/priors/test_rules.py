@@ -79,6 +79,7 @@ def used(entry, recorded, setting=0):
     return replay(entry.make, met, one, entry.side_info(recorded)).n_used[0, 0]
 
 
+@pytest.mark.slow
 def test_markovscale_t_is_the_plan_of_the_predicted_curve():
     recorded = pool(False)
     rules = predicted_rules(predictor("chain", logit(LAWS)), table(), recorded)
@@ -103,7 +104,7 @@ def test_markovscale_t_is_the_plan_of_the_predicted_curve():
     assert set(by_score[1::2]) == {0}
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_a_prediction_that_weighs_nothing_changes_nothing():
     recorded = pool(True)
     weights = [[0.0, 0.0, -8.0], [3.0, 0.0, -8.0]]
@@ -114,6 +115,7 @@ def test_a_prediction_that_weighs_nothing_changes_nothing():
     np.testing.assert_array_equal(used(light, recorded, setting), used(plain, recorded, setting))
 
 
+@pytest.mark.slow
 def test_a_prediction_that_weighs_much_decides():
     recorded = pool(True)
     # Scores near .95 or near .2, with the weight of 31 scores.
@@ -124,7 +126,7 @@ def test_a_prediction_that_weighs_much_decides():
     assert set(found[::2]) == {1} and found[1::2].mean() > 4
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_papers_weight():
     recorded = pool(True)
     heavy = [[2.9, -3.0, 3.5], [-1.4, -3.0, 3.5]]

@@ -62,6 +62,7 @@ def rollouts(decoder: Decoder, count: int = 8) -> Rollouts:
 # Rollouts
 
 
+@pytest.mark.slow
 def test_log_probabilities_are_those_of_a_whole_run(decoder) -> None:
     """One forward pass over prompt and completion, without any sharing; at two temperatures."""
     graphdef, weights = nnx.split(decoder)
@@ -165,8 +166,8 @@ def rewarded(decoder: Decoder) -> Rewarded:
     "update",
     [
         {"method": "grpo"},
-        pytest.param({"method": "grpo", "rank": 2, "passes": 2}, marks=pytest.mark.slow),
-        pytest.param({"method": "ppo", "aggregation": "token"}, marks=pytest.mark.slow),
+        pytest.param({"method": "grpo", "rank": 2, "passes": 2}, marks=pytest.mark.study),
+        pytest.param({"method": "ppo", "aggregation": "token"}, marks=pytest.mark.study),
         {"method": "sft", "aggregation": "constant"},
     ],
     ids=lambda update: f"{update['method']}-{update.get('rank', 0)}",
@@ -190,6 +191,7 @@ def test_updates_make_rewarded_completions_likelier(decoder, update) -> None:
     assert right_after > right
 
 
+@pytest.mark.slow
 def test_a_gradient_in_parts_is_the_whole_one(decoder, monkeypatch) -> None:
     """Eight rollouts of 19 slots at once, or two at a time."""
     train, group = learner(decoder), rewarded(decoder)
@@ -239,7 +241,7 @@ class _Wide:
         return getattr(jnp, name)
 
 
-@pytest.mark.slow
+@pytest.mark.study
 @pytest.mark.parametrize("method", ["grpo", "ppo"])
 def test_gradients_are_those_of_a_float64_reference(decoder, method, monkeypatch) -> None:
     """Ours in float32 within 1e-4 of differences of the whole loss in float64."""
@@ -369,6 +371,7 @@ def same_weights(one, other) -> bool:
     return jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True], ids=["interrupted", "killed"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     decoder, task, tmp_path, monkeypatch, killed

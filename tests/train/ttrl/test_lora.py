@@ -56,6 +56,7 @@ def test_adapted_matrices_are_the_sum_by_hand(decoder) -> None:
             assert not difference.any()
 
 
+@pytest.mark.slow
 def test_gradients_project_those_of_the_matrices(decoder) -> None:
     """dL/d up = scale G down^T and dL/d down = scale up^T G, where G is dL/dW."""
     graphdef, weights = decoder
