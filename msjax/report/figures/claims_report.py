@@ -120,7 +120,7 @@ def make(sources: Sources, stem: Path) -> None:
     """The same as a figure with its numbers, from saved results."""
     results = from_json(sources.json("verify.json"))
     rows = [
-        {"claim": result.id, "verdict": _verdict(result), "z": z}
+        {"claim": result.id, "verdict": _verdict(result).partition(",")[0], "z": z}
         for result in results
         for z in result.residuals
     ]
