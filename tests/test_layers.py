@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "msjax"
 STOREYS = (
-    ("errors", "_child", "_io", "intervals", "texts"),
+    ("errors", "_child", "_io", "devices", "intervals", "texts"),
     ("theory",),
     ("data",),
     ("rules", "simulation"),

@@ -154,6 +154,9 @@ def _run(arguments: list[str], streams: Any) -> int:
         print(f"msjax: interrupted; the same command {then}", file=sys.stderr)
         return 130
     except Exception as error:
+        if (reason := _no_device()) is not None:
+            print(f"msjax: error: {visible(reason)}", file=sys.stderr)
+            return 2
         traceback.print_exc()
         print(
             f"msjax: error: {type(error).__name__}, a fault of msjax, not of what it was given; "
@@ -161,6 +164,15 @@ def _run(arguments: list[str], streams: Any) -> int:
             file=sys.stderr,
         )
         return 70
+
+
+def _no_device() -> str | None:
+    """Why there is none of the devices that the user chose, if that is so."""
+    if "jax" not in sys.modules or not os.environ.get("JAX_PLATFORMS"):
+        return None
+    from msjax.devices import missing_device
+
+    return missing_device()
 
 
 @contextmanager

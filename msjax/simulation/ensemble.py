@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
+from msjax.devices import require_float64
 from msjax.errors import InputError
 from msjax.theory.chain import TwoStateChain
 
@@ -54,7 +55,8 @@ def simulate_ensemble(
     Returns: `EnsembleCounts`, NumPy arrays.
 
     Raises:
-        InputError: n or rounds out of range, or a chain that is not scalar.
+        InputError: n or rounds out of range, a chain that is not scalar, or a device without
+            float64.
 
     Reference: docs/theory.md A1.
     """
@@ -65,6 +67,7 @@ def simulate_ensemble(
     if chain.shape != ():
         raise InputError(f"chain has shape {chain.shape}; give one chain (scalar probabilities)")
     probabilities = np.array([chain.p0, chain.p_ic, chain.p_ci], np.float64)
+    require_float64("an ensemble of chains")
     with jax.enable_x64(True):
         counts = np.asarray(thin(key, probabilities, np.float64(n), rounds))
     correct, repaired, broken = counts.astype(np.int64)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
+from msjax.devices import require_float64
 from msjax.errors import InputError, require_probability
 from msjax.simulation.ensemble import MOST_CHAINS
 from msjax.theory.chain import TwoStateChain
@@ -54,8 +55,8 @@ def simulate_loops(
     Returns: `LoopCounts`, NumPy arrays of revisions + 1 rounds.
 
     Raises:
-        InputError: n or revisions out of range, a rate outside [0, 1], or a chain or rates that are
-            not scalar.
+        InputError: n or revisions out of range, a rate outside [0, 1], a chain or rates that are
+            not scalar, or a device without float64.
 
     Reference: docs/theory.md H1.
     """
@@ -68,6 +69,7 @@ def simulate_loops(
     rates = [chain.p0, chain.p_ic, chain.p_ci, *judge]
     if any(np.ndim(rate) for rate in rates):
         raise InputError("chain or judge is not scalar; give one of each")
+    require_float64("an ensemble of loops")
     with jax.enable_x64(True):
         counts = _thin(key, np.array(rates, np.float64), np.float64(n), revisions)
     return LoopCounts(*np.asarray(counts).astype(np.int64).T)

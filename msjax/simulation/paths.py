@@ -10,7 +10,6 @@ whole result (docs/performance.md).
 """
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as Over
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from msjax.devices import memory
 from msjax.errors import InputError
 from msjax.simulation.functionals import PathFunctional
 from msjax.simulation.packed import (
@@ -145,8 +145,8 @@ def simulate(
     _check(chain, n, rounds)
     where = _devices(devices)
     # The paths themselves and, while they are put in order, a copy.
-    need, room = 2 * n * (rounds + 1), _memory(where[0])
-    if need > room:
+    need, room = 2 * n * (rounds + 1), memory(where[0])
+    if room is not None and need > room:
         raise InputError(
             f"n = {n:,} paths of rounds = {rounds} need {need / 2**30:.1f} GiB "
             f"and there are {room / 2**30:.1f}; lower n or rounds, or use "
@@ -336,11 +336,3 @@ def _check(chain: TwoStateChain, n: int, rounds: int) -> None:
             f"chain has shape {chain.shape}; give one chain for all, or one per path "
             f"(shape ({n},)), and vmap over keys and chains for several runs"
         )
-
-
-def _memory(device: jax.Device) -> int:
-    """Bytes of memory the device has."""
-    stats = device.memory_stats()
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

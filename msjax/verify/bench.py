@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float
 from scipy import stats
 
+from msjax.devices import require_float64
 from msjax.errors import InputError
 from msjax.verify.claim import Claim, Laboratory
 from msjax.verify.evidence import FALSE_ALARM, Evidence, join
@@ -141,7 +142,11 @@ def gather(
             says for each whether the check would notice it being wrong.
 
     Yields: findings, claim by claim.
+
+    Raises:
+        InputError: a device without float64.
     """
+    require_float64("a check of claims")
     for claim in claims:
         yield _examine(claim, laboratory, precision, sabotage)
 

@@ -17,7 +17,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
 
-from msjax._io import available_memory, reading
+from msjax._io import reading
+from msjax.devices import free_memory
 from msjax.errors import InputError
 from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
@@ -94,7 +95,7 @@ def load(path: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None = N
     abstract = nnx.eval_shape(lambda: Decoder(config, dtype=dtype, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(abstract)
     parameters = dict(nnx.to_flat_state(state))
-    _check_memory(path, list(parameters.values()))
+    _check_memory(path, parameters, mesh)
     sources = {path: sources_of(path, leaf.shape, config) for path, leaf in parameters.items()}
     _check_names({name for source in sources.values() for name in source}, tensors.names(), config)
     # what is largest needs most room beside it, so it is read while memory holds nothing else
@@ -115,15 +116,34 @@ def load(path: Path | str, dtype: DTypeLike | None = None, mesh: Mesh | None = N
     return nnx.merge(graphdef, nnx.from_flat_state(parameters))
 
 
-def _check_memory(path: Path, parameters: list[Any]) -> None:
+def _check_memory(path: Path, parameters: dict[Any, Any], mesh: Mesh | None) -> None:
     """Raises InputError, before anything is read, where the weights do not fit in memory."""
-    free = available_memory() if jax.default_backend() == "cpu" else None
-    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in parameters)
-    if free is not None and needed > free:
-        raise InputError(
-            f"{path} needs {needed / 1e9:.1f} GB of memory as {parameters[0].dtype}, and "
-            f"{free / 1e9:.1f} GB are free; end other programs, or take a smaller model"
-        )
+    first = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+    devices = [first] if mesh is None else list(mesh.devices.flat)
+    free = free_memory(first)
+    each = sum(_bytes_on_each(name, leaf, mesh) for name, leaf in parameters.items())
+    # Devices of a CPU share the memory of the machine.
+    needed = each * len(devices) if first.platform == "cpu" else each
+    if free is None or needed <= free:
+        return
+    leaf = next(iter(parameters.values()))
+    numbers = sum(math.prod(leaf.shape) for leaf in parameters.values())
+    fit = numbers * free / needed
+    where = "are free" if len(devices) == 1 else f"are free for {len(devices)} devices"
+    remedy = "end other programs, or take a smaller model"
+    if first.platform != "cpu":
+        where = "of the device are free" if len(devices) == 1 else "of each device are free"
+        remedy += f", or spread it over more than {len(devices) * needed // free} devices"
+    raise InputError(
+        f"{path} needs {needed / 1e9:.1f} GB of memory as {leaf.dtype}, and {free / 1e9:.1f} GB "
+        f"{where}; {remedy} (at most {fit / 1e9:.2g} billion parameters fit)"
+    )
+
+
+def _bytes_on_each(name: tuple[Any, ...], leaf: Any, mesh: Mesh | None) -> int:
+    """Of a parameter on each device."""
+    held = leaf.shape if mesh is None else weight_sharding(name, mesh).shard_shape(leaf.shape)
+    return math.prod(held) * leaf.dtype.itemsize
 
 
 def sources_of(

@@ -18,7 +18,8 @@ from msjax.llm.concurrency import all_of
 from msjax.llm.engine import Conversation, Turn, next_turn, scored
 from msjax.llm.flax.chat import Transcript
 from msjax.llm.flax.decode import decode, prefill, prefill_rows
-from msjax.llm.flax.kv_cache import KVCache, copy_rows, empty_cache, grow, take_rows
+from msjax.llm.flax.kv_cache import KVCache, copy_rows, grow, take_rows
+from msjax.llm.flax.sharding import empty_cache_on
 
 if TYPE_CHECKING:
     from msjax.llm.flax.engine import FlaxEngine
@@ -36,7 +37,6 @@ _SHARED = 32  # tokens worth copying from another row
 _grow = jax.jit(grow, static_argnames="capacity")
 _take_rows = jax.jit(take_rows)
 _copy_rows = jax.jit(copy_rows, donate_argnums=0)
-_empty_cache = jax.jit(empty_cache, static_argnums=(0, 1, 2, 3))
 
 
 @dataclass
@@ -148,7 +148,8 @@ class Batch:
         """A cache of so many rows, fewer than before at most, and at least so many slots."""
         engine = self._engine
         if self._cache is None:
-            self._cache = engine.place(_empty_cache(engine.config, rows, capacity, engine.dtype))
+            empty = empty_cache_on(engine.mesh)(engine.config, rows, capacity, engine.dtype)
+            self._cache = engine.place(empty)
             self._rows, self._held = [None] * rows, [[] for _ in range(rows)]
         if rows < self._cache.rows:
             live = [row for row, _ in self._live()]

@@ -15,7 +15,8 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import jax
@@ -26,13 +27,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from msjax.errors import InputError
 from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
-from msjax.llm.flax.kv_cache import KVCache
+from msjax.llm.flax.kv_cache import KVCache, empty_cache
 
 __all__ = [
     "CACHE",
     "WEIGHTS",
     "check_divisible",
     "device_mesh",
+    "empty_cache_on",
     "shard_cache",
     "shard_decoder",
     "weight_sharding",
@@ -113,6 +115,16 @@ def shard_decoder(decoder: Decoder, mesh: Mesh) -> Decoder:
         for path, leaf in nnx.to_flat_state(state)
     ]
     return nnx.merge(graphdef, nnx.from_flat_state(parameters))
+
+
+@cache
+def empty_cache_on(mesh: Mesh | None) -> Callable[..., KVCache]:
+    """`kv_cache.empty_cache`, compiled; on a mesh each device makes its own part and no more."""
+    places = None
+    if mesh is not None:
+        parts: dict[str, Any] = {field: NamedSharding(mesh, spec) for field, spec in CACHE.items()}
+        places = KVCache(**parts)
+    return jax.jit(empty_cache, static_argnums=(0, 1, 2, 3), out_shardings=places)
 
 
 def shard_cache(cache: KVCache, mesh: Mesh) -> KVCache:
