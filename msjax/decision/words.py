@@ -67,13 +67,21 @@ def headline(decision: Decision) -> str:
         "better": f"it is better than {_called(decision.reference)}",
         "no worse": f"it is no worse than {_called(decision.reference)}",
         "worse": f"it is worse than {_called(decision.reference)} but costs less",
-        "cannot tell": "nothing that costs more is shown to be better"
+        "cannot tell": f"nothing that costs more is shown to be better{_on_enough(decision)}"
         if decision.judgement.chosen == 0
         else f"whether it is better than {_called(decision.reference)} cannot be told yet",
     }[decision.verdict]
     if decision.use == decision.reference:
-        why = "no other policy is shown to be better"
+        why = f"no other policy is shown to be better{_on_enough(decision)}"
     return f"{use}: {why}."
+
+
+def _on_enough(decision: Decision) -> str:
+    """What to add to "nothing is shown to be better" where fewer questions show that it is."""
+    judged = decision.judgement
+    gain = judged.gain if judged.decided_by == "accuracy" else judged.net_gain
+    few = ~judged.eligible & (gain.low > 0)
+    return f" on {FEWEST} questions or more" if few.any() else ""
 
 
 def statements(decision: Decision) -> list[tuple[str, str]]:
