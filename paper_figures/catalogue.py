@@ -5,6 +5,7 @@
 
 from types import ModuleType
 
+from msjax.report.figures import table
 from msjax.report.figures.gallery import Figure
 from paper_figures import (
     auditor_table,
@@ -30,8 +31,14 @@ from paper_figures.sources import PaperSources
 __all__ = ["CATALOGUE", "NOT_REPRODUCIBLE"]
 
 
+_TABLES = (markovscale_table, optscale_table, optscale_summary, auditor_table)
+
+
 def _figure(module: ModuleType) -> Figure[PaperSources]:
-    return Figure(module.__name__.rpartition(".")[2], module.SAYS, module.make)
+    name = module.__name__.rpartition(".")[2]
+    if module in _TABLES:
+        return Figure(name, module.SAYS, module.make, table.SUFFIXES)
+    return Figure(name, module.SAYS, module.make)
 
 
 CATALOGUE = [

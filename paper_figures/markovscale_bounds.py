@@ -8,6 +8,7 @@ from typing import Any
 
 from msjax.report.figures import style
 from msjax.report.figures.sources import MODEL_RUNS, Sources
+from msjax.texts import figure_text
 
 __all__ = ["SAYS", "make"]
 
@@ -20,8 +21,6 @@ _METHODS = (
     "markovscale",
     "belief+most_probable",
 )
-_BOUNDS = {"upper": "^", "neutral": "o", "lower": "v"}
-_COLOURS = {"upper": "#009e73", "neutral": style.MODEL, "lower": "#cc79a7"}
 
 
 def make(sources: Sources, stem: Path) -> None:
@@ -29,7 +28,8 @@ def make(sources: Sources, stem: Path) -> None:
     fit, replay = sources.json("fit.json"), sources.json("replay.json")
     shared = [name for name in fit["benchmarks"] if name in replay["pools"]]
     rows: list[dict[str, Any]] = []
-    with style.panels(len(shared), 3.0, 3.4) as (figure, axes):
+    said: list[str] = []
+    with style.panels(len(shared), 3.0, 3.6) as (figure, axes):
         for axis, name in zip(axes, shared, strict=True):
             found, pool = fit["benchmarks"][name], replay["pools"][name]
             mine = _bounds(name, found) + _methods(name, pool)
@@ -37,17 +37,19 @@ def make(sources: Sources, stem: Path) -> None:
                 _point(axis, place, row)
             rows += mine
             axis.set_yticks(range(len(mine)), [row["what"] for row in mine])
-            axis.axhline(len(_BOUNDS) - 0.5, color=style.OBSERVED, lw=0.6)
+            axis.axhline(len(style.BOUNDS) - 0.5, color=style.OBSERVED, lw=0.6)
             axis.set_xlim(0, 1)
             axis.set_xlabel("accuracy (90 % intervals)")
-            when = "in the limit" if _has_limit(found) else f"k = {found['bounds']['rounds']}"
-            axis.set_title(
-                f"{name}\nbounds {when}, n = {found['questions']};\n"
-                f"methods n = {pool['questions']}",
-                fontsize=8,
+            axis.set_title(figure_text(name))
+            said.append(
+                f"{name}: {found['questions']} questions, "
+                + ("in the limit" if _has_limit(found) else f"k = {found['bounds']['rounds']}")
+                + f"; methods: {pool['questions']}"
             )
         axes[0].invert_yaxis()
-        style.save(figure, stem, rows, sources.origin(MODEL_RUNS))
+        note = "Above the line: bounds by the posterior of the pilot; below: methods, replayed.\n"
+        note += "Bounds of " + ".\n".join(figure_text(one) for one in said) + "."
+        style.save(figure, stem, rows, sources.origin(MODEL_RUNS), note)
 
 
 def _bounds(name: str, found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -59,7 +61,8 @@ def _bounds(name: str, found: dict[str, Any]) -> list[dict[str, Any]]:
         "lower": ("lower_most", "lower"),
     }
     return [
-        _row(name, f"{bound} bound", *(bounds[end] for end in ends[bound])) for bound in _BOUNDS
+        _row(name, f"{bound} bound", *(bounds[end] for end in ends[bound]))
+        for bound in style.BOUNDS
     ]
 
 
@@ -97,9 +100,11 @@ def _point(axis: Any, place: int, row: dict[str, Any]) -> None:
     if row["accuracy"] is None:
         axis.text(0.5, place, "not identified", ha="center", va="center", fontsize=7)
         return
-    bound = row["what"].removesuffix(" bound")
-    colour, ends = _COLOURS.get(bound, style.RULE), [row["accuracy"], row["accuracy_most"]]
+    ends = [row["accuracy"], row["accuracy_most"]]
+    bound = style.BOUNDS.get(row["what"].removesuffix(" bound"))
+    look = style.method(row["what"])
+    marker, colour = bound[:2] if bound else (look["marker"], look["color"])
     axis.plot([row["low"], row["high"]], [place, place], color=colour, lw=1)
     if ends[0] != ends[1]:
         axis.plot(ends, [place, place], color=colour, lw=4, solid_capstyle="butt")
-    axis.plot(ends, [place, place], _BOUNDS.get(bound, "D"), color=colour, ms=5)
+    axis.plot(ends, [place, place], marker, color=colour, ms=5)

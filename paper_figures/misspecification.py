@@ -55,6 +55,6 @@ def _write(axis: Any, x: int, y: int, cell: Mapping[str, Any]) -> None:
         f"{found['share']:.2f}\n[{found['low']:.2f}, {found['high']:.2f}]",
         ha="center",
         va="center",
-        fontsize=6.5,
+        fontsize=7,
         color="white" if found["share"] < 0.6 else "black",
     )

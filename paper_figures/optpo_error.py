@@ -36,16 +36,25 @@ def make(_: Sources, stem: Path) -> None:
     margins = np.array(_MARGINS)
     with style.panels(2, 3.4, 3.3, share_y=False) as (figure, (error, votes)):
         for number, p in enumerate(_CHANCES):
-            look = style.look(number)
+            look = style.series(number)
             distributions = [votes_distribution(np.array([p, 1 - p]), h, _BUDGET) for h in _MARGINS]
             wrong = [float(error_probability(distribution)) for distribution in distributions]
             cast = [float(expected_votes(distribution)) for distribution in distributions]
             free = wald_two_class(p, margins)
-            label = f"p = {p:g}"
-            error.plot(margins, wrong, ls="none", ms=4, label=label, **look)
+            error.plot(margins, wrong, ls="none", ms=4, **look)
             error.plot(margins, np.asarray(free.error), lw=0.8, color=look["color"])
-            votes.plot(margins, cast, ls="none", ms=4, label=label, **look)
+            votes.plot(margins, cast, ls="none", ms=4, **look)
             votes.plot(margins, np.asarray(free.expected_votes), lw=0.8, color=look["color"])
+            for axis, end in ((error, wrong[-1]), (votes, cast[-1])):
+                axis.annotate(
+                    f"p = {p:g}",
+                    (_MARGINS[-1], end),
+                    xytext=(6, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=7,
+                    color=look["color"],
+                )
             rows += [
                 {
                     "p_right": p,
@@ -63,6 +72,10 @@ def make(_: Sources, stem: Path) -> None:
         votes.set_yticks([1, 2, 4, 8, 16, 32, 64], ["1", "2", "4", "8", "16", "32", "64"])
         votes.set_ylabel("expected votes")
         for axis in (error, votes):
-            axis.set_xlabel(f"lead that stops the vote (markers: budget {_BUDGET})")
-        votes.legend(fontsize=7)
-        style.save(figure, stem, rows, _SOURCE)
+            axis.set_xlabel("lead that stops the vote")
+            axis.set_xlim(right=_MARGINS[-1] + 2)
+        note = (
+            "p: probability that a vote is right, of two answers. Markers: exact, with a budget of "
+            f"{_BUDGET} votes; lines: without a budget (Wald)."
+        )
+        style.save(figure, stem, rows, _SOURCE, note)

@@ -46,5 +46,5 @@ def make(_: Sources, stem: Path) -> None:
         axis.set_yticks([1, 2, 4, 8, 16, 32, 64], ["1", "2", "4", "8", "16", "32", "64"])
         axis.set_xlabel("P(a vote is right), two answers")
         axis.set_ylabel("lead that stops the vote")
-        axis.legend(fontsize=7)
+        axis.legend()
         style.save(figure, stem, rows, _SOURCE)

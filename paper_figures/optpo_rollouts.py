@@ -30,28 +30,34 @@ _FIXED = (1, 3, 5, 9, 17, 33, 64)
 def make(_: Sources, stem: Path) -> None:
     """Rollouts against accuracy: stopping at a lead beside the majority of a fixed number."""
     rows: list[dict[str, Any]] = []
-    with style.panels(len(_CHANCES), 2.4, 3.3) as (figure, axes):
+    with style.panels(len(_CHANCES), 2.4, 2.6) as (figure, axes):
         for axis, p in zip(axes, _CHANCES, strict=True):
             chances = np.array([p, 1 - p])
             adaptive = [votes_distribution(chances, h, _BUDGET) for h in _MARGINS]
             cost = [float(expected_votes(distribution)) for distribution in adaptive]
             right = [1 - float(error_probability(distribution)) for distribution in adaptive]
             series = (
-                ("stop at a lead", _MARGINS, cost, right),
-                ("fixed number", _FIXED, _FIXED, [_majority(p, n) for n in _FIXED]),
+                ("stop at a lead", "vote_margin", _MARGINS, cost, right),
+                (
+                    "fixed number",
+                    "fixed+majority",
+                    _FIXED,
+                    _FIXED,
+                    [_majority(p, n) for n in _FIXED],
+                ),
             )
-            for number, (name, labels, votes, accuracy) in enumerate(series):
-                axis.plot(votes, accuracy, ms=4, lw=1, label=name, **style.look(number))
+            for name, rule, labels, votes, accuracy in series:
+                axis.plot(votes, accuracy, ms=4, lw=1, label=name, **style.method(rule))
                 rows += [
                     {"p_right": p, "rule": name, "setting": s, "votes": v, "accuracy": a}
                     for s, v, a in zip(labels, votes, accuracy, strict=True)
                 ]
-            axis.set_title(f"a vote is right with p = {p:g}", fontsize=9)
+            axis.set_title(f"a vote is right with p = {p:g}")
             axis.set_xscale("log")
             axis.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
-            axis.set_xlabel(f"expected votes\n(budget {_BUDGET})")
-        axes[0].set_ylabel("P(returned answer is right)")
-        axes[-1].legend(fontsize=7, loc="lower right")
+            axis.set_xlabel(f"expected votes (budget {_BUDGET})")
+        figure.supylabel("P(returned answer is right)")
+        axes[-1].legend(loc="lower right")
         style.save(figure, stem, rows, _SOURCE)
 
 

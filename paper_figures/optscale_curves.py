@@ -3,10 +3,9 @@
 Reference: OptScale (arXiv 2506.22376) and its public results.
 """
 
+import statistics
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from msjax.evaluate.summary import proportion
 from msjax.report.figures import style
@@ -18,7 +17,17 @@ __all__ = ["SAYS", "make"]
 
 SAYS = "OptScale: accuracy against tokens"
 
-_CURVES = ("BoN", "SC", "MR-Thinking")
+_SPELLED = {
+    # as published: the rule whose look it has, and its name in words
+    "BoN": ("fixed+best_score", "best of N (BoN)"),
+    "SC": ("fixed+majority", "self-consistency (SC)"),
+    "MR-Thinking": ("fixed", "rounds (MR-Thinking)"),
+    "ESC": ("esc", "early stopping (ESC)"),
+    "ASC": ("asc", "adaptive consistency (ASC)"),
+    "DSC": ("dsc", "difficulty-adaptive (DSC)"),
+    "OptScale0": ("optscale", "OptScale0"),
+    "OptScale-t": ("optscale,trained", "OptScale-t (trained)"),
+}
 
 
 def make(sources: PaperSources, stem: Path) -> list[Difference]:
@@ -32,31 +41,29 @@ def make(sources: PaperSources, stem: Path) -> list[Difference]:
     cells = [cell for found in files.values() for cell in found] if files else curves() + table()
     methods = list(dict.fromkeys(cell.method for cell in cells))
     rows: list[dict[str, Any]] = []
-    with style.panels(len(DATASETS), 2.5, 4.4, share_y=False) as (figure, axes):
-        for axis, (dataset, questions) in zip(axes, DATASETS.items(), strict=True):
-            for number, method in enumerate(methods):
+    with style.panels(len(DATASETS) + 1, 2.4, 2.5, share_y=False) as (figure, axes):
+        for axis, (dataset, questions) in zip(axes, DATASETS.items(), strict=False):
+            axis.set_xscale("log")
+            for method in methods:
                 mine = sorted(
                     {c for c in cells if (c.method, c.dataset) == (method, dataset)},
                     key=lambda cell: cell.budget,
                 )
-                _curve(axis, mine, questions, number)
+                _curve(axis, mine)
                 rows += [_row(cell, questions) for cell in mine]
-            axis.set_xscale("log")
-            axis.set_xlabel("completion tokens\nper question")
-            axis.set_title(f"{dataset} (n = {questions})", fontsize=9)
-        axes[0].set_ylabel("accuracy (%, 90 % intervals at N = 8 and 64)")
-        figure.legend(
-            *axes[0].get_legend_handles_labels(),
-            loc="outside upper center",
-            ncols=len(methods),
-            fontsize=7,
-        )
+            _typical(axis, [cell for cell in cells if cell.dataset == dataset], questions)
+            axis.set_title(f"{dataset} (n = {questions})")
+        figure.supylabel("accuracy (%)")
+        axes[-1].axis("off")
+        axes[-1].legend(*axes[0].get_legend_handles_labels(), loc="center")
         style.save(
             figure,
             stem,
             rows,
             "published, OptScale repository (MIT), "
             + ("whole files given by the user" if files else "transcribed at powers of two"),
+            "Across: completion tokens per question. Black bar: 90 % interval of n questions at "
+            "the middle accuracy; the CSV file has that of every point.",
         )
     return differences(curves(), files)
 
@@ -70,30 +77,25 @@ def _row(cell: Cell, questions: int) -> dict[str, Any]:
     }
 
 
-def _curve(axis: Any, cells: list[Cell], questions: int, number: int) -> None:
-    look = style.look(number)
-    tokens = np.array([cell.tokens for cell in cells])
-    accuracy = np.array([cell.accuracy for cell in cells])
+def _curve(axis: Any, cells: list[Cell]) -> None:
+    if not cells:
+        return
+    rule, says = _SPELLED[cells[0].method]
     axis.plot(
-        tokens,
-        accuracy,
-        color=look["color"],
-        marker=look["marker"],
-        ms=3,
+        [cell.tokens for cell in cells],
+        [cell.accuracy for cell in cells],
+        ms=3.5,
         lw=0.8,
         markevery=[i for i, cell in enumerate(cells) if (cell.budget & (cell.budget - 1)) == 0],
-        label=cells[0].method if cells else None,
+        label=says,
+        **style.method(rule),
     )
-    for cell in cells:
-        if cell.budget in (8, 64):
-            row = _row(cell, questions)
-            ends = [[cell.accuracy - row["low"]], [row["high"] - cell.accuracy]]
-            axis.errorbar(
-                cell.tokens,
-                cell.accuracy,
-                yerr=np.maximum(ends, 0),
-                color=look["color"],
-                lw=0.6,
-                capsize=1.5,
-                alpha=0.6,
-            )
+
+
+def _typical(axis: Any, cells: list[Cell], questions: int) -> None:
+    """One interval for all points of a panel, at its right edge: they are of nearly one width."""
+    middle = statistics.median(cell.accuracy for cell in cells)
+    found = proportion(round(middle * questions / 100), questions)
+    ends = [[middle - 100 * found.low], [100 * found.high - middle]]
+    x = 1.6 * max(cell.tokens for cell in cells)
+    axis.errorbar(x, middle, yerr=ends, color=style.OBSERVED, lw=1.2, capsize=2.5)

@@ -24,6 +24,8 @@ _POINTS = 61
 
 def make(_: Sources, stem: Path) -> None:
     """One panel per setting: N* over location and scale of a normal truncated to [0, 1]."""
+    from matplotlib.patheffects import withStroke
+
     mu, sigma = np.linspace(0.3, 1.0, _POINTS), np.linspace(0.02, 0.4, _POINTS)
     rows = []
     with style.panels(len(SETTINGS), 3.0, 3.3) as (figure, axes):
@@ -36,8 +38,10 @@ def make(_: Sources, stem: Path) -> None:
                 mu, sigma, np.log2(shown), cmap="cividis", vmin=0, vmax=6, rasterized=True
             )
             lines = axis.contour(mu, sigma, shown, levels=_LEVELS[1:-1], colors="white")
-            axis.clabel(lines, fmt="%d", fontsize=7)
-            axis.set_title(f"score wanted {s_min:g}, confidence {confidence:g}", fontsize=9)
+            for text in axis.clabel(lines, fmt="%d", fontsize=8, colors="black"):
+                text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+                text.set_rotation(0)
+            axis.set_title(f"score wanted {s_min:g}\nconfidence {confidence:g}")
             axis.set_xlabel(r"location $\mu$ of the scores")
             axis.grid(False)
             rows += [
@@ -51,7 +55,7 @@ def make(_: Sources, stem: Path) -> None:
                 for s, line in zip(sigma, needed, strict=True)
                 for m, n in zip(mu, line, strict=True)
             ]
-        bar = figure.colorbar(mesh, ax=axes[-1], ticks=range(7), label="samples needed $N^*$")
+        bar = figure.colorbar(mesh, ax=axes[-1], ticks=range(7), label="samples needed, $N^*$")
         bar.ax.set_yticklabels([str(n) for n in _LEVELS[:-1]] + ["64+"])
         axes[0].set_ylabel(r"scale $\sigma$ of the scores")
         style.save(figure, stem, rows, "ours, closed form (docs/theory.md D2); exact, no sampling")

@@ -19,4 +19,4 @@ def make(_: Sources, stem: Path) -> None:
     """What the summary quotes of QwQ-32B."""
     rows = [[cell.method, str(cell.budget), cell.dataset, *numbers(cell)] for cell in summary()]
     header = ["method and model", "N", "dataset", "accuracy", "tokens"]
-    table.draw(header, rows, stem, "published, quoted from OptScale's summary", NOTE)
+    table.write(header, rows, stem, "published, quoted from OptScale's summary", NOTE)

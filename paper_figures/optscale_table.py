@@ -25,14 +25,22 @@ def make(sources: PaperSources, stem: Path) -> list[Difference]:
     of their table against the curves and sweeps published with it.
     """
     cells = published_table()
+    keys = list(dict.fromkeys((cell.method, cell.budget) for cell in cells))
     rows = []
-    for method, budget in dict.fromkeys((cell.method, cell.budget) for cell in cells):
+    for method, budget in keys:
         mine = [cell for cell in cells if (cell.method, cell.budget) == (method, budget)]
         rows.append([f"{method}, N = {budget}", *(x for cell in mine for x in numbers(cell))])
+    best = [
+        (keys.index((cell.method, cell.budget)), 1 + 2 * list(DATASETS).index(cell.dataset))
+        for cell in cells
+        if cell.accuracy
+        == max(x.accuracy for x in cells if (x.budget, x.dataset) == (cell.budget, cell.dataset))
+    ]
     header = ["method"]
     for dataset, questions in DATASETS.items():
         header += [f"{dataset} (n = {questions})", "tokens"]
-    table.draw(header, rows, stem, "published, OptScale repository (MIT), transcribed", NOTE)
+    source = "published, OptScale repository (MIT), transcribed"
+    table.write(header, rows, stem, source, f"{NOTE} Bold: the highest accuracy at that N.", best)
     whole = sources.optscale()
     if whole is None:
         return differences(cells, {"transcribed curves": curves()})

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from msjax._io import write_csv
-from msjax.report.figures import table
+from msjax.report.figures import style
 from msjax.texts import csv_cell, figure_text, file_names, latex_text, markdown_cell, visible
 
 NASTY = "R&D 100% #1 \\input{/etc/passwd} $x^2$ {~_|<>[]"
@@ -63,6 +63,8 @@ def test_no_two_names_share_a_file_and_none_leaves_its_folder() -> None:
 def test_names_are_no_formulas_in_figures(name, tmp_path) -> None:
     from matplotlib.cbook import is_math_text
 
-    table.draw([name], [[name]], tmp_path / "t", name)
+    with style.panels(1) as (figure, (axis,)):
+        axis.set_title(figure_text(name))
+        style.save(figure, tmp_path / "t", [{"name": name}], name)
     assert (tmp_path / "t.png").stat().st_size > 1000
     assert not is_math_text(figure_text(name))

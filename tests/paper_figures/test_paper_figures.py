@@ -5,12 +5,14 @@ import dataclasses
 import json
 import math
 
+import matplotlib
 import numpy as np
 import pytest
 from scipy import stats
 
-from msjax.report.figures import gallery
+from msjax.report.figures import gallery, style, table
 from msjax.report.figures.sources import MissingSourceError
+from msjax.texts import latex_text
 from msjax.theory.voting import error_probability, votes_distribution
 from msjax.verify.bench import ClaimResult
 from paper_figures import published
@@ -48,15 +50,89 @@ def test_differences_see_a_wrong_number():
     assert [x.agrees for x in published.differences(wrong, curves)].count(False) == 1
 
 
-def test_table_repeats_byte_by_byte_with_embedded_fonts(tmp_path):
-    first, rows = drawn("optscale_summary", tmp_path / "a")
-    again, _ = drawn("optscale_summary", tmp_path / "b")
+def test_a_figure_repeats_byte_by_byte_with_embedded_fonts(tmp_path):
+    first, _ = drawn("optpo_margin", tmp_path / "a")
+    again, _ = drawn("optpo_margin", tmp_path / "b")
     assert first.files == again.files and set(first.files) == {
-        f"optscale_summary{suffix}" for suffix in (".png", ".pdf", ".csv")
+        f"optpo_margin{suffix}" for suffix in (".png", ".pdf", ".csv")
     }
-    assert len(rows) == 4 and rows[0]["accuracy"].startswith("95.8 [")
-    pdf = (tmp_path / "a" / "optscale_summary.pdf").read_bytes()
+    pdf = (tmp_path / "a" / "optpo_margin.pdf").read_bytes()
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+
+
+def test_a_table_is_text_whose_best_cells_are_bold(tmp_path):
+    table, rows = drawn("optscale_table", tmp_path)
+    assert set(table.files) == {f"optscale_table{suffix}" for suffix in (".md", ".tex", ".csv")}
+    texts = [(tmp_path / f"optscale_table{suffix}").read_text() for suffix in (".md", ".tex")]
+    # At N = 8 OptScale0, OptScale-t and best of N share the most right answers of MATH500.
+    best = next(row for row in rows if row["method"] == "BoN, N = 8")["MATH500 (n = 500)"]
+    for text, safe, bold in zip(
+        texts, (str, latex_text), ("**{}**", r"\textbf{{{}}}"), strict=True
+    ):
+        assert all(safe(cell) in text for row in rows for cell in row.values())
+        assert text.count(bold.format(safe(best))) == 3
+    assert texts[0].count("|") == (len(rows) + 2) * 12
+    assert texts[1].count(r"\\") == len(rows) + 1
+
+
+def texts_of(figure):
+    """Every text of a figure that is seen."""
+    seen = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    for axis in figure.axes:
+        seen += axis.texts
+        if legend := axis.get_legend():
+            seen += legend.get_texts()
+        if axis.axison:
+            seen += [axis.title, axis.xaxis.label, axis.yaxis.label]
+            for line in (axis.xaxis, axis.yaxis):
+                low, high = sorted(line.get_view_interval())
+                ticks = line.get_major_ticks()
+                seen += [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
+    return [text for text in seen if text.get_visible() and text.get_text().strip()]
+
+
+def check_texts(names, folder, monkeypatch):
+    """Letters of at least 7 points where the figure is as wide as a page, and all inside."""
+    figures = []
+    monkeypatch.setattr(style, "write_figure", lambda figure, path: figures.append(figure))
+    for name in names:
+        figures.clear()
+        (chosen,) = gallery.select(CATALOGUE, [name])
+        chosen.make(PaperSources(), folder / name)
+        if not figures:
+            assert chosen.suffixes == table.SUFFIXES
+            continue
+        figure = figures[0]
+        with matplotlib.rc_context(rc=style.SETTINGS):
+            figure.set_layout_engine("constrained")
+            figure.draw_without_rendering()
+        scale = min(1.0, 7.2 / figure.get_figwidth())
+        frame, found = figure.bbox.padded(1), texts_of(figure)
+        assert len(found) > 10
+        for text in found:
+            box = text.get_window_extent()
+            assert text.get_fontsize() * scale >= 7, (name, text)
+            assert frame.containsx(box.x0) and frame.containsx(box.x1), (name, text)
+            assert frame.containsy(box.y0) and frame.containsy(box.y1), (name, text)
+
+
+def test_letters_are_large_and_inside(tmp_path, monkeypatch):
+    check_texts(["optpo_error", "heterogeneity_bias"], tmp_path, monkeypatch)
+    monkeypatch.setitem(style.SETTINGS, "xtick.labelsize", 6)
+    with pytest.raises(AssertionError, match="optpo_error"):
+        check_texts(["optpo_error"], tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_letters_of_all_figures_are_large_and_inside(tmp_path, monkeypatch):
+    check_texts([figure.name for figure in CATALOGUE], tmp_path, monkeypatch)
+
+
+def test_a_method_looks_the_same_everywhere_and_no_two_look_alike():
+    looks = [tuple(style.method(name).values()) for name in style.METHODS]
+    assert len(set(looks)) == len(looks)
+    assert style.method("markovscale,risk=averse")["color"] == style.METHODS["markovscale"][0]
+    assert style.method("mine:Rule") == style.method("mine:Rule")
 
 
 @pytest.mark.realdata

@@ -111,19 +111,19 @@ def test_failures_are_named_with_their_setting(tmp_path):
 
 @pytest.fixture
 def axes(monkeypatch):
-    """The two panels of a plot drawn."""
+    """The panels of a plot drawn: claims in two columns, the quantile plot, the key."""
     kept, panels = [], style.panels
 
     @contextmanager
     def kept_panels(*arguments, **settings):
         with panels(*arguments, **settings) as (figure, axes):
-            kept.append(axes)
+            kept.append(figure)
             yield figure, axes
 
     monkeypatch.setattr(style, "panels", kept_panels)
     claims_report.draw(RESULTS)
-    [axes] = kept
-    return axes
+    [figure] = kept
+    return figure.axes
 
 
 def test_every_residual_is_drawn_on_its_row_and_infinite_ones_at_the_edge(axes):
@@ -140,11 +140,13 @@ def test_every_residual_is_drawn_on_its_row_and_infinite_ones_at_the_edge(axes):
     thresholds = [line.get_xdata()[0] for line in rows.lines if line.get_linestyle() == "--"]
     assert thresholds == [-5.5, 5.5]
     labels = [tick.get_text() for tick in rows.get_yticklabels()]
-    assert labels[:2] == ["A1.transient", "A2.rates_decide (refuted)"]
+    assert labels[:3] == ["A1.transient", "A2.rates_decide (refuted)", "A2.bound (one-sided)"]
+    key = " ".join(text.get_text() for text in axes[3].texts)
+    assert "2 claims of equality" in key and "1 one-sided" in key and "1 known misc" in key
 
 
 def test_the_quantile_plot_leaves_out_errors_bounds_and_certainties(axes):
-    drawn = axes[1].lines[0].get_ydata()
+    drawn = axes[2].lines[0].get_ydata()
     np.testing.assert_allclose(drawn, np.linspace(-2, 2, 40))
 
 

@@ -36,7 +36,7 @@ def draw(
     Reference: MarkovScale (arXiv 2602.01120), accuracy curves with estimated transitions.
     """
     rows: list[dict[str, Any]] = []
-    with style.panels(len(fit["benchmarks"])) as (figure, axes):
+    with style.panels(len(fit["benchmarks"]), share_x=True) as (figure, axes):
         for axis, (name, found) in zip(axes, fit["benchmarks"].items(), strict=True):
             mine = [run for run in runs if run.benchmark == name]
             observed = accuracy_per_round(mine)
@@ -56,13 +56,13 @@ def draw(
                     rounds,
                     medians,
                     color=style.MODEL,
-                    label=f"{figure_text(found['model'])}, E[$p_k$]",
+                    label="posterior of $E[p_k]$",
                 )
             if limit is not None:
                 axis.axhline(limit["median"], color=style.MODEL, ls="--", lw=1, label="limit")
                 axis.axhspan(limit["low"], limit["high"], color=style.MODEL, alpha=0.08, lw=0)
             else:
-                axis.text(0.5, 0.02, "limit not identified", transform=axis.transAxes, ha="center")
+                axis.text(0.5, 0.92, "limit not identified", transform=axis.transAxes, ha="center")
             axis.errorbar(
                 range(len(observed)),
                 [point.estimate for point in observed],
@@ -77,14 +77,19 @@ def draw(
                 label="observed",
             )
             contradicted = any(text.startswith("CONTRADICTED") for text in found["warnings"])
-            note = "\nmodel contradicted by the runs" if contradicted else ""
-            axis.set_title(f"{figure_text(name)} (n = {len(mine)}){note}", fontsize=9)
+            verdict = ",\ncontradicted by the runs" if contradicted else ""
+            model = figure_text(found["model"])
+            axis.set_title(f"{figure_text(name)} (n = {len(mine)})\n{model}{verdict}")
             axis.set_xlabel("refinement rounds k")
             rows += _rows(name, observed, curve)
-        axes[0].set_ylabel("accuracy (90 % intervals)")
+        figure.supylabel("accuracy (90 % intervals)")
         axes[0].set_ylim(0, 1)
-        for axis in axes:
-            axis.legend(fontsize=7, loc="best")
+        named = {
+            label: handle
+            for axis in axes
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=len(named))
         return style.save(figure, stem, rows, source)
 
 

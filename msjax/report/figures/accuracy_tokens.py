@@ -31,13 +31,15 @@ def draw(policy: Sequence[Trajectory], full: Sequence[Trajectory], stem: Path) -
         names.append(ALL)
     rounds = min(run.revisions for run in full)
     rows: list[dict[str, Any]] = []
-    with style.panels(len(names)) as (figure, axes):
+    with style.panels(len(names), share_x=True) as (figure, axes):
         for axis, name in zip(axes, names, strict=True):
             fixed = of_benchmark(full, name)
             points = [_point(name, f"fixed {k}", fixed, k) for k in range(rounds + 1)]
             stopped = of_benchmark(policy, name)
             rule = _point(name, "rule", stopped, None)
-            _errorbar(axis, points, color=style.OBSERVED, fmt="o-", label="fixed k rounds")
+            _errorbar(
+                axis, points, fmt="o-", color=style.method("fixed")["color"], label="fixed rounds"
+            )
             for point in points:
                 axis.annotate(
                     point["policy"].removeprefix("fixed "),
@@ -46,13 +48,17 @@ def draw(policy: Sequence[Trajectory], full: Sequence[Trajectory], stem: Path) -
                     textcoords="offset points",
                     fontsize=7,
                 )
-            _errorbar(axis, [rule], color=style.RULE, fmt="D", label="posterior-aware rule")
-            axis.set_title(f"{figure_text(name)} (n = {len(fixed)})", fontsize=9)
+            look = style.method("markovscale")
+            _errorbar(
+                axis, [rule], fmt=look["marker"], color=look["color"], label="posterior-aware rule"
+            )
+            axis.set_title(f"{figure_text(name)} (n = {len(fixed)})")
             axis.set_xlabel("uncached tokens per question")
             rows += [*points, rule]
-        axes[0].set_ylabel("accuracy (90 % intervals)")
+        figure.supylabel("accuracy (90 % intervals)")
         axes[0].set_ylim(0, 1)
-        axes[0].legend(fontsize=7, loc="best")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=2)
         return style.save(figure, stem, rows)
 
 

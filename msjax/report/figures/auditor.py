@@ -36,7 +36,7 @@ def make(sources: Sources, stem: Path) -> None:
     rates = ", ".join(f"{rate:g}" for rate in found[0]["rates"])
     note = (
         f"Independent votes with probabilities {rates} (right first), budget {found[0]['budget']}; "
-        "all numbers exact.\nnull t: probability of declaring within t votes between two equally "
+        "all numbers exact. null t: probability of declaring within t votes between two equally "
         "likely answers."
     )
-    table.draw(header, rows, stem, sources.origin("exact recursion"), note)
+    table.write(header, rows, stem, sources.origin("exact recursion"), note)

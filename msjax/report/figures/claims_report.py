@@ -46,14 +46,18 @@ _HEADER = (
 )
 _SENTENCES = (1, 2, 8)
 _ALIGNMENT = ["---" if i in (0, *_SENTENCES) else "---:" for i in range(len(_HEADER))]
-_ROW_HEIGHT = 0.19  # inches per claim
+_ROW_HEIGHT, _BELOW = 0.15, 2.3
+"""Inches per claim, and below the claims."""
+_COLUMN = 14
+"""Claims up to which one column of them is enough."""
+_BOUND = "#009e73"
 _READING = (
     "Exact error: the largest difference between closed form and exact value, relative to "
     "max(1, |exact|). Closed form, Monte Carlo, std error and z = (Monte Carlo - closed form) / "
     "std error are those of the worst of a claim's comparisons. Where the closed form is a bound, "
-    "a large z on its allowed side counts for it. Left: every comparison; arrows at the edge are "
-    "infinite. Right: comparisons that leave something to chance, of the claims of equality; "
-    "those that look at the same paths are correlated."
+    "a large z on its allowed side counts for it. The quantile plot has the comparisons that leave "
+    "something to chance, of the claims of equality; those that look at the same paths are "
+    "correlated."
 )
 
 
@@ -107,7 +111,7 @@ def write(results: Sequence[ClaimResult], seed: int, n_chains: int, path: Path) 
 def draw(results: Sequence[ClaimResult]) -> bytes:
     """The residuals z of every Monte Carlo comparison as a PNG.
 
-    Left, one row per claim, with the |z| at which a normal estimate would fail. Right, the finite
+    One row per claim, with the |z| at which a normal estimate would fail; below, the finite
     residuals of claims of equality against normal quantiles.
     """
     with _residuals(results) as figure:
@@ -144,21 +148,31 @@ def from_json(claims: Sequence[dict[str, Any]]) -> list[ClaimResult]:
 
 @contextmanager
 def _residuals(results: Sequence[ClaimResult]) -> Iterator[Figure]:
-    height = 1.2 + _ROW_HEIGHT * max(len(results), 14)
-    with style.panels(2, 4.9, height, ratios=(2, 1), share_y=False) as (figure, (rows, quantiles)):
-        _strips(rows, results)
-        _quantile_plot(quantiles, results)
+    """Claims in two columns of rows, and below them the normal Q-Q plot beside how to read both."""
+    first = -(-len(results) // 2) if len(results) > _COLUMN else len(results)
+    columns = [results[:first], results[first:]]
+    tall = _ROW_HEIGHT * first + 0.9
+    with style.panels(1, style.WIDEST, tall + _BELOW) as (figure, _):
+        figure.clear()
+        heights = {"height_ratios": (tall, _BELOW)}
+        axes = figure.subplots(2, 2, squeeze=False, gridspec_kw=heights)
+        edge = 3 * max(results[0].threshold, *(np.abs(_finite(x)).max(initial=0) for x in results))
+        for axis, column in zip(axes[0], columns, strict=True):
+            if column:
+                _strips(axis, column, edge, first)
+            else:
+                axis.axis("off")
+        _quantile_plot(axes[1, 0], results)
+        _key(axes[1, 1], results)
         yield figure
 
 
-def _strips(axis: Axes, results: Sequence[ClaimResult]) -> None:
+def _strips(axis: Axes, results: Sequence[ClaimResult], edge: float, rows: int) -> None:
     """One row of residuals per claim, linear up to the threshold and logarithmic beyond."""
     threshold = results[0].threshold
-    finite = np.concatenate([_finite(result) for result in results])
-    edge = 3 * max(threshold, np.abs(finite).max(initial=0.0))
     for row, result in enumerate(results):
         z = np.asarray(result.residuals)
-        colour = style.MODEL if result.holds else style.RULE
+        colour = _colour(result)
         # Successive multiples of the golden ratio spread evenly, whatever their number.
         heights = row + 0.6 * (np.arange(z.size) * 0.618034 % 1 - 0.5)
         inside = np.isfinite(z)
@@ -169,16 +183,47 @@ def _strips(axis: Axes, results: Sequence[ClaimResult]) -> None:
     for line in (-threshold, threshold):
         axis.axvline(line, color=style.OBSERVED, ls="--", lw=0.8)
     axis.set_xscale("symlog", linthresh=threshold, linscale=2)
-    decades = [10**j for j in range(20) if threshold < 10**j < edge]
+    decades = [10**j for j in range(1, 20, 2) if threshold < 10**j < edge]
     axis.set_xticks([*(-decade for decade in reversed(decades)), 0, *decades])
     axis.set_xlim(-1.15 * edge, 1.15 * edge)
-    axis.set_ylim(len(results) - 0.5, -0.5)
+    axis.set_ylim(rows - 0.5, -0.5)
     axis.set_yticks(range(len(results)), [_label(result) for result in results], fontsize=7)
     for tick, result in zip(axis.get_yticklabels(), results, strict=True):
-        if not (result.holds and result.ok):
-            tick.set_color(style.RULE)
-    axis.set_xlabel("z (standard errors between Monte Carlo and closed form)")
-    axis.set_title(f"all comparisons; dashed: $|z|$ = {threshold:.2f}", fontsize=9)
+        if not result.ok or not result.holds or one_sided(result):
+            tick.set_color(_colour(result))
+    axis.set_xlabel("z: standard errors between\nMonte Carlo and closed form")
+
+
+def _colour(result: ClaimResult) -> str:
+    if not (result.holds and result.ok):
+        return style.RULE
+    return _BOUND if one_sided(result) else style.MODEL
+
+
+def _key(axis: Axes, results: Sequence[ClaimResult]) -> None:
+    """What the colours mean, and how many claims there are of each."""
+    sided = sum(one_sided(result) for result in results)
+    refuted = sum(not result.holds for result in results)
+    failed = sum(not result.ok for result in results)
+    lines = [
+        (f"{len(results) - sided - refuted} claims of equality", style.MODEL),
+        (f"{sided} one-sided claims: their points may lie", _BOUND),
+        ("at any distance on the allowed side", _BOUND),
+        (f"{refuted} known misconceptions, to be refuted", style.RULE),
+        (f"{failed} claims fail", style.RULE if failed else style.OBSERVED),
+        (f"dashed: |z| = {results[0].threshold:.2f}; linear inside, logarithmic", style.OBSERVED),
+        ("beyond; arrows at the edge are infinite", style.OBSERVED),
+    ]
+    axis.axis("off")
+    for i, (words, colour) in enumerate(lines):
+        axis.text(-0.6, 0.95 - 0.13 * i, words, color=colour, fontsize=7, transform=axis.transAxes)
+
+
+def one_sided(result: ClaimResult) -> bool:
+    """Whether the claim sets a bound: only then does it stand with estimates far from it."""
+    beyond = bool(np.any(np.abs(_finite(result)) > result.threshold))
+    infinite = bool(np.any(np.isinf(np.asarray(result.residuals, float))))
+    return result.holds and result.monte_carlo_ok and (beyond or infinite)
 
 
 def _quantile_plot(axis: Axes, results: Sequence[ClaimResult]) -> None:
@@ -187,20 +232,16 @@ def _quantile_plot(axis: Axes, results: Sequence[ClaimResult]) -> None:
     expected = stats.norm.ppf((np.arange(z.size) + 0.5) / z.size)
     axis.plot(expected, z, ".", ms=3, mew=0, color=style.MODEL)
     axis.axline((0, 0), slope=1, color=style.OBSERVED, lw=0.8)
-    axis.set_box_aspect(1)
-    axis.set_anchor("N")
     axis.set_xlabel("normal quantile")
     axis.set_ylabel("z (standard errors)")
-    axis.set_title(f"{z.size:,} finite two-sided residuals", fontsize=9)
+    axis.set_title(f"{z.size:,} residuals of claims of equality")
 
 
 def _two_sided(results: Sequence[ClaimResult]) -> Iterator[Float[np.ndarray, "m"]]:
     """Residuals claim by claim, without those of bounds and of comparisons left to no chance."""
     for result in results:
         z = _finite(result)
-        # Only a bound stands although estimates lie further from it than any threshold.
-        bound = result.monte_carlo_ok and bool(np.any(np.abs(z) > result.threshold))
-        if result.holds and not bound:
+        if result.holds and not one_sided(result):
             yield z[z != 0]
 
 
@@ -212,6 +253,8 @@ def _finite(result: ClaimResult) -> Float[np.ndarray, "m"]:
 def _label(result: ClaimResult) -> str:
     """Name of a claim's row, with its verdict where that is not that it holds."""
     verdict = _verdict(result).partition(",")[0]
+    if result.ok and one_sided(result):
+        return f"{result.id} (one-sided)"
     return result.id if verdict == "holds" else f"{result.id} ({verdict})"
 
 

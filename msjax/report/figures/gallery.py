@@ -27,7 +27,6 @@ __all__ = [
     "write_manifest",
 ]
 
-_SUFFIXES = (".png", ".pdf", ".csv")
 _VERSIONS = ("msjax", "jax", "numpy", "scipy", "matplotlib")
 
 
@@ -61,11 +60,13 @@ class Figure(Generic[S]):
         says: what it shows.
         make: draws it from the sources to a path without suffix; returns numbers that stand for the
             same thing as published ones, if there are any.
+        suffixes: of the files that it writes.
     """
 
     name: str
     says: str
     make: Callable[[S, Path], list[Difference] | None]
+    suffixes: tuple[str, ...] = (".png", ".pdf", ".csv")
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _draw(figure: Figure[S], sources: S, folder: Path) -> Artefact:
         return Artefact(figure.name, figure.says, "refused", reason, {}, dict(sources.used), ())
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in (stem.with_suffix(suffix) for suffix in _SUFFIXES)
+        for path in (stem.with_suffix(suffix) for suffix in figure.suffixes)
     }
     return Artefact(figure.name, figure.says, "drawn", None, files, dict(sources.used), differences)
 

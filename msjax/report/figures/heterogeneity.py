@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msjax.report.figures import style
-from msjax.texts import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,10 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _SPREADS = {
-    "both": ("both rates vary", "-"),
-    "ic": ("only $p_{ic}$ varies", "--"),
-    "ci": ("only $p_{ci}$ varies", ":"),
+    "both": ("both rates vary", "o"),
+    "ic": ("only $p_{ic}$ varies", "s"),
+    "ci": ("only $p_{ci}$ varies", "^"),
 }
+_LIMITS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+"""Colours of benchmarks in the last panel: none of those of the curves."""
 
 
 def draw(
@@ -42,7 +43,7 @@ def draw(
         for axis, (name, found) in zip(axes, benchmarks.items(), strict=False):
             _curves(axis, name, found)
         axes[0].set_ylabel("accuracy")
-        axes[0].legend(fontsize=7, loc="best")
+        axes[0].legend(loc="lower right")
         _limit_errors(axes[-1], benchmarks)
         rows = [row for name, found in benchmarks.items() for row in _rows(name, found)]
         return style.save(figure, stem, rows, source)
@@ -55,26 +56,35 @@ def _curves(axis: Axes, name: str, found: Mapping[str, Any]) -> None:
         ("pooled", "pooled_limit", style.RULE, "pooled chain"),
     ):
         axis.plot(rounds, found[part], color=colour, label=label)
-        axis.axhline(found[limit], color=colour, ls="--", lw=0.8)
-    limits = f"limits (dashed) {found['limit']:.3f} and {found['pooled_limit']:.3f}"
-    axis.set_title(f"{figure_text(name)}\n{limits}", fontsize=9)
+        axis.plot(1.04 * rounds[-1], found[limit], "<", ms=5, color=colour)
+    limits = f"limits (arrows) {found['limit']:.3f} and {found['pooled_limit']:.3f}"
+    axis.set_title(f"{style.formula(name)}\n{limits}")
     axis.set_xlabel("refinement rounds k")
 
 
 def _limit_errors(axis: Axes, benchmarks: Mapping[str, Mapping[str, Any]]) -> None:
     """Limit of the mixture less that of the pooled chain, at fixed mean rates."""
-    for number, (name, found) in enumerate(benchmarks.items()):
-        for part, (_, line) in _SPREADS.items():
-            label = figure_text(name) if part == "both" else None
-            axis.plot(found["correlation"], found[part], line, color=f"C{number}", label=label)
-    for varies, line in _SPREADS.values():
-        axis.plot([], [], line, color=style.OBSERVED, label=varies)
-    axis.set_title("true limit less pooled limit", fontsize=9)
-    axis.set_xlabel("intra-question correlation of flips")
-    axis.set_ylabel("limit error (probability)")
+    for found, colour in zip(benchmarks.values(), _LIMITS, strict=False):
+        for part, (_, marker) in _SPREADS.items():
+            every = max(1, len(found["correlation"]) // 6)
+            axis.plot(
+                found["correlation"],
+                found[part],
+                marker=marker,
+                ms=4,
+                color=colour,
+                markevery=every,
+            )
+    for number, (colour, _) in enumerate(zip(_LIMITS, benchmarks, strict=False), start=1):
+        axis.plot([], [], color=colour, label=f"panel {number}")
+    for varies, marker in _SPREADS.values():
+        axis.plot([], [], marker, ms=4, color="#595959", label=varies)
+    axis.set_title("limit of the mixture\nless that of the chain")
+    axis.set_xlabel("intra-question correlation")
+    axis.set_ylabel("difference of limits")
     low, high = axis.get_ylim()
-    axis.set_ylim(low - 0.55 * (high - low), high)
-    axis.legend(fontsize=6, loc="lower left")
+    axis.set_ylim(low - 0.75 * (high - low), high)
+    axis.legend(loc="lower left")
 
 
 def _rows(name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -31,12 +31,6 @@ __all__ = [
     "predictive_panels",
 ]
 
-_BOUNDS = {
-    # name: marker, colour, what is refined (best case, everything, worst case)
-    "upper": ("^", "#009e73", "upper: refine only what gains"),
-    "neutral": ("o", style.MODEL, "neutral: refine all"),
-    "lower": ("v", "#cc79a7", "lower: refine only what loses"),
-}
 _UNKNOWN = "not identified"
 
 _ROUNDS = "refinement rounds k"
@@ -69,7 +63,7 @@ def forest(report: Mapping[str, Any]) -> Figure:
         for row, found in enumerate(benchmarks.values()):
             if row % 2:
                 axis.axhspan(row - 0.5, row + 0.5, color="#f2f2f2", lw=0, zorder=0)
-            for place, (name, (marker, colour, says)) in enumerate(_BOUNDS.items()):
+            for place, (name, (marker, colour, says)) in enumerate(style.BOUNDS.items()):
                 point = found["bounds"]["limit"][name]
                 if point:
                     _errorbar(axis, point, row - 0.3 + 0.2 * place, marker, colour, says)
@@ -109,7 +103,7 @@ def curve_bands(report: Mapping[str, Any], benchmark: str) -> Figure:
     rounds, horizon = found["bounds"]["rounds"], len(after) - 1
     with style.panels(1, 5.2, 4.0) as (figure, (axis,)):
         unknown = []
-        for place, (name, (marker, colour, says)) in enumerate(_BOUNDS.items()):
+        for place, (name, (marker, colour, says)) in enumerate(style.BOUNDS.items()):
             low, median, high = _columns([point[name] for point in after])
             line = "-" if name == "neutral" else "--"  # one often covers the other
             axis.plot(range(horizon + 1), median, line, color=colour, label=says)
@@ -143,7 +137,7 @@ def curve_bands(report: Mapping[str, Any], benchmark: str) -> Figure:
         axis.set_xlim(-0.4, horizon + 1.7)
         axis.set_xlabel(_ROUNDS)
         axis.set_ylabel("accuracy (probability)\nbars and bands: 90 % intervals")
-        axis.set_title(f"{figure_text(benchmark)} ({_size(found)})", fontsize=9)
+        axis.set_title(f"{figure_text(benchmark)} ({_size(found)})", fontsize=8)
         _legend(figure, axis)
         return figure
 
@@ -220,11 +214,13 @@ def calibration_panels(result: Mapping[str, Any]) -> Figure:
 
 
 @contextmanager
-def grid(rows: int, columns: int, width: float, height: float) -> Iterator[tuple[Figure, Any]]:
-    """Rows of panels, `width` by `height` inches each, in the common style."""
+def grid(
+    rows: int, columns: int, width: float, height: float, share: bool = False
+) -> Iterator[tuple[Figure, Any]]:
+    """Rows of panels, `width` by `height` inches each, in the common style; `share`: their axes."""
     with style.panels(1, width * columns, 1.0 + height * rows) as (figure, _):
         figure.clear()
-        yield figure, figure.subplots(rows, columns, squeeze=False)
+        yield figure, figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share)
 
 
 def _find(report: Mapping[str, Any], benchmark: str) -> Mapping[str, Any]:
@@ -317,7 +313,7 @@ def _predictive_panel(axis: Axes, check: Mapping[str, Any]) -> None:
     axis.set_xlim(places[0] - margin, places[-1] + margin)
     axis.set_xlabel(label)
     verdict, colour = (" (surprising)", style.RULE) if check["surprising"] else ("", style.OBSERVED)
-    axis.set_title(f"{title}\np = {check['p_value']:.2g}{verdict}", fontsize=9, color=colour)
+    axis.set_title(f"{title}\np = {check['p_value']:.2g}{verdict}", fontsize=8, color=colour)
 
 
 def _histogram(axis: Axes, name: str, counts: Sequence[int], draws: int) -> None:
@@ -330,7 +326,7 @@ def _histogram(axis: Axes, name: str, counts: Sequence[int], draws: int) -> None
     axis.stairs(counts, edges, color=style.MODEL, lw=1.2, label="ranks of the truth")
     axis.set_ylim(0)
     axis.set_xlabel("rank among draws")
-    axis.set_title(name, fontsize=9)
+    axis.set_title(name, fontsize=8)
 
 
 def _ecdf_difference(axis: Axes, counts: Sequence[int], band: Float[np.ndarray, "2 edge"]) -> None:

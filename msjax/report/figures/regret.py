@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msjax.report.figures import style
-from msjax.texts import figure_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,12 +43,15 @@ def draw(
     with style.panels(len(chains) + 1, 3.4, share_y=False) as (figure, axes):
         for axis, (name, found) in zip(axes, chains.items(), strict=False):
             mesh = _heat_map(axis, name, found, acceptable, worst)
-        bar = figure.colorbar(mesh, ax=axes[len(chains) - 1])
-        bar.ax.set_title("regret\n(% of value)", fontsize=8)
-        axes[0].set_ylabel("error in $p_{ci}$ (believed less true)")
+        figure.colorbar(mesh, ax=axes[len(chains) - 1], label="regret (% of value)")
+        axes[0].set_ylabel("error in $p_{ci}$")
         _pilots(axes[-1], chains, acceptable)
         rows = [row for name, found in chains.items() for row in _rows(name, found)]
-        return style.save(figure, stem, rows, source)
+        note = (
+            "Errors: believed less true rate; the cross is no error. White line and dashed line: "
+            f"{_PERCENT * acceptable:g} % of value.\nPilots: mean regret with 95 % intervals."
+        )
+        return style.save(figure, stem, rows, source, note)
 
 
 def _heat_map(
@@ -63,8 +65,8 @@ def _heat_map(
     if regret.min() < level < regret.max():
         axis.contour(*grid, regret, levels=[level], colors="white", linewidths=0.8)
     axis.plot(0, 0, "+", color="white", ms=8)
-    axis.set_title(f"{figure_text(name)}\nline: {level:g} % of value", fontsize=9)
-    axis.set_xlabel("error in $p_{ic}$ (believed less true)")
+    axis.set_title(style.formula(name))
+    axis.set_xlabel("error in $p_{ic}$")
     axis.grid(False)
     return mesh
 
@@ -84,17 +86,17 @@ def _pilots(axis: Axes, chains: Mapping[str, Mapping[str, Any]], acceptable: flo
             lw=1,
             capsize=2,
             color=f"C{number}",
-            label=figure_text(name),
+            label=style.formula(name),
         )
     level = _PERCENT * acceptable
-    axis.axhline(level, color=style.OBSERVED, ls="--", lw=0.8, label=f"{level:g} % of value")
+    axis.axhline(level, color=style.OBSERVED, ls="--", lw=0.8)
     axis.set_xscale("log")
     axis.set_yscale("symlog", linthresh=level / 10)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.set_ylim(bottom=0)
     axis.set_xlabel("questions in the pilot")
-    axis.set_ylabel("mean regret (% of value, 95 %)")
-    axis.legend(fontsize=7, loc="upper right")
+    axis.set_ylabel("mean regret (% of value)")
+    axis.legend(loc="upper right")
 
 
 def _rows(name: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:

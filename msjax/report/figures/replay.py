@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msjax.report.figures import style
 from msjax.report.figures.sources import MODEL_RUNS, Sources
-from msjax.report.figures.style import OBSERVED, look, panels, save
 from msjax.texts import figure_text
 
 if TYPE_CHECKING:
@@ -55,46 +55,70 @@ def _numbers(rule: Any) -> dict[str, Any]:
 
 
 def _draw(pools: Mapping[str, Mapping[str, Any]], stem: Path, source: str | None) -> Path:
-    """A panel per pool; rules that did the same share one point and one entry of the legend."""
-    names = list(dict.fromkeys(x for pool in pools.values() for x in _methods(pool)))
-    rows = []
-    with panels(len(pools), 3.4 if len(pools) > 1 else 5.0, 4.6) as (figure, axes):
+    """A panel per pool; rules that did the same share one point."""
+    rows, named = [], []
+    wide, tall = (style.WIDEST, 2.1) if len(pools) > 1 else (5.0, 3.6)
+    with style.panels(len(pools), wide, tall, share_x=_alike(pools), share_y=False, columns=1) as (
+        figure,
+        axes,
+    ):
         for axis, (title, pool) in zip(axes, pools.items(), strict=True):
-            _panel(axis, pool, names)
-            axis.set_title(f"{figure_text(title)} (n = {pool['questions']})", fontsize=9)
-            axis.set_xlabel(f"{figure_text(pool['unit'])} per question")
-            for name, rule in _methods(pool).items():
-                found = rule["accuracy"]
-                rows.append(
-                    {
-                        "benchmark": title,
-                        "rule": name,
-                        "tokens": rule["uncached"],
-                        "accuracy": found["estimate"],
-                        "low": found["low"],
-                        "high": found["high"],
-                        "efficient": rule["efficient"],
-                    }
-                )
-        axes[0].set_ylabel("accuracy (90 % intervals over questions)")
-        return save(figure, stem, rows, source)
+            axis.set_title(f"{figure_text(title)} (n = {pool['questions']})")
+            if axis is axes[-1] or not _alike(pools):
+                axis.set_xlabel(f"{figure_text(pool['unit'])} per question")
+            named.append(_panel(axis, pool))
+            rows += [
+                {
+                    "benchmark": title,
+                    "rule": name,
+                    "tokens": rule["uncached"],
+                    "accuracy": rule["accuracy"]["estimate"],
+                    "low": rule["accuracy"]["low"],
+                    "high": rule["accuracy"]["high"],
+                    "efficient": rule["efficient"],
+                }
+                for name, rule in _methods(pool).items()
+            ]
+            axis.margins(x=0.15, y=0.15)
+        figure.supylabel("accuracy (90 % intervals over questions)")
+        span = max(high - low for low, high in (axis.get_ylim() for axis in axes))
+        for axis in axes:  # a difference is as long in every panel
+            start = max(sum(axis.get_ylim()) / 2 - span / 2, -0.03)
+            axis.set_ylim(start, start + span)
+        note = (
+            "Full marker: no other rule is as accurate with fewer tokens. Grey: looks at labels.\n"
+            "Rules that did the same share a point; the CSV file names them all."
+        )
+        style.place_small_print(figure, source, note)
+        for axis, points in zip(axes, named, strict=True):
+            style.label_points(axis, points)
+        return style.save(figure, stem, rows)
+
+
+def _alike(pools: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether costs of all pools are of a size, so that one axis serves them."""
+    units = {pool["unit"] for pool in pools.values()}
+    spent = [rule["uncached"] for pool in pools.values() for rule in _methods(pool).values()]
+    return len(units) == 1 and max(spent) <= _WIDE * min(spent)
 
 
 def _methods(pool: Mapping[str, Any]) -> dict[str, Any]:
     return {**pool["rules"], **pool["yardsticks"]}
 
 
-def _panel(axis: Axes, pool: Mapping[str, Any], names: list[str]) -> None:
-    points: defaultdict[tuple[float, ...], list[str]] = defaultdict(list)
+def _panel(
+    axis: Axes, pool: Mapping[str, Any]
+) -> list[tuple[float, float, float, float, str, str]]:
+    """Draw the points of a pool; returns what `style.label_points` needs."""
+    same: defaultdict[tuple[float, ...], list[str]] = defaultdict(list)
     for name, rule in _methods(pool).items():
         found = rule["accuracy"]
-        points[rule["uncached"], found["estimate"], found["low"], found["high"]].append(name)
-    for (tokens, middle, low, high), same in sorted(points.items()):
-        yardstick = same[0] in pool["yardsticks"]
-        colours = {"color": OBSERVED, "marker": "*"} if yardstick else look(names.index(same[0]))
-        label = ", ".join(same)
+        same[rule["uncached"], found["estimate"], found["low"], found["high"]].append(name)
+    points = []
+    for (tokens, middle, low, high), names in sorted(same.items()):
+        look = style.method(names[0])
         hollow: dict[str, Any] = (
-            {} if pool["rules"].get(same[0], {}).get("efficient") else {"mfc": "white"}
+            {} if pool["rules"].get(names[0], {}).get("efficient") else {"mfc": "white"}
         )
         axis.errorbar(
             tokens,
@@ -104,23 +128,12 @@ def _panel(axis: Axes, pool: Mapping[str, Any], names: list[str]) -> None:
             capsize=2,
             lw=1,
             ls="none",
-            label=label if len(label) < 44 else "\n   ".join(_halves(same)),
-            **colours,
+            **look,
             **hollow,
         )
-    spent = [tokens for tokens, *_ in points]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        points.append((tokens, middle, low, high, figure_text(names[0]) + more, look["color"]))
+    spent = [tokens for tokens, *_ in same]
     if max(spent) > _WIDE * min(spent):
         axis.set_xscale("log")
-    axis.legend(
-        fontsize=6,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.16),
-        title="full marker: no other rule is as accurate\nwith fewer tokens; star: looks at labels",
-        title_fontsize=6,
-    )
-
-
-def _halves(names: list[str]) -> list[str]:
-    """Names in lines of two."""
-    pairs = [", ".join(names[i : i + 2]) for i in range(0, len(names), 2)]
-    return [f"{pair}," for pair in pairs[:-1]] + pairs[-1:]
+    return points

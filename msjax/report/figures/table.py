@@ -1,48 +1,67 @@
-"""A table as a figure, so that it comes as PDF and PNG like everything else."""
+"""A table as text that papers and pages take: Markdown and LaTeX, and its cells as CSV."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from msjax.report.figures import style
-from msjax.texts import figure_text
+from msjax._io import write_csv, write_text
+from msjax.texts import latex_text, markdown_cell
 
-__all__ = ["draw"]
+__all__ = ["SUFFIXES", "write"]
 
-_CHARACTER, _LINE = 0.075, 0.2
-"""Inches per character and per row."""
+SUFFIXES = (".md", ".tex", ".csv")
 
 
-def draw(
-    header: Sequence[str], rows: Sequence[Sequence[str]], stem: Path, source: str, note: str = ""
+def write(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    stem: Path,
+    source: str,
+    note: str = "",
+    best: Sequence[tuple[int, int]] = (),
 ) -> Path:
-    """Columns as wide as their widest cell, the first one flush left; returns the PNG's path."""
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) + 2 for i in range(len(header))]
-    ends = [sum(widths[: i + 1]) for i in range(len(widths))]
-    height = _LINE * (len(lines) + 1 + note.count("\n") + bool(note)) + 0.3
-    with style.panels(1, _CHARACTER * ends[-1], height) as (figure, (axis,)):
-        axis.axis("off")
-        axis.set_xlim(0, ends[-1])
-        axis.set_ylim(len(lines) + 0.5 + bool(note) + note.count("\n"), -0.5)
-        for number, line in enumerate(lines):
-            for i, cell in enumerate(line):
-                axis.text(
-                    0 if i == 0 else ends[i] - 1,
-                    number,
-                    figure_text(cell),
-                    ha="left" if i == 0 else "right",
-                    va="center",
-                    fontsize=8,
-                    family="DejaVu Sans Mono",
-                    weight="bold" if number == 0 else "normal",
-                    in_layout=False,
-                )
-        for y, width in ((-0.5, 1.2), (0.5, 0.6), (len(lines) - 0.5, 1.2)):
-            axis.axhline(y, color=style.OBSERVED, lw=width)
-        if note:
-            axis.text(0, len(lines), note, va="top", fontsize=7, in_layout=False)
-        named = [dict(zip(_unique(header), row, strict=True)) for row in rows]
-        return style.save(figure, stem, named, source)
+    """Write `stem`.md, .tex (for booktabs) and .csv; returns the path of the first.
+
+    Args:
+        header: names of the columns.
+        rows: cells; the first column is flush left, the others right.
+        stem: where to write, without suffix.
+        source: whose numbers these are.
+        note: how to read the table.
+        best: row and column of the cells that are set in bold, which `note` has to explain.
+    """
+    below = [*([note] if note else []), f"Source: {source}"]
+    columns = len(header)
+    lines = [list(map(markdown_cell, header)), [":---", *["---:"] * (columns - 1)]]
+    lines += [
+        [
+            f"**{markdown_cell(x)}**" if (i, j) in best else markdown_cell(x)
+            for j, x in enumerate(row)
+        ]
+        for i, row in enumerate(rows)
+    ]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    write_text(stem.with_suffix(".md"), "\n\n".join([table, *map(markdown_cell, below)]) + "\n")
+
+    cells = [
+        [
+            rf"\textbf{{{latex_text(x)}}}" if (i, j) in best else latex_text(x)
+            for j, x in enumerate(row)
+        ]
+        for i, row in enumerate(rows)
+    ]
+    latex = [
+        rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}",
+        r"\toprule",
+        " & ".join(map(latex_text, header)) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in cells),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\smallskip{{\footnotesize {latex_text(x)}}}" for x in below),
+    ]
+    write_text(stem.with_suffix(".tex"), "\n".join(latex) + "\n")
+    write_csv(stem.with_suffix(".csv"), [_unique(header), *rows])
+    return stem.with_suffix(".md")
 
 
 def _unique(header: Sequence[str]) -> list[str]:
