@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test lint notebooks docs reproduce clean
+.PHONY: help setup test lint notebooks docs dist reproduce clean
 
 help:
 	@echo "make reproduce            weights, pilot, posterior, rule, figures and report, in $(OUT)/"
@@ -15,6 +15,7 @@ help:
 	@echo "make test                 all tests; EXTRAS=dev,parity also those against torch"
 	@echo "make notebooks            executes the notebooks and keeps their outputs; EXTRAS=dev,notebooks"
 	@echo "make docs                 documentation site, in build/site/"
+	@echo "make dist                 wheel and source distribution, checked, in build/dist/"
 	@echo "make lint                 style and types"
 	@echo "make clean                remove the environment and $(OUT)/"
 
@@ -40,6 +41,12 @@ notebooks: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: $(READY)
+	rm -rf build/dist build/lib
+	$(BIN)/python -m build --no-isolation --outdir build/dist .
+	$(BIN)/twine check --strict build/dist/*
+	$(BIN)/check-wheel-contents build/dist/*.whl
 
 reproduce: $(READY)
 	$(BIN)/msjax reproduce --out $(OUT) $(ARGS)

@@ -89,6 +89,19 @@ print(
 )
 
 # %% [markdown]
+# ## Other models
+#
+# Whether asking again pays is a matter of the model and of how it is asked. Larger models were
+# recorded for this project on harder questions; what is recorded so far comes with it. A few
+# questions decide nothing, and the sentences say so.
+
+# %%
+study = msjax.datasets.load("study", strategy="reconsider")
+for decision in msjax.decide(study, baseline="all").decisions:
+    best = decision.use.name
+    print(f"{decision.name}: {len(decision.outcomes.right)} questions, {best}, {decision.verdict}")
+
+# %% [markdown]
 # On the command line this is `msjax run RUNS.jsonl --rule belief --pilot
 # PILOT.jsonl`, and with `--server URL` the same rule stands in front of vLLM. `--shadow` runs all
 # rounds and only logs what the rule would have done, which is how to begin.

@@ -12,8 +12,8 @@ from msjax.llm.flax.weights import model_file
 SOURCES = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]_*.py"))
 
 
-def test_there_are_four() -> None:
-    assert [source.name[0] for source in SOURCES] == ["1", "2", "3", "4"]
+def test_there_are_five() -> None:
+    assert [source.name[0] for source in SOURCES] == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.slow  # a minute each where everything has to be compiled first

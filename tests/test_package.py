@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from importlib.metadata import version
@@ -120,8 +121,11 @@ for command in {list(commands)}:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel, built from a copy, so that nothing of an earlier build is in it."""
+def built(tmp_path_factory) -> Path:
+    """Folder of both distributions, made from a copy, so that nothing of an earlier build is in it.
+
+    The wheel is built from the source distribution.
+    """
     folder = tmp_path_factory.mktemp("wheel")
     top = [path for path in ROOT.iterdir() if path.name[0] != "." and path.name != "build"]
     for path in top:
@@ -129,10 +133,27 @@ def wheel(tmp_path_factory) -> Path:
             shutil.copy(path, folder / path.name)
         elif any(path.glob("*.py")):
             shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", folder / "dist", folder], check=True)
-    (built,) = (folder / "dist").iterdir()
-    return built
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", folder]
+    subprocess.run(build, check=True, capture_output=True)
+    return folder / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+@pytest.mark.slow
+def test_an_index_would_take_both_distributions(built, wheel) -> None:
+    (source,) = built.glob("*.tar.gz")
+    check = [sys.executable, "-m", "twine", "check", "--strict", source, wheel]
+    subprocess.run(check, check=True, capture_output=True)
+    contents = shutil.which("check-wheel-contents", path=Path(sys.executable).parent)
+    subprocess.run([contents, wheel], check=True, capture_output=True)
+    with tarfile.open(source) as archive:
+        rooms = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+    assert "msjax" in rooms and not rooms & {"tests", "inference", "simulate", "paper_figures"}
 
 
 @pytest.mark.slow
