@@ -1,4 +1,4 @@
-"""Damages files by the thousand, kills processes by the hundred, and counts what is lost.
+"""Damages files by the thousand, kills commands by the hundred (`kills`), and counts what is lost.
 
     python -m benchmarks.faults --mutations 100000 --kills 200
 
@@ -13,18 +13,16 @@ import random
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import tyro
 
+from benchmarks.kills import Killed, kill_all
 from msjax._io import write_text
 from msjax.errors import InputError
 
@@ -53,23 +51,6 @@ class Reading:
     uncaught: dict[str, int] = field(default_factory=dict)
     hung: int = 0
     slowest: float = 0.0
-
-
-@dataclass
-class Killed:
-    """What became of a command that was killed again and again.
-
-    Attributes:
-        kills: how often.
-        finished: runs that were brought to their end.
-        lost, doubled, differing: lines missing, there twice, and other than undisturbed.
-    """
-
-    kills: int = 0
-    finished: int = 0
-    lost: int = 0
-    doubled: int = 0
-    differing: int = 0
 
 
 @dataclass(frozen=True)
@@ -277,73 +258,6 @@ def mutate(reader: Reader, path: Path, seed: int | None, count: Reading) -> None
     count.hung += seconds > _SLOW
 
 
-def kill_run(folder: Path, chance: random.Random, found: Killed, keep: Callable[[], None]) -> None:
-    """Kills `msjax run` again and again until it is through, and compares it with another one."""
-    from msjax.testing.server import ScriptedServer
-
-    server = ScriptedServer(_slowly, _models())
-    try:
-        whole, broken = folder / "whole.jsonl", folder / f"broken{found.finished}.jsonl"
-        broken.unlink(missing_ok=True)
-        if not whole.exists():
-            subprocess.run(_command(whole, server.url), check=True, capture_output=True)
-        while True:
-            process = subprocess.Popen(_command(broken, server.url), **_QUIET)
-            before = _lines(broken)
-            try:
-                while process.poll() is None and _lines(broken) == before:
-                    time.sleep(0.01)
-                process.wait(chance.random() * 0.4)
-                break  # it came to its end
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                found.kills += 1
-                keep()
-    finally:
-        server.stop()
-    compare(whole, broken, found)
-
-
-def compare(whole: Path, broken: Path, found: Killed) -> None:
-    """Counts what is missing, doubled or different in the file of a run that was killed."""
-    ours, theirs = (
-        [json.loads(line) for line in path.read_text().splitlines()] for path in (broken, whole)
-    )
-    wanted = {run["question_id"]: run for run in theirs}
-    names = [run["question_id"] for run in ours]
-    found.finished += 1
-    found.lost += len(set(wanted) - set(names))
-    found.doubled += len(names) - len(set(names))
-    found.differing += sum(run != wanted.get(run["question_id"]) for run in ours)
-
-
-def _command(out: Path, url: str) -> list[str]:
-    options = ["--server", url, "--model", "m", "--benchmarks", "arithmetic-easy"]
-    options += ["--questions", "60", "--rounds", "1", "--concurrency", "4"]
-    return [sys.executable, "-m", "msjax", "run", str(out), *options]
-
-
-_QUIET: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def _models() -> Any:
-    from msjax.testing.server import Reply
-
-    return Reply({"object": "list", "data": [{"id": "m", "object": "model"}]})
-
-
-def _slowly(_: int, request: dict) -> Any:
-    from msjax.testing.server import Reply, completion
-
-    time.sleep(0.05)
-    return Reply(completion(f"It is {request.get('seed', 0) % 7}."))
-
-
 @dataclass(frozen=True)
 class Faults:
     """Count what faults do."""
@@ -351,7 +265,7 @@ class Faults:
     mutations: int = 100_000
     """mutated inputs, over all readers"""
     kills: int = 200
-    """kills of `msjax run`"""
+    """kills, over all commands"""
     out: Path = Path("faults.json")
     """where counts are kept"""
 
@@ -381,10 +295,7 @@ class Faults:
                     count = read[reader.name]
                     mutate(reader, folder / "mutated" / reader.name, count.tried, count)
                 keep()
-            found = killed.setdefault("run", Killed())
-            while found.kills < self.kills:
-                kill_run(folder, random.Random(found.kills), found, keep)
-                keep()
+            kill_all(self.kills, folder, killed, keep)
         print(table(read, killed))
 
 
@@ -411,12 +322,13 @@ def table(read: dict[str, Reading], killed: dict[str, Killed]) -> str:
         [
             "command",
             "kills",
-            "runs finished",
-            "lines lost",
+            "brought to an end",
+            "lines compared",
+            "lost",
             "counted twice",
             "other than undisturbed",
         ],
-        [[name, *map(str, vars(x).values())] for name, x in killed.items()],
+        [[name, *(f"{count:,}" for count in vars(x).values())] for name, x in killed.items()],
     )
     return f"{first}\n\n{second}"
 
