@@ -1,23 +1,24 @@
-"""What msjax says of trajectories that others recorded: model, checks, bounds, later rounds.
+"""What msjax says of trajectories that others recorded: gain, model, checks, bounds, later rounds.
 
 The recordings are not part of this project. `--data` names a folder that holds them, one folder
 per source; those that are absent are skipped by name. Fits are kept in `--json` one by one, and a
 second call goes on where the first stopped.
 
-    python -m inference.atlas --data FOLDER --json real_data.json
+    python -m inference.atlas --data FOLDER --json real_data.json --gains gains.json
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -26,22 +27,45 @@ from tqdm import tqdm
 from msjax.cli.output import prepare_sampling, write_json
 from msjax.cli.tables import markdown
 from msjax.data.runs import Runs
+from msjax.decision.verdict import LEVEL, word
+from msjax.evaluate.means import DIFFERENCES, mean_interval, ratio_interval
+from msjax.intervals import Interval
 
-States = dict[tuple[str, str], list[list[int]]]
-"""States of every question, by model and benchmark."""
+MARGIN = 0.02
+"""A loss up to this counts as none."""
+
+
+class Row(NamedTuple):
+    """One run.
+
+    Attributes:
+        correct: after each round.
+        cluster: runs of one cluster are not independent; None: it is one by itself.
+    """
+
+    correct: list[int]
+    cluster: str | None = None
+
+
+States = dict[tuple[str, str], list[Row]]
+"""Runs by model and benchmark."""
 
 
 @dataclass(frozen=True)
 class RealData:
     """Fit every per-question recording, and predict its later rounds from its first half.
 
-    python -m inference.atlas --data FOLDER --json real_data.json
+    python -m inference.atlas --data FOLDER --json real_data.json --gains gains.json
     """
 
     data: Path
     """folder with the recordings"""
-    json: Path
-    """results, read again to go on where an earlier call stopped"""
+    json: Path = Path("real_data.json")
+    """results of fits, read again to go on where an earlier call stopped"""
+    gains: Path | None = None
+    """what the last round gains over the first answer, a second file, made in seconds"""
+    fits: bool = True
+    """also fit and predict, which takes hours"""
     only: str = ""
     """only recordings whose name contains this"""
     seed: int = 0
@@ -70,7 +94,8 @@ def _textgrad(folder: Path) -> States:
     runs: States = defaultdict(list)
     for name in ("trajectories.jsonl", "leetcode_hard.jsonl"):
         for line in _lines(folder / name):
-            runs[line["model"], line["benchmark"]].append(line["correct"])
+            cluster = line["question_id"] if name == "leetcode_hard.jsonl" else None
+            runs[line["model"], line["benchmark"]].append(Row(line["correct"], cluster))
     return runs
 
 
@@ -78,14 +103,14 @@ def _incremental(folder: Path) -> States:
     runs: States = defaultdict(list)
     for line in _lines(folder / "qwen2.5-7b.jsonl"):
         benchmark = f"GSM8K, temperature {line['temperature']}"
-        runs[line["model"], benchmark].append(line["correct"])
+        runs[line["model"], benchmark].append(Row(line["correct"]))
     return runs
 
 
 def _trajectories(folder: Path) -> States:
     runs: States = defaultdict(list)
     for line in _lines(folder / "trajectories.jsonl"):
-        runs[line["model"], line["benchmark"]].append(line["correct"])
+        runs[line["model"], line["benchmark"]].append(Row(line["correct"]))
     return runs
 
 
@@ -93,7 +118,7 @@ def _oracle_stop(folder: Path) -> States:
     runs = _trajectories(folder)
     with (folder / "direct_answer.csv").open() as file:
         for row in csv.DictReader(file):
-            runs[row["model"], "GSM8K, bare answers"].append([int(c) for c in row["correct"]])
+            runs[row["model"], "GSM8K, bare answers"].append(Row([int(c) for c in row["correct"]]))
     return runs
 
 
@@ -102,7 +127,7 @@ def _self_reflection(folder: Path) -> States:
     with (folder / "retries.csv").open() as file:
         for row in csv.DictReader(file):
             retried = [int(row["retry_correct"])] if row["retry_correct"] else []
-            runs[row["model"], "10 exams"].append([int(row["baseline_correct"]), *retried])
+            runs[row["model"], "10 exams"].append(Row([int(row["baseline_correct"]), *retried]))
     return runs
 
 
@@ -111,7 +136,16 @@ def _reflexion(folder: Path) -> States:
     for line in _lines(folder / "trials.jsonl"):
         solved = line["solved_by_trial"]
         trials = solved[: solved.index(1) + 1] if 1 in solved else solved
-        runs["GPT-3/3.5 agent", f"{line['benchmark']}, {line['variant']}"].append(trials)
+        runs["GPT-3/3.5 agent", f"{line['benchmark']}, {line['variant']}"].append(Row(trials))
+    return runs
+
+
+def _debate(folder: Path) -> States:
+    """The same twenty questions are put to each model in many ways."""
+    runs: States = defaultdict(list)
+    for line in _lines(folder / "trajectories.jsonl"):
+        (question,) = re.findall(r"sample(\d+)", line["question_id"])
+        runs[line["model"], "MMLU, debated"].append(Row(line["correct"], question))
     return runs
 
 
@@ -119,6 +153,7 @@ SOURCES: dict[str, tuple[Callable[[Path], States], bool, bool]] = {
     # name of the folder: reader, stopped by an oracle, rounds are revisions
     "textgrad_gpt4o": (_textgrad, False, True),
     "incremental_gsm8k": (_incremental, False, True),
+    "debate_mmlu": (_debate, False, True),
     "cot_prefix_mmlupro": (_trajectories, False, False),
     "oracle_stop_gsm8k": (_oracle_stop, True, True),
     "self_reflection_mcqa": (_self_reflection, True, True),
@@ -140,11 +175,12 @@ def read_recordings(folder: Path) -> list[Recording]:
             continue
         for (model, benchmark), rows in read(folder / source).items():
             count = Runs.from_arrays(
-                rows,
+                [row.correct for row in rows],
+                cluster=[row.cluster or f"row {n}" for n, row in enumerate(rows)],
                 benchmark=benchmark,
                 model=model,
                 protocol="sequential" if revises else "prefix",
-                censored=[oracle and 1 in row for row in rows],
+                censored=[oracle and 1 in row.correct for row in rows],
             )
             found.append(Recording(source, count))
     return found
@@ -207,6 +243,72 @@ def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
         "inside": (observed >= low) & (observed <= high),
         "announced": [w for w in found.warnings if w.startswith(_AGAINST)],
     }
+
+
+def gains(recordings: Sequence[Recording]) -> dict[str, Any]:
+    """What the last round gains over the first answer, where no oracle stopped the runs.
+
+    Intervals of all recordings hold at once with probability .9. Fix and damage are shares of the
+    wrong and of the right answers that one round changed, whatever the round.
+    """
+    free = [r for r in recordings if not r.count.n_censored and r.count.protocol == "sequential"]
+    level = LEVEL ** (1 / max(len(free), 1))
+    found = {}
+    for recording in free:
+        runs = recording.count
+        right = runs.correct == 1
+        assert runs.cluster is not None
+        _, cluster = np.unique(np.array(runs.cluster), return_inverse=True)
+        rows, last = np.arange(runs.questions), runs.recorded - 1
+        moved = np.arange(right.shape[1] - 1) < last[:, None]
+        before, after = right[:, :-1], right[:, 1:]
+        difference = mean_interval(
+            right[rows, last].astype(float) - right[:, 0],
+            DIFFERENCES,
+            cluster=cluster,
+            level=level,
+        )
+        found[recording.name] = {
+            "questions": runs.questions,
+            "clusters": int(cluster.max()) + 1,
+            "rounds": runs.rounds,
+            "first": right[:, 0].mean(),
+            "last": right[rows, last].mean(),
+            "gain": difference,
+            "fix": _rate(moved & ~before & after, moved & ~before, cluster),
+            "damage": _rate(moved & before & ~after, moved & before, cluster),
+            "word": word(difference.low, difference.high, MARGIN),
+        }
+    return found
+
+
+def _rate(changed: np.ndarray, chances: np.ndarray, cluster: np.ndarray) -> Interval:
+    """Share of the chances to change that were taken, with one more, half taken."""
+    found = ratio_interval(
+        np.append(changed.sum(axis=1), 0.5),
+        np.append(chances.sum(axis=1), 1.0),
+        cluster=np.append(cluster, cluster.max() + 1),
+    )
+    return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0))
+
+
+def gains_table(found: dict[str, Any]) -> str:
+    """One row per recording: accuracy before and after, gain, rates, and the word."""
+    rows = [
+        [
+            name,
+            f"{x['questions']} x {x['rounds']}"
+            + (f" ({x['clusters']} questions)" if x["clusters"] < x["questions"] else ""),
+            f"{x['first']:.3f} -> {x['last']:.3f}",
+            "{estimate:+.3f} [{low:+.3f}, {high:+.3f}]".format(**x["gain"]),
+            "{estimate:.3f} [{low:.3f}, {high:.3f}]".format(**x["fix"]),
+            "{estimate:.3f} [{low:.3f}, {high:.3f}]".format(**x["damage"]),
+            x["word"],
+        ]
+        for name, x in found.items()
+    ]
+    header = ["recording", "runs x rounds", "accuracy", "gain", "fix", "damage", "asking again is"]
+    return markdown(header, rows)
 
 
 def study(recording: Recording, seed: int) -> dict[str, Any]:
@@ -307,10 +409,15 @@ def main() -> None:
     if not recordings:
         print(f"--only is {options.only!r}, which no recording's name contains", file=sys.stderr)
         sys.exit(2)
-    for recording in tqdm(recordings, unit="recording"):
+    if options.gains is not None:
+        write_json(options.gains, gains(recordings))
+        print(gains_table(json.loads(options.gains.read_text())))
+    for recording in tqdm(recordings if options.fits else [], unit="recording"):
         if recording.name not in done:
             done[recording.name] = study(recording, options.seed)
             write_json(options.json, done)
+    if not options.fits:
+        return
     done = json.loads(options.json.read_text())
     print(f"\nseed {options.seed}\n\n{fits_table(done)}\n\n{later_table(done)}")
 

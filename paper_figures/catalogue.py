@@ -8,6 +8,7 @@ from types import ModuleType
 from msjax.report.figures import table
 from msjax.report.figures.gallery import Figure
 from paper_figures import (
+    atlas_gains,
     auditor_table,
     calibration_ranks,
     claims_residuals,
@@ -25,6 +26,8 @@ from paper_figures import (
     optscale_summary,
     optscale_table,
     regret_map,
+    study_front,
+    study_predictions,
 )
 from paper_figures.sources import PaperSources
 
@@ -48,6 +51,9 @@ CATALOGUE = [
         markovscale_rounds,
         markovscale_bounds,
         markovscale_table,
+        study_front,
+        study_predictions,
+        atlas_gains,
         optscale_n_star,
         optscale_curves,
         optscale_table,

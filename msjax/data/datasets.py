@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gzip
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory, parse_trajectory
 from msjax.errors import InputError
 
-__all__ = ["load"]
+__all__ = ["load", "study_files", "study_strategies"]
 
-_END = ".jsonl.gz"
+_END, _EARLY = ".jsonl.gz", ".early.jsonl.gz"
 
 
 def load(name: str, strategy: str = "reconsider") -> Runs:
@@ -28,30 +29,42 @@ def load(name: str, strategy: str = "reconsider") -> Runs:
 
     Reference: inference/study/README.md, the data card.
     """
-    recorded = files("msjax") / "recorded"
     if name == "pilot":
-        where = [recorded / "pilot.jsonl"]
+        paths = [files("msjax") / "recorded" / "pilot.jsonl"]
     elif name == "study":
-        folder = recorded / "study"
-        found = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
-        names = sorted(name for name in found if name.endswith(_END))
-        # where a cell has runs that are recorded to the end, those under way are left out
-        whole = {name.removesuffix(_END) for name in names}
-        where = [found[one] for one in names if one.removesuffix(f".early{_END}") not in whole]
+        paths = study_files(strategy)
     else:
         raise InputError(f"dataset {name!r} is unknown; choose from pilot, study")
     records: list[Trajectory] = []
-    known: set[str] = set()
-    for path in where:
+    for path in paths:
         content = path.read_bytes()
         lines = (gzip.decompress(content) if path.name.endswith(".gz") else content).splitlines()
-        runs = [parse_trajectory(f"{path.name}, line {n}", line) for n, line in enumerate(lines, 1)]
-        if name == "study":
-            known |= {str(run.settings["strategy"]) for run in runs}
-            runs = [run for run in runs if run.settings["strategy"] == strategy]
-        records += runs
-    if not records:
-        raise InputError(
-            f"strategy {strategy!r} is not recorded; there are {', '.join(sorted(known)) or 'none'}"
-        )
+        records += [parse_trajectory(f"{path.name}, line {n}", x) for n, x in enumerate(lines, 1)]
     return Runs.from_records(records)
+
+
+def study_strategies() -> tuple[str, ...]:
+    """Ways of asking that the study has recorded."""
+    return tuple(sorted({name.split(".")[-1] for name in _cells()}))
+
+
+def study_files(strategy: str) -> list[Traversable]:
+    """The study's recordings of a way of asking, a file for each model and benchmark.
+
+    Raises:
+        InputError: nothing of it is recorded.
+    """
+    found = [path for cell, path in sorted(_cells().items()) if cell.endswith(f".{strategy}")]
+    if not found:
+        known = ", ".join(study_strategies()) or "none"
+        raise InputError(f"strategy {strategy!r} is not recorded; there are {known}")
+    return found
+
+
+def _cells() -> dict[str, Traversable]:
+    """Files by MODEL.BENCHMARK.STRATEGY; runs under way only where none has come to its end."""
+    folder = files("msjax") / "recorded" / "study"
+    found = [x for x in folder.iterdir() if x.name.endswith(_END)] if folder.is_dir() else []
+    under_way = {x.name.removesuffix(_EARLY): x for x in found if x.name.endswith(_EARLY)}
+    whole = {x.name.removesuffix(_END): x for x in found if not x.name.endswith(_EARLY)}
+    return under_way | whole
