@@ -10,7 +10,7 @@ from msjax.report.figures.sources import Sources
 
 __all__ = ["SAYS", "make"]
 
-SAYS = "worth lost by errors in the rates, and by small pilots"
+SAYS = "utility lost by errors in the rates, and by small pilots"
 
 _ACCEPTABLE_REGRET = 0.01
 

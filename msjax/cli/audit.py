@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tyro
 
-from msjax.cli.output import OutputFile
+from msjax.cli.output import OutputFile, begin
 
 if TYPE_CHECKING:
     from msjax.rules.audit import Audit as Finding
@@ -78,8 +78,10 @@ class Audit:
         if self.rule != "all" and self.rule not in rules:
             raise InputError(f"RULE is {self.rule!r}; choose from all, {', '.join(rules)}")
         names = list(rules) if self.rule == "all" else [self.rule]
-        progress = tqdm(names, unit="rule", disable=None, leave=False)
-        found = [self._audited(name, rules[name]) for name in progress]
+        found = []
+        for name in tqdm(names, unit="rule", disable=None, leave=False):
+            begin(f"auditing {name}")
+            found.append(self._audited(name, rules[name]))
         rates = ", ".join(f"{rate:g}" for rate in self._rates)
         print(f"independent votes with probabilities {rates} (right first), budget {self.budget}")
         if self.rule == "all":

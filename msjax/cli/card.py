@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from msjax.cli.output import OutputFile
+from msjax.cli.output import OutputFile, width
 from msjax.cli.prices import Prices
 from msjax.errors import InputError, require_uncertain
 
@@ -62,6 +62,7 @@ class Card(Prices):
         """Read, decide, print, write; 1 if a word that was asked for does not hold, else 0."""
         from msjax.data.importers.reading import read
         from msjax.decision.card import decide
+        from msjax.decision.words import as_text
 
         worth, price = self.worth_and_price()
         self._check_guarantee()
@@ -77,7 +78,7 @@ class Card(Prices):
             cluster=self.cluster,
             files=[str(path) for path in paths],
         )
-        print(card, end="")
+        print(as_text(card, width()), end="")
         result = card.to_dict()
         guaranteed = self._guarantees(card.decisions)
         if guaranteed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling, print_doubts
+from msjax.cli.output import OutputFile, OutputFolder, Seed, begin, prepare_sampling, print_doubts
 from msjax.cli.prices import Prices
 
 if TYPE_CHECKING:
@@ -114,16 +114,19 @@ class Fit(Prices):
             def show(model: str) -> None:
                 bar.set_postfix_str(model)
 
-            return [
-                fit(
-                    runs,
-                    model=model,
-                    priors=priors,
-                    seed=jax.random.fold_in(key, b),
-                    progress=show,
+            found = []
+            for b, runs in enumerate(bar):
+                begin(f"fitting {runs.name}")
+                found.append(
+                    fit(
+                        runs,
+                        model=model,
+                        priors=priors,
+                        seed=jax.random.fold_in(key, b),
+                        progress=show,
+                    )
                 )
-                for b, runs in enumerate(bar)
-            ]
+            return found
 
     def _priors(self) -> dict[str, str]:
         from msjax.errors import InputError

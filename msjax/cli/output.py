@@ -5,6 +5,8 @@ import itertools
 import json
 import math
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
@@ -57,6 +59,17 @@ def print_doubts(runs: "Runs") -> None:
 
     for doubt in doubts(runs):
         print(f"warning: {doubt}")
+
+
+def width() -> int:
+    """Columns for text: those of the terminal, or of COLUMNS, from 60 to 98."""
+    return min(max(shutil.get_terminal_size((98, 24)).columns, 60), 98)
+
+
+def begin(what: str) -> None:
+    """Say on standard error what is begun, where nobody watches and no bar is shown."""
+    if not sys.stderr.isatty():
+        print(what, file=sys.stderr, flush=True)
 
 
 def check_options(command: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from msjax.cli.output import OutputFile, Seed, prepare_sampling
+from msjax.cli.output import OutputFile, Seed, begin, prepare_sampling
 from msjax.cli.prices import Prices
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class Plan(Prices):
         with tqdm(groups, unit="benchmark", disable=None) as bar:
             for b, count in enumerate(bar):
                 bar.set_postfix_str(count.name)
+                begin(f"planning {count.name}")
                 fit_key, key = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), b))
                 found[count.name] = plan(
                     fit_model(count, model, fit_key) if model else leading(weigh(count, fit_key)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from msjax._io import write_csv, write_text
-from msjax.cli.output import OutputFile, OutputFolder, Seed, prepare_sampling, print_doubts
+from msjax.cli.output import OutputFile, OutputFolder, Seed, begin, prepare_sampling, print_doubts
 from msjax.cli.prices import Prices
 from msjax.errors import require_extra
 from msjax.intervals import NOT_IDENTIFIED
@@ -93,6 +93,7 @@ class Replay(Prices):
         total = sum(map(len, offered))
         with tqdm(total=total, desc="replay", unit="rule", disable=None) as bar:
             for i, (pool, rules) in enumerate(zip(pools, offered, strict=True)):
+                begin(f"replaying {pool.name}")
 
                 def show(rule: str, name: str = pool.name) -> None:
                     bar.set_postfix_str(f"{name}: {rule}")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from msjax.cli.output import OutputFile, Seed
+from msjax.cli.output import OutputFile, Seed, begin, width
 from msjax.errors import InputError
 
 if TYPE_CHECKING:
     from msjax.verify.bench import ClaimResult
 
 __all__ = ["Verify"]
-
-_ROW = "{:<22} {:>9} {:>12} {:>12} {:>9} {:>8}  {}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Verify:
     """Multiply each closed form by 1 + SABOTAGE and report which claims the check catches; the exit
     status is then 1 if any is caught, as for closed forms that are wrong."""
 
+    list: bool = False
+    """Only say what is claimed, in words, and where each claim comes from."""
+
     report: OutputFile | None = None
     """Also write a report with a plot of all residuals: a .html or .md file."""
 
@@ -73,12 +76,23 @@ class Verify:
 
             claims_report.check_path(self.report)
         claims = select(CLAIMS, self.section, self.claim)
+        if self.list:
+            for claim in claims:
+                _print_words(claim.id, claim.statement, claim.reference, claim.holds)
+            return 0
         if self.sabotage is not None:
             claims = [claim for claim in claims if claim.holds]
         laboratory = Laboratory(jax.random.key(self.seed), self.chains)
-        findings = gather(claims, laboratory, self.precision, self.sabotage or 0.0)
-        progress = tqdm(findings, total=len(claims), unit="claim", disable=None, leave=False)
-        results = judge(list(progress))
+        findings = []
+        with tqdm(total=len(claims), unit="claim", disable=None, leave=False) as bar:
+            for section, members in groupby(claims, key=lambda claim: claim.section):
+                begin(f"checking {section}")
+                for found in gather(
+                    list(members), laboratory, self.precision, self.sabotage or 0.0
+                ):
+                    findings.append(found)
+                    bar.update()
+        results = judge(findings)
         print(f"seed {self.seed}, {self.chains:,} paths per setting, closed forms {self.precision}")
         if self.sabotage is not None:
             return self._report_caught(results)
@@ -133,46 +147,59 @@ def _use_devices(devices: int) -> None:
 
 
 def _print_table(results: Sequence[ClaimResult]) -> list[str]:
-    """One row per claim, by section; returns the ids of those that fail."""
+    """Every claim with its outcome and in words; returns the ids of those that fail."""
     from msjax.verify.bench import outcome
     from msjax.verify.evidence import FALSE_ALARM
 
-    header = ("claim", "exact err", "closed form", "Monte Carlo", "std error", "z", "verdict")
-    print(_ROW.format(*header))
-    section = results[0].section
     for result in results:
-        if result.section != section:
-            print()
-            section = result.section
-        print(_line(result))
+        word = "holds" if result.ok else "FAILS"
+        if not result.holds:
+            word = "refuted, as it should be" if result.ok else "NOT refuted"
+        numbers = f"exact error {result.exact_error:.0e}, z {result.z:+.1f}"
+        print(_filled(f"{result.id:<22} {word}: {numbers}", "", "    "))
+        _print_words("", result.statement, result.reference, result.holds)
+        if not result.ok:
+            _print_failure(result)
     failed = [result.id for result in results if not result.ok]
     simulated = sum(result.comparisons for result in results)
     exact = sum(result.exact_values for result in results)
-    print(outcome(results))
+    print(_filled(outcome(results)))
     print(
-        f"{exact:,} exact values, {simulated:,} Monte Carlo comparisons, |z| allowed "
-        f"{results[0].threshold:.2f} (false alarm {FALSE_ALARM:g} for the whole run); rows show "
-        "the worst comparison"
+        _filled(
+            f"{exact:,} exact values and {simulated:,} Monte Carlo comparisons; z is that of the "
+            f"worst of a claim, an equality fails beyond {results[0].threshold:.2f} (false alarm "
+            f"{FALSE_ALARM:g} for the whole run)"
+        )
     )
     if failed:
-        print(f"FAILED: {', '.join(failed)}")
+        print(_filled(f"FAILED: {', '.join(failed)}"))
     return failed
 
 
-def _line(result: ClaimResult) -> str:
-    """One row of the table."""
-    verdict = ("holds" if result.holds else "refuted") if result.ok else "FAILS"
-    if not result.holds:
-        verdict += f": '{result.statement}'"
-    if not result.ok:
-        sides = (("exact value", result.exact_ok), ("Monte Carlo", result.monte_carlo_ok))
-        verdict += f" ({', '.join(name for name, fine in sides if not fine)}) at {result.setting}"
-    return _ROW.format(
-        result.id,
-        f"{result.exact_error:.1e}",
-        f"{result.closed_form:.6f}",
-        f"{result.estimate:.6f}",
-        f"{result.standard_error:.1e}",
-        f"{result.z:+.2f}",
-        verdict,
+def _print_words(name: str, statement: str, reference: str, holds: bool) -> None:
+    """What is claimed, and by whom; a theorem is called so, and a misconception too."""
+    kind = "" if holds else "a known misconception: "
+    if name:
+        print(name)
+    print(_filled(f"{kind}{statement} [{reference}]", "    "))
+
+
+def _print_failure(result: ClaimResult) -> None:
+    sides = (("exact values", result.exact_ok), ("Monte Carlo", result.monte_carlo_ok))
+    against = " and ".join(name for name, fine in sides if fine != result.holds)
+    print(
+        _filled(
+            f"{against} {'speak against' if result.holds else 'agree with'} it, worst at "
+            f"{result.setting}: closed form {result.closed_form:.6f}, Monte Carlo "
+            f"{result.estimate:.6f}, standard error {result.standard_error:.1e}",
+            "    ",
+        )
+    )
+
+
+def _filled(words: str, first: str = "", then: str | None = None) -> str:
+    """Lines as wide as the terminal, indented by `first`, and after the first one by `then`."""
+    rest = first if then is None else then
+    return textwrap.fill(
+        words, width(), initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
     )

@@ -512,8 +512,12 @@ def _of(number: str, row: PolicyRow) -> str:
     return f"{number} of {row.questions}"
 
 
-def _aligned(lines: list[list[str]]) -> list[str]:
+def _aligned(lines: list[list[str]], room: int | None) -> list[str]:
+    """Columns as wide as their widest cell; those at the right that find no room are left out."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    while room is not None and sum(widths) + 2 * (len(widths) - 1) > room:
+        widths.pop()
+    lines = [line[: len(widths)] for line in lines]
     left = (0, 1)
     return [
         "  ".join(
@@ -524,20 +528,26 @@ def _aligned(lines: list[list[str]]) -> list[str]:
     ]
 
 
-def as_text(card: Card) -> str:
-    """The card for a terminal."""
-    blocks = [textwrap.fill(f"note: {warning}", _WIDTH) for warning in card.warnings]
+def as_text(card: Card, width: int = _WIDTH) -> str:
+    """The card for a terminal with so many columns; where they are few, the table has fewer too.
+
+    Commands are not wrapped, so that they can be copied.
+    """
+    blocks = [textwrap.fill(f"note: {warning}", width) for warning in card.warnings]
     for decision in card.decisions:
-        lines = [title(decision), "", *_wrapped("  ", headline(decision)), ""]
+        name = title(decision)
+        lines = [*([name] if width >= _WIDTH else _wrapped("", name, width)), ""]
+        lines += [*_wrapped("  ", headline(decision), width), ""]
         for what, command in commands(decision):
             lines.append(f"  {what + ':':<{_LABEL - 4}}{command}")
-        lines += ["", *(f"  {line}" for line in _aligned(table_of(decision)))]
-        lines += [*_wrapped("  * ", f"the policy to use; {INTERVALS}"), ""]
+        rows = _aligned(table_of(decision), width - 2 if width < _WIDTH else None)
+        lines += ["", *(f"  {line}" for line in rows)]
+        lines += [*_wrapped("  * ", f"the policy to use; {INTERVALS}", width), ""]
         for label, sentence in statements(decision):
-            lines += _wrapped(f"  {label:<{_LABEL}}", sentence)
+            lines += _wrapped(f"  {label:<{_LABEL}}", sentence, width)
         blocks.append("\n".join(lines))
     if together := side_by_side(card):
-        wrapped = [line for sentence in together for line in _wrapped("  - ", sentence)]
+        wrapped = [line for sentence in together for line in _wrapped("  - ", sentence, width)]
         blocks.append("\n".join(["several benchmarks or models", "", *wrapped]))
     return "\n\n".join(blocks) + "\n"
 
@@ -583,10 +593,10 @@ def title(decision: Decision) -> str:
     return f"{pilot.benchmark} ({pilot.model}): {', '.join(what)}"
 
 
-def _wrapped(start: str, sentence: str) -> list[str]:
+def _wrapped(start: str, sentence: str, width: int) -> list[str]:
     return textwrap.wrap(
         sentence,
-        _WIDTH,
+        width,
         initial_indent=start,
         subsequent_indent=" " * len(start),
         break_on_hyphens=False,

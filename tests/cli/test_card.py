@@ -18,6 +18,15 @@ PILOTS = Path(__file__).parents[1] / "data" / "pilots"
 PILOT = str(PILOTS / "full60.jsonl")
 
 
+def test_it_is_as_wide_as_the_terminal(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["card", PILOT]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if "  msjax " not in line) <= 60
+    (head,) = (line for line in lines if line.split()[:1] == ["policy"])
+    assert head.split()[:3] == ["policy", "right", "accuracy"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [

@@ -9,6 +9,7 @@ from msjax.cli import main
 from msjax.cli.verify import Verify
 from msjax.errors import InputError
 from msjax.theory import chain as theory
+from msjax.verify import CLAIMS
 
 
 def test_table_json_and_status(tmp_path, capsys):
@@ -16,8 +17,13 @@ def test_table_json_and_status(tmp_path, capsys):
     assert Verify(chains=20_000, seed=5, section="A2", json=path).run() == 0
     printed = capsys.readouterr().out
     assert "seed 5" in printed
-    assert "A2.regime" in printed
-    assert "refuted" in printed
+    assert "A2.regime              holds: exact error" in printed
+    assert "A2.rates_decide        refuted, as it should be" in printed
+    assert (
+        "    p_k - p0 has the sign of p_ic (1-p0) - p_ci p0 [arXiv 2602.01120 Theorem 3.1"
+        in printed
+    )
+    assert "    a known misconception: p_ic > p_ci means that refinement helps" in printed
     rows = json.loads(path.read_text())
     assert [row["id"] for row in rows] == ["A2.regime", "A2.rates_decide"]
     assert all(row["ok"] is True for row in rows)
@@ -25,11 +31,23 @@ def test_table_json_and_status(tmp_path, capsys):
     assert rows[1]["z"] < -10
 
 
+def test_claims_are_listed_in_words_without_checking_them(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["verify", "--list"]) == 0
+    printed = capsys.readouterr()
+    names = [line for line in printed.out.splitlines() if not line.startswith(" ")]
+    assert names == [claim.id for claim in CLAIMS] and len(names) > 50
+    assert " ".join(printed.out.split()).count("Theorem 3.1") == 3 and not printed.err
+    assert max(map(len, printed.out.splitlines())) <= 60
+
+
 def test_a_wrong_closed_form_gives_status_1(monkeypatch, capsys):
     right = theory.accuracy_after
     monkeypatch.setattr(theory, "accuracy_after", lambda chain, k: right(chain, k) * (1 + 1e-2))
     assert Verify(chains=200_000, section="A1").run() == 1
-    assert "FAILED: A1.transient" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "FAILED: A1.transient" in printed.out and "speak against it, worst at" in printed.out
+    assert printed.err == "checking A1\n"
 
 
 def test_unknown_section_is_refused_with_the_known_ones():

@@ -1,4 +1,4 @@
-"""Figure: worth lost by errors in the parameters, and by the size of the pilot."""
+"""Figure: utility lost by errors in the parameters, and by the size of the pilot."""
 
 from __future__ import annotations
 
