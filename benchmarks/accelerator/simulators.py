@@ -13,7 +13,7 @@ from benchmarks.accelerator.measurement import Clock, Measurement, seconds
 from msjax.posterior.models import find_model
 from msjax.posterior.sample import compiled_nuts, condensed, padded, tabulate
 from msjax.simulation.ensemble import simulate_ensemble
-from msjax.simulation.packed import CHAINS_PER_WORD, Seed, threefry
+from msjax.simulation.packed import CHAINS_PER_WORD, Seed, seed_of, threefry
 from msjax.simulation.paths import simulate_counts
 from msjax.theory.chain import TwoStateChain
 
@@ -62,22 +62,21 @@ def _spread(n: int) -> TwoStateChain:
 
 
 def _generator(n: int, rounds: int) -> float:
-    """Transitions per second that the generator has digits for, on one device times their number.
-
-    Each word of 32 chains takes two words per pair of digits.
-    """
+    """Transitions per second that it has digits for: those of one device times their number."""
     words = n // CHAINS_PER_WORD // len(jax.devices())
 
     @jax.jit
     def draw(seed: Seed, counters: jax.Array) -> jax.Array:
         def one(total: jax.Array, address: jax.Array) -> tuple[jax.Array, None]:
-            first, second = threefry(seed, counters, jnp.broadcast_to(address, counters.shape))
-            return total ^ first ^ second, None
+            rest = (jnp.broadcast_to(address, counters.shape), counters * 0, counters * 0)
+            for word in threefry(seed, (counters, *rest)):
+                total = total ^ word
+            return total, None
 
-        addresses = jnp.arange(rounds * DIGITS // 2, dtype=jnp.uint32)
+        addresses = jnp.arange(rounds * DIGITS // 4, dtype=jnp.uint32)
         return jax.lax.scan(one, jnp.zeros_like(counters), addresses)[0]
 
-    seed = Seed(jnp.uint32(1), jnp.uint32(2))
+    seed = seed_of(jax.random.key(0))
     counters = jnp.arange(words, dtype=jnp.uint32)
     draw(seed, counters).block_until_ready()
     took = seconds(lambda: draw(seed, counters).block_until_ready(), 3)

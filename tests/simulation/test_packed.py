@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.random import threefry2x32_p
 from scipy import stats
 
 from msjax.simulation import packed
@@ -14,11 +13,29 @@ from msjax.theory.chain import TwoStateChain
 from msjax.verify.evidence import FALSE_ALARM
 
 
-def test_the_generator_is_threefry():
-    key, second = jnp.uint32(0xDEADBEEF), jnp.uint32(7)
-    x, y = jnp.arange(100, dtype=jnp.uint32), jnp.full(100, 0xFFFFFFF0, jnp.uint32)
-    ours = packed.threefry(packed.Seed(key, second), x, y)
-    np.testing.assert_array_equal(ours, threefry2x32_p.bind(key, second, x, y))
+@pytest.mark.parametrize(
+    ("rounds", "counter", "key", "drawn"),
+    [
+        (13, "00000000 " * 4, "00000000 " * 4, "531c7e4f 39491ee5 2c855a92 3d6abf9a"),
+        (13, "ffffffff " * 4, "ffffffff " * 4, "c4189358 1c9cc83a d5881c67 6a0a89e0"),
+        (
+            13,
+            "243f6a88 85a308d3 13198a2e 03707344",
+            "a4093822 299f31d0 082efa98 ec4e6c89",
+            "4aa71d8f 734738c2 431fc6a8 ae6debf1",
+        ),
+        (20, "00000000 " * 4, "00000000 " * 4, "9c6ca96a e17eae66 fc10ecd4 5256a7d8"),
+        (20, "ffffffff " * 4, "ffffffff " * 4, "2a881696 57012287 f6c7446e a16a6732"),
+    ],
+)
+def test_the_generator_is_threefry(rounds, counter, key, drawn):
+    """Known answers published with Random123."""
+    counter, key, drawn = (
+        jnp.array([int(word, 16) for word in words.split()], jnp.uint32)
+        for words in (counter, key, drawn)
+    )
+    found = packed.threefry(key, tuple(word[None] for word in counter), rounds)
+    np.testing.assert_array_equal(jnp.concatenate(found), drawn)
 
 
 @pytest.mark.parametrize("x64", [False, True])
