@@ -80,7 +80,6 @@ def _values(results: Results) -> dict[str, Any]:
         "versions": versions,
         "card": card.parts(decided),
         "misfits": [name for name, found in benchmarks.items() if _misfits(found)],
-        "rounds_figure": _rounds_figure(results),
         "parameters": _parameters(fit),
         "warnings": [(name, x) for name, found in benchmarks.items() for x in found["warnings"]],
         "checks": _checks(fit),
@@ -89,9 +88,11 @@ def _values(results: Results) -> dict[str, Any]:
         "worth": f"{fit['worth']:g}",
         "price": f"{fit['price']:g}",
         "plans": _plans(decided, results.rule["plans"]),
-        "tokens_figure": _tokens_figure(results),
         "comparison": _comparison(results.rule["comparison"]),
         "claims": claims_report.tables(claims_report.from_json(results.verify)),
+        # last, since they are drawn into files
+        "rounds_figure": _rounds_figure(results),
+        "tokens_figure": _tokens_figure(results),
     }
 
 

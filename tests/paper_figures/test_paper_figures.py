@@ -117,10 +117,10 @@ def check_texts(names, folder, monkeypatch):
 
 
 def test_letters_are_large_and_inside(tmp_path, monkeypatch):
-    check_texts(["optpo_error", "heterogeneity_bias"], tmp_path, monkeypatch)
+    check_texts(["optpo_margin"], tmp_path, monkeypatch)
     monkeypatch.setitem(style.SETTINGS, "xtick.labelsize", 6)
-    with pytest.raises(AssertionError, match="optpo_error"):
-        check_texts(["optpo_error"], tmp_path, monkeypatch)
+    with pytest.raises(AssertionError, match="optpo_margin"):
+        check_texts(["optpo_margin"], tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
