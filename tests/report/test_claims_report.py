@@ -72,6 +72,7 @@ def test_the_page_stands_alone_and_has_a_row_per_claim(tmp_path):
     rows = [[re.sub("<[^>]*>", "", cell) for cell in row] for row in rows if row]
     assert [row[0] for row in rows] == [r.id for r in RESULTS]
     assert rows[0][1:] == [
+        "✓ holds",
         "|pk − π| ≤ |r|k & so on",
         "docs/theory.md A4",
         "2.5e-16",
@@ -79,9 +80,8 @@ def test_the_page_stands_alone_and_has_a_row_per_claim(tmp_path):
         "0.249000",
         "1.0e-03",
         "-1.00",
-        "✓ holds",
     ]
-    assert rows[1][-1] == "✓ refuted, as it should be"
+    assert rows[1][1] == "✓ refuted, as it should be"
     sections = ["A1", "A2", "A10"]
     assert re.findall("<h2[^>]*>(.*?)</h2>", page) == ["Residuals", *sections]
     assert re.findall('href="#claims-(.*?)"', page) == sections
@@ -96,7 +96,7 @@ def test_markdown_has_the_same_cells_and_the_plot_beside_it(tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| A")]
     assert [len(re.split(r"(?<!\\)\|", row)) - 2 for row in rows] == [9] * len(RESULTS)
     assert r"\|p\_k - pi\| \<= \|r\|^k & so on" in rows[0]
-    assert rows[1].endswith("| refuted, as it should be |")
+    assert "| refuted, as it should be |" in rows[1]
 
 
 def test_failures_are_named_with_their_setting(tmp_path):

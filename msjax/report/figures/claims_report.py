@@ -35,6 +35,7 @@ _TITLE = "The claims of the theory against exact arithmetic and simulation"
 _CAPTION = "Residuals of all Monte Carlo comparisons, claim by claim, and against normal quantiles"
 _HEADER = (
     "claim",
+    "verdict",
     "statement",
     "reference",
     "exact error",
@@ -42,9 +43,8 @@ _HEADER = (
     "Monte Carlo",
     "std error",
     "z",
-    "verdict",
 )
-_SENTENCES = (1, 2, 8)
+_SENTENCES = (1, 2, 3)
 _ALIGNMENT = ["---" if i in (0, *_SENTENCES) else "---:" for i in range(len(_HEADER))]
 _ROW_HEIGHT, _BELOW = 0.15, 2.3
 """Inches per claim, and below the claims."""
@@ -293,6 +293,7 @@ def _cells(result: ClaimResult) -> list[str]:
         verdict += f" at {result.setting}"
     return [
         result.id,
+        verdict,
         result.statement,
         result.reference,
         f"{result.exact_error:.1e}",
@@ -300,7 +301,6 @@ def _cells(result: ClaimResult) -> list[str]:
         f"{result.estimate:.6f}",
         f"{result.standard_error:.1e}",
         f"{result.z:+.2f}",
-        verdict,
     ]
 
 
@@ -314,7 +314,7 @@ def tables(results: Sequence[ClaimResult]) -> dict[str, Any]:
             {
                 "name": section,
                 "rows": [
-                    [cells[0], as_html(cells[1]), *cells[2:-1], _state(result, cells[-1])]
+                    [cells[0], _state(result, cells[1]), as_html(cells[2]), *cells[3:]]
                     for result, cells in rows
                 ],
             }
