@@ -37,7 +37,7 @@ DRAWS = 2_000 if "MSJAX_SMALL" in os.environ else 100_000
 # %% [markdown]
 # ## How many samples until one is good enough?
 #
-# A verifier scores answers in [0, 1]. If scores follow a normal law cut to that interval, with F
+# A verifier scores answers in [0, 1]. If scores follow a normal distribution cut to it, with F
 # the chance that one score misses the mark, then n samples all miss it with chance F^n, and n =
 # ceil(log(1 - alpha) / log F) samples reach it with probability alpha.
 
@@ -95,8 +95,8 @@ def majority_errs(votes):
 figure, axis = plt.subplots(figsize=(4.8, 3.2))
 stopped = [(m, votes_distribution(chances, m, 64)) for m in range(1, 6)]
 axis.plot(
-    [float(expected_votes(law)) for _, law in stopped],
-    [float(error_probability(law)) for _, law in stopped],
+    [float(expected_votes(one)) for _, one in stopped],
+    [float(error_probability(one)) for _, one in stopped],
     "o-",
     label="stop at a lead of 1, 2, ..., 5",
 )
