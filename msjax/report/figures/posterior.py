@@ -154,6 +154,7 @@ def predictive_panels(report: Mapping[str, Any], benchmark: str) -> Figure:
     with grid(-(-len(checks) // _COLUMNS), _COLUMNS, 2.2, 2.2) as (figure, axes):
         for axis, check in zip(axes.flat, checks, strict=False):
             _predictive_panel(axis, check)
+            axis.set_ylim(-0.06, 1.06)
         for axis in axes.flat[len(checks) :]:
             axis.remove()
         for axis in axes[:, 0]:
