@@ -81,17 +81,20 @@ def thin(
     n: Float[ArrayLike, ""],
     rounds: int,
 ) -> Float[Array, "3 {rounds}+1"]:
-    """Rows: correct after round k, and repaired and broken in it (0 in round 0)."""
-    p0, flip = probabilities[0], probabilities[1:]
-    first_key, later_key = jax.random.split(key)
-    start = jax.random.binomial(first_key, n, p0, dtype=jnp.float64)
+    """Rows: correct after round k, and those that turn right and wrong in it; 0 is from wrong."""
+    # The first answer is a round from all wrong, so that the sampler is compiled once.
+    first, later = probabilities[0], probabilities[1:]
 
-    def step(correct: Float[Array, ""], round_key: Key[Array, ""]) -> tuple[Array, Array]:
+    def step(
+        correct: Float[Array, ""], at: tuple[Key[Array, ""], Int[Array, ""]]
+    ) -> tuple[Array, Array]:
+        key, k = at
+        chances = jnp.where(k == 0, jnp.stack([first, jnp.zeros_like(first)]), later)
         at_risk = jnp.stack([n - correct, correct])
-        flips = jax.random.binomial(round_key, at_risk, flip, dtype=jnp.float64)
+        flips = jax.random.binomial(key, at_risk, chances, dtype=jnp.float64)
         correct = correct + flips[0] - flips[1]
         return correct, jnp.concatenate([correct[None], flips])
 
-    _, later = jax.lax.scan(step, start, jax.random.split(later_key, rounds))
-    none = jnp.zeros((), start.dtype)
-    return jnp.concatenate([jnp.stack([start, none, none])[:, None], later.T], axis=1)
+    rows = (jax.random.split(key, rounds + 1), jnp.arange(rounds + 1))
+    _, counts = jax.lax.scan(step, jnp.zeros((), jnp.float64), rows)
+    return counts.T

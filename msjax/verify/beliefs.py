@@ -6,6 +6,7 @@ or which earlier answer it gave again. Runs that are alike are thinned at once.
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from msjax.theory.chain import TwoStateChain
 from msjax.verify.benchmarks import QuestionCounts, thin
 from msjax.verify.chain import SETTINGS as CHAINS
 from msjax.verify.chain import ChainSetting
-from msjax.verify.claim import Claim, Laboratory
+from msjax.verify.claim import Claim, Laboratory, compiled
 from msjax.verify.evidence import Evidence, join, of_counts, of_means
 from msjax.verify.sampling import generator
 
@@ -189,7 +190,7 @@ def _predictions(setting: ChainSetting) -> ArrayLike:
 def _predicted(chain: TwoStateChain, belief: float, rounds: int) -> list[ArrayLike]:
     """Beliefs after 0, ..., rounds revisions of which nothing is seen."""
     beliefs: list[ArrayLike] = [belief]
-    predict = jax.jit(theory.predict)
+    predict = compiled(theory.predict)
     for _ in range(rounds):
         beliefs.append(predict(chain, beliefs[-1]))
     return beliefs
@@ -208,8 +209,8 @@ def _decisions(setting: DecisionSetting) -> ArrayLike:
     """The threshold, and the decisions at `_BELIEFS`."""
     p_ic, p_ci, value, cost = setting
     chain = _chain(p_ic, p_ci)
-    threshold = jax.jit(theory.continue_threshold)(chain, value, cost)
-    return np.hstack([threshold, jax.jit(theory.worth_continuing)(chain, _BELIEFS, value, cost)])
+    threshold = compiled(theory.continue_threshold)(chain, value, cost)
+    return np.hstack([threshold, compiled(theory.worth_continuing)(chain, _BELIEFS, value, cost)])
 
 
 def _exact_decisions(setting: DecisionSetting) -> Values:
@@ -249,7 +250,7 @@ def _simulated_decisions(lab: Laboratory, setting: DecisionSetting, predicted: V
 
 
 def _with_horizon(function: Callable[..., Any]) -> Callable[..., Any]:
-    return jax.jit(function, static_argnames=("horizon", "grid_size"))
+    return compiled(function, "horizon", "grid_size")
 
 
 def _at(values: Array, belief: float) -> Values:
@@ -264,7 +265,7 @@ def _blind(setting: BlindSetting) -> ArrayLike:
     best = _with_horizon(theory.optimal_continuation)(
         chain, value, cost, horizon=_ROUNDS, grid_size=_BLIND_GRID
     )
-    pays = jax.jit(theory.worth_continuing)(chain, belief, value, cost)
+    pays = compiled(theory.worth_continuing)(chain, belief, value, cost)
     return np.hstack([_at(best.value_to_go, belief)[_LEFT - 1], pays])
 
 
@@ -371,7 +372,7 @@ def _scores(setting: ScoreSetting) -> ArrayLike:
     belief, if_right, if_wrong = setting
     with np.errstate(divide="ignore"):
         ratio = np.log(if_right) - np.log(if_wrong)
-    return jax.jit(theory.update_on_score)(belief, ratio)
+    return compiled(theory.update_on_score)(belief, ratio)
 
 
 def _exact_scores(setting: ScoreSetting) -> Values:
@@ -394,8 +395,8 @@ def _changes(setting: HiddenSetting) -> ArrayLike:
     """Belief after each sequence of changes, NaN if it cannot be, and its probability."""
     belief, p_ic, p_ci, keep_wrong = setting
     observed = (_chain(p_ic, p_ci, belief), all_paths(REVISIONS), keep_wrong)
-    filtered = np.asarray(jax.jit(theory.filter_changes)(*observed))[:, -1]
-    distribution = np.exp(jax.jit(theory.log_likelihood_of_changes)(*observed))
+    filtered = np.asarray(compiled(theory.filter_changes)(*observed))[:, -1]
+    distribution = np.exp(compiled(theory.log_likelihood_of_changes)(*observed))
     return np.hstack([np.where(distribution > 0, filtered, np.nan), distribution])
 
 
@@ -435,7 +436,7 @@ def _change_probabilities(setting: HiddenSetting) -> ArrayLike:
     belief, p_ic, p_ci, keep_wrong = setting
     chain = _chain(p_ic, p_ci)
     beliefs = np.hstack(_predicted(chain, belief, REVISIONS - 1))
-    return jax.jit(theory.change_probability)(chain, beliefs, keep_wrong)
+    return compiled(theory.change_probability)(chain, beliefs, keep_wrong)
 
 
 def _exact_change_probabilities(setting: HiddenSetting) -> Values:
@@ -492,11 +493,16 @@ def _by_order(
     return found
 
 
+@cache
+def _of_each_order(of_one: Callable[..., Array]) -> Callable[..., Array]:
+    return jax.vmap(of_one, in_axes=(None, 0))
+
+
 def _named_posteriors(setting: NamedSetting) -> ArrayLike:
     """P(answer number j is right) for every order of answers, one after the other."""
     belief, p_ic, p_ci, keep_wrong, m = setting
     distribution = AnswerDistribution(_chain(p_ic, p_ci, belief), keep_wrong, m)
-    of_each = jax.jit(jax.vmap(answer_posterior, in_axes=(None, 0)))
+    of_each = compiled(_of_each_order(answer_posterior))
     return np.asarray(of_each(distribution, _orders())).reshape(-1)
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import jax
@@ -12,7 +14,7 @@ from scipy import stats
 
 from msjax.devices import require_float64
 from msjax.errors import InputError
-from msjax.verify.claim import Claim, Laboratory
+from msjax.verify.claim import Claim, Laboratory, compiled
 from msjax.verify.evidence import FALSE_ALARM, Evidence, join
 
 __all__ = ["ClaimResult", "Findings", "Precision", "gather", "judge", "select"]
@@ -147,8 +149,11 @@ def gather(
         InputError: a device without float64.
     """
     require_float64("a check of claims")
-    for claim in claims:
-        yield _examine(claim, laboratory, precision, sabotage)
+    # While one claim is compiled another is computed. Over several devices the programs of two
+    # threads could wait for each other.
+    threads = (os.cpu_count() or 1) if len(jax.devices()) == 1 else 1
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(lambda claim: _examine(claim, laboratory, precision, sabotage), claims)
 
 
 def _examine(
@@ -187,8 +192,8 @@ def _examine(
 def _compiled(claim: Claim) -> Callable[[tuple], ArrayLike]:
     """The closed form of a claim, compiled for floats of any value."""
     held = [i for i, value in enumerate(claim.settings[0]) if not isinstance(value, float)]
-    compiled = jax.jit(lambda *setting: claim.closed_form(setting), static_argnums=held)
-    return lambda setting: compiled(*setting)
+    of_numbers = compiled(lambda *setting: claim.closed_form(setting), *held)
+    return lambda setting: of_numbers(*setting)
 
 
 def judge(findings: Sequence[Findings]) -> list[ClaimResult]:

@@ -6,8 +6,10 @@ are handed in rather than computed there, so that a falsified one can be put in 
 """
 
 import dataclasses
+import threading
 import zlib
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import Any, TypeVar
 
 import jax
@@ -17,12 +19,45 @@ from jaxtyping import Array, ArrayLike, Float, Key
 from msjax.errors import InputError
 from msjax.verify.evidence import Evidence
 
-__all__ = ["MIN_CHAINS", "Claim", "Laboratory"]
+__all__ = ["MIN_CHAINS", "Claim", "Laboratory", "compiled"]
 
 MIN_CHAINS = 10_000
 """Fewer chains than this cannot tell the effects of the settings from noise."""
 
+QUICK_OPTIONS: dict[str, Any] = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+}
+"""Of XLA: programs that are compiled in half the time, and slower."""
+
 T = TypeVar("T")
+
+
+def compiled(function: Callable[..., Any], *static: str | int) -> Callable[..., Any]:
+    """A function of the library, compiled once for each shape of its arguments.
+
+    What claims say is computed a few times, so that optimising it would take longer.
+
+    Args:
+        function: the same object each time, or it is compiled again.
+        static: names or positions of arguments that are part of the program.
+    """
+    return jax.jit(
+        function,
+        static_argnames=[one for one in static if isinstance(one, str)] or None,
+        static_argnums=[one for one in static if isinstance(one, int)] or None,
+        compiler_options=quick_options(),
+    )
+
+
+@cache
+def quick_options() -> dict[str, Any]:
+    """Those of `QUICK_OPTIONS`, unless this XLA does not know one of them."""
+    try:
+        jax.jit(lambda x: x, compiler_options=QUICK_OPTIONS).lower(0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return QUICK_OPTIONS
 
 
 class Laboratory:
@@ -47,6 +82,7 @@ class Laboratory:
         self.n_ensemble = 1000 * n_chains
         self._key = key
         self._done: dict[Hashable, Any] = {}
+        self._locks: dict[Hashable, threading.Lock] = {}
 
     def run(self, experiment: Callable[..., T], *setting: Hashable) -> T:
         """`experiment(key, self, *setting)`, from memory if it ran before.
@@ -56,17 +92,21 @@ class Laboratory:
         """
         home = experiment.__module__.rpartition(".")[2]
         name = (home, experiment.__qualname__, setting)
-        if name not in self._done:
-            key = jax.random.fold_in(self._key, zlib.crc32(repr(name).encode()))
-            self._done[name] = experiment(key, self, *setting)
-        return self._done[name]
+        key = jax.random.fold_in(self._key, zlib.crc32(repr(name).encode()))
+        return self._once(name, lambda: experiment(key, self, *setting))
 
     def exact(self, claim: "Claim", setting: tuple) -> Float[np.ndarray, "m"]:
         """The exact values of a claim at a setting, from memory if they were worked out before."""
-        name = (claim.exact, setting)
-        if name not in self._done:
-            self._done[name] = np.ravel(np.asarray(claim.exact(setting), float))
-        return self._done[name]
+        return self._once(
+            (claim.exact, setting), lambda: np.ravel(np.asarray(claim.exact(setting), float))
+        )
+
+    def _once(self, name: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` returned when it was first asked for; claims ask from several threads."""
+        with self._locks.setdefault(name, threading.Lock()):
+            if name not in self._done:
+                self._done[name] = compute()
+            return self._done[name]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
@@ -31,7 +30,7 @@ from msjax.verify.benchmarks import (
 )
 from msjax.verify.chain import SETTINGS as CHAINS
 from msjax.verify.chain import ChainSetting
-from msjax.verify.claim import Claim, Laboratory
+from msjax.verify.claim import Claim, Laboratory, compiled
 from msjax.verify.evidence import Evidence, join, of_counts, of_means
 from msjax.verify.sampling import thin_paths
 
@@ -63,7 +62,7 @@ def _of(
     function: Callable[..., Any], setting: Benchmark | BetaDistributions, *rounds: Rounds
 ) -> Any:
     """What a library function says of a benchmark; compiled once per function and shape."""
-    return jax.jit(function)(_population(setting), *rounds)
+    return compiled(function)(_population(setting), *rounds)
 
 
 def _exact_mean(pick: Callable[[Values, float], Values]) -> Callable[[Benchmark], Values]:
@@ -94,7 +93,7 @@ def _of_accuracies(total: Values, n: int, predicted: Values) -> Evidence:
 def _mean_accuracies(setting: Benchmark | BetaDistributions) -> ArrayLike:
     if isinstance(setting, BetaDistributions):
         return _of(theory.mean_accuracy_after, setting, _K)
-    curve = jax.jit(theory.mean_accuracy_curve, static_argnums=1)(_population(setting), ROUNDS)
+    curve = compiled(theory.mean_accuracy_curve, 1)(_population(setting), ROUNDS)
     return np.hstack([curve, _of(theory.limit_accuracy, setting)])
 
 

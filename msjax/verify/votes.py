@@ -372,16 +372,24 @@ def certifications(
         q = over / under
     else:
         q = np.clip((wins + 0.5) / (wins + losses + 1), 0.50001, 0.99999)
-    won, product = np.zeros(n, np.int64), np.ones(n)
-    when = np.full(n, _WITHIN[-1] + 1)
+    won, product = np.zeros(n, np.int32), np.ones(n)
+    never = int(_WITHIN[-1]) + 1
+    when = np.full(n, never)
     for seen in range(int(_WITHIN[-1]) - 1):
-        toss, now = rng.random(n) < 0.5, q[won, seen - won]
+        toss = np.unpackbits(np.frombuffer(rng.bytes(n // 8 + 1), np.uint8), count=n)
+        # What the vote does to the product, by the wins before it and whether it is one.
+        before = np.arange(seen + 1)
+        now = q[before, seen - before]
         if predictive:
-            product *= 2 * np.where(toss, now, 1 - now)
+            product *= np.stack([2 * (1 - now), 2 * now], 1).reshape(-1)[2 * won + toss]
         else:
-            product = (2 * now) ** (won + toss) * (2 * (1 - now)) ** (seen + 1 - won - toss)
+            of_wins = [
+                (2 * now) ** (before + win) * (2 * (1 - now)) ** (seen + 1 - before - win)
+                for win in (0, 1)
+            ]
+            product = np.stack(of_wins, 1).reshape(-1)[2 * won + toss]
         won += toss
-        when = np.where((product >= 1 / delta) & (when > seen + 2), seen + 2, when)
+        when = np.minimum(when, np.where(product >= 1 / delta, seen + 2, never))
     return when
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 
 from msjax.errors import InputError
 from msjax.verify import CLAIMS
+from msjax.verify import claim as claims
 from msjax.verify.bench import gather, judge, select
 from msjax.verify.claim import MIN_CHAINS, Laboratory
 from msjax.verify.evidence import FALSE_ALARM, of_counts, of_means
@@ -74,3 +75,24 @@ def test_bernstein_bound_covers_the_tail_it_bounds():
 def test_too_few_chains_are_refused():
     with pytest.raises(InputError, match="chains is 10; give at least"):
         Laboratory(jax.random.key(0), 10)
+
+
+def test_claims_gathered_together_find_what_each_finds_alone():
+    """Threads share a laboratory, whose experiments depend on their names alone."""
+    chosen = select(CLAIMS, "A4")
+    together = list(gather(chosen, Laboratory(jax.random.key(5), MIN_CHAINS)))
+    assert [found.claim.id for found in together] == [claim.id for claim in chosen]
+    for found in together:
+        (alone,) = gather([found.claim], Laboratory(jax.random.key(5), MIN_CHAINS))
+        np.testing.assert_array_equal(found.closed_form, alone.closed_form)
+        np.testing.assert_array_equal(found.evidence.estimate, alone.evidence.estimate)
+
+
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+    claims.quick_options.cache_clear()
+    assert claims.quick_options() == claims.QUICK_OPTIONS
+    claims.quick_options.cache_clear()
+    monkeypatch.setattr(claims, "QUICK_OPTIONS", {"xla_no_such_option": 1})
+    assert claims.quick_options() == {}
+    assert claims.compiled(lambda x: x + 1)(1) == 2
+    claims.quick_options.cache_clear()
