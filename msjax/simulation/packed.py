@@ -216,18 +216,35 @@ def unpack(states: UInt32[Array, "words"]) -> Bool[Array, "chains"]:
 
 
 def _digits(p: Float[Array, "*chains"]) -> UInt32[Array, "digits words"]:
-    """The first binary digits of p, packed; doubling and subtracting 1 are exact."""
-
-    def step(rest: Float[Array, "*chains"], _: None) -> tuple[Array, Bool[Array, "*chains"]]:
-        digit = 2 * rest >= 1
-        return 2 * rest - digit, digit
-
-    _, digits = jax.lax.scan(step, p, length=_DIGITS)
+    """The first binary digits of p, packed: scaling by a power of 2 and taking floors are exact."""
+    scale = 2.0**CHAINS_PER_WORD
+    first = jnp.floor(p * scale)
+    halves = [
+        jnp.where(p >= 1, jnp.uint32(_ALL), half.astype(jnp.uint32))
+        for half in (first, (p * scale - first) * scale)
+    ]
     if p.ndim == 0:
-        return jnp.where(digits, jnp.uint32(_ALL), jnp.uint32(0))[:, None]
-    lanes = digits.reshape(_DIGITS, -1, CHAINS_PER_WORD).astype(jnp.uint32)
-    weights = jnp.uint32(1) << jax.lax.iota(jnp.uint32, CHAINS_PER_WORD)
-    return jnp.sum(lanes * weights[None, None], axis=-1, dtype=jnp.uint32)
+        places = jnp.arange(CHAINS_PER_WORD - 1, -1, -1, dtype=jnp.uint32)
+        bits = jnp.concatenate([half >> places for half in halves]) & 1
+        return (bits * jnp.uint32(_ALL))[:, None]
+    by_lane = [half.reshape(-1, CHAINS_PER_WORD).T for half in halves]
+    return jnp.concatenate([_transposed(rows)[::-1] for rows in by_lane])
+
+
+def _transposed(rows: UInt32[Array, "32 words"]) -> UInt32[Array, "32 words"]:
+    """Bit j of row i becomes bit i of row j: halves, quarters, ... single bits change places."""
+    masks = jnp.array([0x0000FFFF, 0x00FF00FF, 0x0F0F0F0F, 0x33333333, 0x55555555], jnp.uint32)
+
+    def exchange(
+        step: Int[Array, ""], rows: UInt32[Array, "32 words"]
+    ) -> UInt32[Array, "32 words"]:
+        distance = jnp.uint32(16) >> step.astype(jnp.uint32)
+        low, high = jnp.split(rows, 2)
+        swapped = ((low >> distance) ^ high) & masks[step]
+        # The numbers of the rows are turned by one bit, so that pairs always lie 16 rows apart.
+        return jnp.stack([low ^ (swapped << distance), high ^ swapped], 1).reshape(rows.shape)
+
+    return jax.lax.fori_loop(0, len(masks), exchange, rows)
 
 
 def threefry(seed: Seed, counter: Four, rounds: int = _ROUNDS) -> Four:
