@@ -133,9 +133,10 @@ def _check_memory(path: Path, parameters: dict[Any, Any], mesh: Mesh | None) -> 
     remedy = "end other programs, or take a smaller model"
     if first.platform != "cpu":
         where = "of the device are free" if len(devices) == 1 else "of each device are free"
-        remedy += f", or spread it over more than {len(devices) * needed // free} devices"
+        enough = math.ceil(len(devices) * needed / max(free, 1))
+        remedy += f", or spread it over a mesh of {enough} devices along its model axis"
     raise InputError(
-        f"{path} needs {needed / 1e9:.1f} GB of memory as {leaf.dtype}, and {free / 1e9:.1f} GB "
+        f"{path} needs {needed / 1e9:.3g} GB of memory as {leaf.dtype}, and {free / 1e9:.3g} GB "
         f"{where}; {remedy} (at most {fit / 1e9:.2g} billion parameters fit)"
     )
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import ml_dtypes
@@ -33,6 +34,28 @@ def rewrite(folder: Path, change) -> None:
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("platform", "says"),
+    [
+        (
+            "cpu",
+            "GB are free; end other programs, or take a smaller model (at most 2.5e-05 billion",
+        ),
+        (
+            "gpu",
+            "GB of the device are free; end other programs, or take a smaller model, or spread",
+        ),
+    ],
+)
+def test_too_little_memory_is_said_with_what_would_fit(platform, says, monkeypatch) -> None:
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform=platform)])
+    monkeypatch.setattr("msjax.llm.flax.checkpoint.free_memory", lambda device: 50_000)
+    with pytest.raises(InputError, match="of memory as bfloat16") as refused:
+        load(TINY, "bfloat16")
+    assert says in str(refused.value)
+    assert (platform == "gpu") == ("a mesh of 2 devices along its model axis" in str(refused.value))
 
 
 def test_shards_equal_the_whole(folder) -> None:
