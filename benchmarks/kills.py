@@ -256,18 +256,17 @@ def _adapt(folder: Path, chance: random.Random, count: Killed) -> None:
 
     def parts(out: Path) -> list[tuple[str, Any]]:
         lines = [json.dumps(line, sort_keys=True) for line in _lines(out / "log.jsonl")]
-        names = [_name(json.loads(line)) for line in lines]
+        names = [_name(json.loads(line), number) for number, line in enumerate(lines)]
         model = [(path.name, path.read_bytes()) for path in sorted((out / "model").iterdir())]
         return [*zip(names, lines, strict=True), *model]
 
     count.compare(parts(broken), dict(parts(whole)))
 
 
-def _name(line: dict[str, Any]) -> str:
-    """What a line of a log of adaptation is about."""
+def _name(line: dict[str, Any], number: int) -> str:
+    """What a line of a log of adaptation is about; there is one step of every number."""
     ((kind, what),) = line.items()
-    number = what.get("step", what.get("number", "")) if isinstance(what, dict) else ""
-    return f"{kind} {number}"
+    return f"step {what['step']}" if kind == "step" else f"{kind}, line {number}"
 
 
 def _reproduce(folder: Path, chance: random.Random, count: Killed) -> None:
