@@ -176,7 +176,7 @@ def read_recordings(folder: Path) -> list[Recording]:
         for (model, benchmark), rows in read(folder / source).items():
             count = Runs.from_arrays(
                 [row.correct for row in rows],
-                cluster=[row.cluster or f"row {n}" for n, row in enumerate(rows)],
+                cluster=_clusters(rows),
                 benchmark=benchmark,
                 model=model,
                 protocol="sequential" if revises else "prefix",
@@ -184,6 +184,11 @@ def read_recordings(folder: Path) -> list[Recording]:
             )
             found.append(Recording(source, count))
     return found
+
+
+def _clusters(rows: Sequence[Row]) -> list[str] | None:
+    names = [row.cluster for row in rows if row.cluster is not None]
+    return names if len(names) == len(rows) else None
 
 
 def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
@@ -257,8 +262,8 @@ def gains(recordings: Sequence[Recording]) -> dict[str, Any]:
     for recording in free:
         runs = recording.count
         right = runs.correct == 1
-        assert runs.cluster is not None
-        _, cluster = np.unique(np.array(runs.cluster), return_inverse=True)
+        names = np.arange(runs.questions) if runs.cluster is None else np.array(runs.cluster)
+        _, cluster = np.unique(names, return_inverse=True)
         rows, last = np.arange(runs.questions), runs.recorded - 1
         moved = np.arange(right.shape[1] - 1) < last[:, None]
         before, after = right[:, :-1], right[:, 1:]

@@ -186,6 +186,7 @@ def by_question(out: Path) -> list[dict]:
     return sorted(runs, key=lambda run: run["question_id"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kill", "status"),
     [pytest.param(signal.SIGINT, 130, marks=pytest.mark.study), (signal.SIGKILL, -9)],

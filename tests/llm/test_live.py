@@ -72,7 +72,8 @@ def simulated(random, questions, p0, p_ic, p_ci, rounds=2):
     return runs
 
 
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("every", [False, True])
 def test_every_rule_that_may_run_live_has_its_default_setting(every):
     """In front of a model and in replay; with the options of each rule, and without."""
     random = np.random.default_rng(0)

@@ -24,7 +24,7 @@ def find(recordings, *words):
 
 
 def test_recordings_are_read_as_their_authors_count_them(recordings):
-    assert len(recordings) == 45
+    assert len(recordings) == 51
     gpqa = find(recordings, "textgrad", "GPQA").count
     assert gpqa.transitions.sum(axis=0).tolist() == [[266, 15], [12, 301]]
     haiku = find(recordings, "oracle_stop", "haiku", "GSM8K-1000").count
@@ -33,6 +33,8 @@ def test_recordings_are_read_as_their_authors_count_them(recordings):
     assert opus.transitions.sum(axis=0)[0].tolist() == [151, 57]
     handicap = find(recordings, "intercode", "gpt-3.5", "handicap").count
     assert handicap.transitions[:4, 0, 1].tolist() == [32, 12, 1, 4]
+    debated = find(recordings, "debate", "Llama-3.2-1B").count
+    assert debated.questions == 583 and len(set(debated.cluster)) == 20
     episodes = [r.count.questions for r in recordings.values() if r.source == "intercode_turns"]
     assert sum(episodes) == 5406
 

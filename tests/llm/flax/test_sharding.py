@@ -138,10 +138,12 @@ def test_logits_and_greedy_tokens_are_those_of_one_device(printed) -> None:
         assert 0 < result["moved"] < result["smallest"], result
 
 
+@pytest.mark.slow
 def test_loading_onto_a_mesh_equals_placing_afterwards(printed) -> None:
     assert printed[1] == ["equal"]
 
 
+@pytest.mark.slow
 def test_what_the_mesh_does_not_divide_is_named(printed) -> None:
     messages = printed[2]
     named = (
