@@ -170,9 +170,7 @@ def _serve(folder: Path, chance: random.Random, count: Killed) -> None:
     with _server() as upstream:
         options = ["serve", "--upstream", upstream, "--port", str(port), "--out", str(log)]
         for life in range(5):
-            process = _start(folder, options)
-            while process.is_alive() and not _healthy(port):
-                time.sleep(0.02)
+            process = _start_serving(folder, options, port)
             end = time.monotonic() + chance.random()
             with ThreadPoolExecutor(8) as clients:
                 asked = [
@@ -183,18 +181,18 @@ def _serve(folder: Path, chance: random.Random, count: Killed) -> None:
                 process.join()
             replied |= dict(pair for one in asked if (pair := one.result()) is not None)
             count.kills += 1
-        _start_and_stop(folder, options, port)  # a torn last line is mended at the next start
-    served = {line["question"]: line["answers"][line["returned"]] for line in _lines(log)}
-    found = [(line["question"], served[line["question"]]) for line in _lines(log)]
+        process = _start_serving(folder, options, port)  # which mends a torn last line
+        process.terminate()
+        process.join()
+    found = [(line["question"], line["answers"][line["returned"]]) for line in _lines(log)]
     count.compare(found, replied)
 
 
-def _start_and_stop(folder: Path, options: list[str], port: int) -> None:
+def _start_serving(folder: Path, options: list[str], port: int) -> ForkServerProcess:
     process = _start(folder, options)
     while process.is_alive() and not _healthy(port):
         time.sleep(0.02)
-    process.terminate()
-    process.join()
+    return process
 
 
 def _healthy(port: int) -> bool:

@@ -18,7 +18,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from benchmarks.accelerator.measurement import Clock, Measurement, seconds
-from benchmarks.accelerator.shapes import CONTEXTS, ROWS, SHAPES, setting_name, shrunk
+from benchmarks.accelerator.shapes import SHAPES, each_setting, shrunk
 from msjax.devices import free_memory
 from msjax.errors import InputError
 from msjax.llm.flax import Decoder, DecoderConfig
@@ -53,32 +53,26 @@ def _bandwidth(size: int) -> float:
 
 def _model(name: str, clock: Clock, small: bool, bandwidth: float) -> Iterator[Measurement]:
     entries = shrunk(SHAPES[name]) if small else SHAPES[name]
-    contexts, rows = (64,) if small else CONTEXTS, (1, 4) if small else ROWS
     config = DecoderConfig.from_dict(entries)
     placed = _placement(config)
     if isinstance(placed, str):
         yield measurement(name, says=placed)
         return
     model = _Model(config, placed, NEW_TOKENS // 16 if small else NEW_TOKENS)
-    slowest = 0.0
-    for context in contexts:
-        for number in sorted(rows, key=lambda number: (number == 1, number)):
-            setting, before = setting_name(name, number, context, small), clock.left
-            if before < slowest:
-                yield measurement(setting, says="not measured: its time was spent")
-                continue
-            needed, room = model.bytes_of(number, context), model.room()
-            if room is not None and needed > room:
-                fit = model.rows_that_fit(context, room)
-                then = f"{fit} row{'s' * (fit > 1)} would fit" if fit > 0 else "no row would fit"
-                says = f"not loaded: {needed / 1e9:.2g} GB needed, {room / 1e9:.2g} free; {then}"
-                yield measurement(setting, {"bytes_needed": needed}, says=says)
-                continue
-            try:
-                yield measurement(setting, model.timed(number, context, bandwidth))
-            except jax.errors.JaxRuntimeError as error:
-                yield measurement(setting, says=f"not measured: {str(error).splitlines()[0]}")
-            slowest = max(slowest, before - clock.left)
+
+    def timed(setting: str, rows: int, context: int) -> Measurement:
+        needed, room = model.bytes_of(rows, context), model.room()
+        if room is not None and needed > room:
+            fit = model.rows_that_fit(context, room)
+            then = f"{fit} row{'s' * (fit > 1)} would fit" if fit > 0 else "no row would fit"
+            says = f"not loaded: {needed / 1e9:.2g} GB needed, {room / 1e9:.2g} free; {then}"
+            return measurement(setting, {"bytes_needed": needed}, says=says)
+        try:
+            return measurement(setting, model.timed(rows, context, bandwidth))
+        except jax.errors.JaxRuntimeError as error:
+            return measurement(setting, says=f"not measured: {str(error).splitlines()[0]}")
+
+    yield from each_setting("decoding", name, clock, small, timed)
 
 
 def _placement(config: DecoderConfig) -> Mesh | None | str:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.accelerator.measurement import Clock, Measurement, seconds
-from benchmarks.accelerator.shapes import CONTEXTS, ROWS, SHAPES, setting_name, shrunk
+from benchmarks.accelerator.shapes import SHAPES, each_setting, shrunk
 
 NEW_TOKENS = 32
 
@@ -37,7 +37,6 @@ def _model(name: str, clock: Clock, small: bool, device: str) -> Iterator[Measur
     import transformers
 
     entries = shrunk(SHAPES[name]) if small else SHAPES[name]
-    contexts, rows = (64,) if small else CONTEXTS, (1, 4) if small else ROWS
     config = transformers.AutoConfig.for_model(**entries)
     needed = 2 * sum(_parameters(config))
     if device == "cuda" and needed > torch.cuda.mem_get_info()[0]:
@@ -46,22 +45,17 @@ def _model(name: str, clock: Clock, small: bool, device: str) -> Iterator[Measur
     with torch.device(device):
         model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.eval().generation_config.eos_token_id = None
-    slowest = 0.0
-    for context in contexts:
-        for number in sorted(rows, key=lambda number: (number == 1, number)):
-            setting, before = setting_name(name, number, context, small), clock.left
-            if before < slowest:
-                yield measurement(setting, says="not measured: its time was spent")
-                continue
-            try:
-                step = _step(model, number, context, 4 if small else NEW_TOKENS, device)
-            except torch.OutOfMemoryError:
-                yield measurement(setting, says="not measured: torch has not enough memory")
-            else:
-                rate = number / step
-                values = {"decode_tokens_per_second": rate, "step_seconds": step, "device": device}
-                yield measurement(setting, values)
-            slowest = max(slowest, before - clock.left)
+
+    def timed(setting: str, rows: int, context: int) -> Measurement:
+        try:
+            step = _step(model, rows, context, 4 if small else NEW_TOKENS, device)
+        except torch.OutOfMemoryError:
+            return measurement(setting, says="not measured: torch has not enough memory")
+        rate = rows / step
+        values = {"decode_tokens_per_second": rate, "step_seconds": step, "device": device}
+        return measurement(setting, values)
+
+    yield from each_setting("peer", name, clock, small, timed)
     del model
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -120,11 +120,11 @@ def shard_decoder(decoder: Decoder, mesh: Mesh) -> Decoder:
 @cache
 def empty_cache_on(mesh: Mesh | None) -> Callable[..., KVCache]:
     """`kv_cache.empty_cache`, compiled; on a mesh each device makes its own part and no more."""
-    places = None
+    shardings = None
     if mesh is not None:
         parts: dict[str, Any] = {field: NamedSharding(mesh, spec) for field, spec in CACHE.items()}
-        places = KVCache(**parts)
-    return jax.jit(empty_cache, static_argnums=(0, 1, 2, 3), out_shardings=places)
+        shardings = KVCache(**parts)
+    return jax.jit(empty_cache, static_argnums=(0, 1, 2, 3), out_shardings=shardings)
 
 
 def shard_cache(cache: KVCache, mesh: Mesh) -> KVCache:
