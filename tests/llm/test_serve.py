@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gzip
 import json
 import re
 import threading
@@ -20,6 +21,8 @@ from msjax.llm.live_rule import rule_without_pilot
 from msjax.llm.openai_engine import OpenAIEngine
 from msjax.llm.reward import RewardModel
 from msjax.llm.scores import find_score
+from msjax.llm.serve import app as app_module
+from msjax.llm.serve import upstream as upstream_module
 from msjax.llm.serve.app import JUDGE, Deciding, ServeSettings, make_app
 from msjax.llm.serve.effects import Difference, RunningMean
 from msjax.rules.registry import rule_names
@@ -537,6 +540,51 @@ def test_bodies_and_origins_are_limited(proxy):
         found = there.send("POST", chat, body, **headers)
         assert found[0] == status and words in found[1], found
     assert there.upstream.asked == []
+
+
+STREAM = {"stream": True, "extra_body": {"msjax": {"rule": "off"}}}
+
+
+@pytest.mark.parametrize("more", [{}, {"extra_body": {"msjax": {"rule": "off"}}}])
+def test_a_reply_of_any_length_is_read_up_to_a_bound(proxy, monkeypatch, more):
+    monkeypatch.setattr(upstream_module.Upstreams.pieces, "__defaults__", (2**14,))
+    there = proxy(lambda number, request: Reply(completion("x" * 2**16)))
+    with pytest.raises(openai.InternalServerError, match="more than 16384 bytes"):
+        there.ask(**more)
+    assert there.get("/healthz")  # and the proxy goes on
+
+
+def test_the_first_answer_is_returned_where_the_next_is_too_long(proxy, monkeypatch):
+    monkeypatch.setattr(upstream_module.Upstreams.pieces, "__defaults__", (2**14,))
+    texts = ("It is 4.", "x" * 2**16)
+    there = proxy(lambda number, request: Reply(completion(texts[min(number, 1)])))
+    found = there.ask()
+    assert found.choices[0].message.content == "It is 4." and found.msjax["answers"] == ["4"]
+
+
+def test_a_stream_that_is_passed_on_ends_at_a_bound_and_says_so(proxy, monkeypatch):
+    monkeypatch.setattr(app_module, "MOST_STREAMED", 2**14)
+    reply = Reply(EVENTS * 200, headers={"content-type": "text/event-stream"})
+    there = proxy(lambda number, request: reply)
+    with pytest.raises(openai.APIError, match="more than 16384 bytes"):
+        list(there.ask(**STREAM))
+
+
+@pytest.mark.parametrize("more", [{}, STREAM])
+def test_a_server_that_drips_is_given_up_as_a_whole(proxy, more):
+    kind = "text/event-stream" if more else "application/json"
+    body = EVENTS if more else completion("It is 4.")
+    drips = Reply(body, headers={"content-type": kind}, drip=0.02)
+    there = proxy(lambda number, request: drips, timeout=0.5)
+    with pytest.raises(openai.APIError, match="TimeoutError|Connection error"):
+        list(there.ask(**more))
+
+
+def test_a_reply_that_comes_compressed_is_not_taken(proxy):
+    bomb = Reply(gzip.compress(bytes(2**20)), headers={"content-encoding": "gzip"})
+    for more in ({}, STREAM):
+        with pytest.raises(openai.InternalServerError, match="compresses its replies"):
+            proxy(lambda number, request: bomb).ask(**more)
 
 
 def test_nothing_is_sent_where_upstream_points_to(proxy, serve):

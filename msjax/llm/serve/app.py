@@ -45,7 +45,7 @@ from msjax.llm.serve.asgi import (
 from msjax.llm.serve.effects import Difference, RunningMean, negated
 from msjax.llm.serve.log import ServedLog, open_log
 from msjax.llm.serve.metrics import Metrics
-from msjax.llm.serve.upstream import Answered, DownError, Upstreams
+from msjax.llm.serve.upstream import MOST_STREAMED, Answered, DownError, Upstreams
 from msjax.rules.fixed import fixed_rounds
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.benchmark import Question
@@ -503,17 +503,26 @@ class Proxy:
         self, method: str, path: str, body: bytes | None, scope: Scope, reply: Reply, why: str
     ) -> None:
         """Pass a request on, and its reply back as it comes."""
-        async with self.upstreams.stream(method, path, body, self._headers(scope)) as (found, _):
+        async with self.upstreams.stream(method, path, body, self._headers(scope)) as answering:
+            found, server = answering
             headers = passed_on(found.headers.items(), reply=True)
             if why:
                 headers.append(("x-msjax", f"passed on untouched: {why}"))
                 self.metrics.requests.labels(f"passed on: {why}").inc()
             if "event-stream" not in found.headers.get("content-type", ""):
-                await reply.whole(found.status, await found.read(), headers)
+                content = [piece async for piece in self.upstreams.pieces(found, server)]
+                await reply.whole(found.status, b"".join(content), headers)
                 return
             await reply.begin(found.status, headers)
-            async for piece in found.content.iter_any():
-                await reply.more(piece)
+            piece = b"\n\n"
+            try:
+                async for piece in self.upstreams.pieces(found, server, MOST_STREAMED):
+                    await reply.more(piece)
+            except DownError as error:
+                if not piece.endswith((b"\n\n", b"\r\n\r\n")):
+                    raise  # an event was cut short, to which nothing can be added
+                self.metrics.requests.labels("upstream failed in a stream").inc()
+                await reply.event(_stream_error(error))
             await reply.end()
 
     async def _stream(self, asked: _Asked, reply: Reply) -> None:

@@ -11,11 +11,14 @@ import aiohttp
 
 from msjax.errors import InputError
 from msjax.llm.balance import UNAVAILABLE, Upstream, by_load
+from msjax.llm.server import MOST_BYTES
 
 __all__ = ["Answered", "DownError", "Upstreams"]
 
 CONNECT = 10.0
 """Seconds a server may take to accept a connection."""
+MOST_STREAMED = 16 * MOST_BYTES
+"""Bytes of a stream that are passed on; of it nothing is held here."""
 
 
 class DownError(Exception):
@@ -90,14 +93,36 @@ class Upstreams:
             DownError: none did.
         """
         async with self.stream(method, path, body, headers, last) as (response, server):
-            try:
-                async with asyncio.timeout(self._timeout):
-                    content = await response.read()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                server.fail(_reason(error))
-                status = 504 if isinstance(error, TimeoutError) else 502
-                raise DownError(f"{server.url}: {server.reason} as it answered", status) from None
+            content = b"".join([piece async for piece in self.pieces(response, server)])
             return Answered(response.status, list(response.headers.items()), content), server
+
+    async def pieces(
+        self, response: aiohttp.ClientResponse, server: Upstream, most: int = MOST_BYTES
+    ) -> AsyncIterator[bytes]:
+        """The body of a reply as it comes, within the timeout and up to `most` bytes.
+
+        Raises:
+            DownError: it broke off, took too long or is longer.
+        """
+        size, end = 0, asyncio.get_running_loop().time() + self._timeout
+
+        async def piece() -> bytes:
+            async with asyncio.timeout_at(end):
+                return await response.content.readany()
+
+        try:
+            while found := await piece():
+                size += len(found)
+                if size > most:
+                    raise DownError(
+                        f"{server.url}: its reply has more than {most} bytes, and was not read "
+                        "further"
+                    )
+                yield found
+        except (aiohttp.ClientError, TimeoutError) as error:
+            server.fail(_reason(error))
+            status = 504 if isinstance(error, TimeoutError) else 502
+            raise DownError(f"{server.url}: {server.reason} as it answered", status) from None
 
     @asynccontextmanager
     async def stream(
@@ -143,6 +168,10 @@ class Upstreams:
                     try:
                         if 300 <= response.status < 400:
                             server.fail(f"redirects elsewhere (status {response.status})")
+                            tried.append(f"{server.url}: {server.reason}")
+                            continue
+                        if response.headers.get("content-encoding", "identity") != "identity":
+                            server.fail("compresses its replies, though it is asked not to")
                             tried.append(f"{server.url}: {server.reason}")
                             continue
                         if response.status in UNAVAILABLE:
