@@ -1,18 +1,25 @@
 """The answers of one question so far, and what a rule says of them."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from msjax.data.messages import Completion
 from msjax.data.runs import answer_ids
 from msjax.data.usage import Usage, uncached_tokens
-from msjax.rules.protocol import Observation, StoppingRule
+from msjax.rules.protocol import Decision, Observation, State, StoppingRule
 
 __all__ = ["Answers", "jitted", "returned_round"]
+
+_REMEMBERED = 4096
+"""Histories of answers and verdicts whose decisions a compiled rule keeps."""
 
 
 class Answers:
@@ -38,6 +45,8 @@ class Answers:
         self._rule, self._budget, self._audit = rule, budget, audit
         self._state = rule.init()
         self._returned = 0
+        self._numbers: dict[str, int] = {}
+        self._latest: dict[int, int] = {}
         self.completions: list[Completion] = []
         self.answers: list[str | None] = []
         self.verdicts: list[bool | None] = []
@@ -65,23 +74,25 @@ class Answers:
         self.answers.append(answer)
         self.verdicts.append(verdict)
         value = completion.score.value
-        self.scores.append(value if np.isfinite(value) else np.nan)
+        self.scores.append(value if math.isfinite(value) else math.nan)
         known = completion.score.tokens is not None and judge_tokens is not None
         verifier = (completion.score.tokens or 0) + (judge_tokens or 0) if known else None
         self.usages.append(completion.usage.model_copy(update={"verifier": verifier}))
+        number = -1 if answer is None else self._numbers.setdefault(answer, len(self._numbers))
+        last = len(self.answers) - 1
+        self._latest[number] = last
         if self.stopped:
             return
-        shown: tuple[Any, ...] = (  # of NumPy, which a compiled rule takes at once
-            np.int32(answer_ids(self.answers)[-1]),
+        shown: tuple[Any, ...] = (
+            np.int32(number),
             np.float32(self.scores[-1]),
             np.float32(uncached_tokens(self.usages[-1:])),
             np.int32(-1 if verdict is None else verdict),
         )
-        self._state, decided = self._rule.update(self._state, Observation(*shown))
-        decision = jax.device_get(decided)
+        self._state, decision = self._rule.update(self._state, Observation(*shown))
         self.stopped = bool(decision.stop)
         self.belief = float(decision.belief)
-        self._returned = returned_round(self.answers, int(decision.answer_id))
+        self._returned = self._latest.get(int(decision.answer_id), last)
 
     @property
     def over(self) -> bool:
@@ -101,8 +112,53 @@ def returned_round(answers: Sequence[str | None], answer_id: int) -> int:
     return last - ids[::-1].index(answer_id) if answer_id in ids else last
 
 
+class _Reached:
+    """Where a history of answers and verdicts has brought a rule, and what may follow."""
+
+    __slots__ = ("after", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.after: dict[tuple[int, int], tuple[_Reached, Decision]] = {}
+
+
 @lru_cache(maxsize=256)
 def jitted(rule: StoppingRule) -> StoppingRule:
-    """The rule with a compiled `update`; asked for again it compiles nothing."""
-    begun = rule.init()
-    return StoppingRule(lambda: begun, jax.jit(rule.update))
+    """The rule compiled, for one decision at a time; asked for again it compiles nothing.
+
+    Its decisions are plain numbers. After the same answers and verdicts a rule that looks at
+    nothing else decides alike, so that is computed once and then looked up.
+    """
+    begun = _Reached(rule.init())
+    remembers = _looks_at_answers_and_verdicts_alone(rule, begun.state)
+    computed = count()
+
+    @jax.jit
+    def packed(state: State, seen: Float[Array, "4"]) -> tuple[State, Float[Array, "3"]]:
+        answer_id, score, tokens, verdict = seen
+        whole = answer_id.astype(jnp.int32), score, tokens, verdict.astype(jnp.int32)
+        state, says = rule.update(state, Observation(*whole))
+        return state, jnp.stack([jnp.float32(x) for x in says])
+
+    def update(before: _Reached, seen: Observation) -> tuple[_Reached, Decision]:
+        history: Any = seen.answer_id, seen.verdict
+        known = before.after.get(history)
+        if known is not None:
+            return known
+        state, says = packed(before.state, np.array(seen, np.float32))
+        stop, answer_id, belief = np.asarray(says).tolist()
+        found = _Reached(state), Decision(stop > 0, answer_id, belief)
+        if remembers and next(computed) < _REMEMBERED:
+            before.after[history] = found
+        return found
+
+    return StoppingRule(lambda: begun, update)
+
+
+def _looks_at_answers_and_verdicts_alone(rule: StoppingRule, begun: State) -> bool:
+    """Whether nothing that is computed depends on scores or tokens."""
+    shown = Observation(jnp.int32(0), jnp.float32(0), jnp.float32(0), jnp.int32(0))
+    program = jax.make_jaxpr(rule.update)(begun, shown).jaxpr
+    _, score, tokens, _ = program.invars[-4:]
+    used = [x for equation in program.eqns for x in equation.invars] + program.outvars
+    return not any(x is score or x is tokens for x in used)

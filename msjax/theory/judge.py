@@ -16,11 +16,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, Real
+from jaxtyping import Array, ArrayLike, Float, Int, Int8, Real
 
 from msjax.errors import require, require_probability
-from msjax.theory._arrays import together
-from msjax.theory.chain import UNBOUNDED, TwoStateChain
+from msjax.theory._arrays import in_blocks, together
+from msjax.theory.chain import UNBOUNDED, TwoStateChain, accuracy_after
 from msjax.theory.population import Population
 
 __all__ = [
@@ -134,7 +134,7 @@ def until_accepted(
     Reference: docs/theory.md H1.
     """
     cap = _whole("revisions", revisions)
-    return _until_accepted(*_together(chain, judge, cap), _bits(revisions))
+    return _until_accepted(*_together(chain, judge, cap), _bits(revisions), _endless(revisions))
 
 
 def acceptance_pmf(
@@ -181,7 +181,7 @@ def resample_until_accepted(
     """
     require_probability("p0", p0)
     most = _whole("samples", samples, 1)
-    return _resampled(*_rates(judge, p0), most, _bits(samples))
+    return _resampled(*_rates(judge, p0), most, _bits(samples), _endless(samples))
 
 
 def accepted_accuracy(p0: Real[ArrayLike, "..."], judge: Judge) -> Float[Array, "..."]:
@@ -291,8 +291,7 @@ def update_on_verdict(
     Reference: docs/theory.md H5.
     """
     require_probability("belief", belief)
-    _require_verdicts(accepted)
-    return _update_on_verdict(*_rates(judge, belief), jnp.asarray(accepted))
+    return _update_on_verdict(*_rates(judge, belief), _checked(accepted))
 
 
 def filter_verdicts(
@@ -315,9 +314,8 @@ def filter_verdicts(
 
     Reference: docs/theory.md H5.
     """
-    _require_verdicts(verdicts)
-    rates = _rates(judge, chain.p0, chain.p_ic, chain.p_ci)
-    return _filtered(*rates, jnp.asarray(verdicts))
+    seen = _checked(verdicts)
+    return _filtered(*_rates(judge, chain.p0, chain.p_ic, chain.p_ci), seen)
 
 
 @jax.jit
@@ -329,20 +327,25 @@ def _update_on_verdict(before: Array, s: Array, f: Array, verdict: Array) -> Flo
 
 @jax.jit
 def _filtered(p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, verdicts: Array) -> Filtered:
-    seen = jnp.moveaxis(jnp.atleast_1d(verdicts), -1, 0)
-    p0, p_ic, p_ci, s, f, _ = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, seen[0])
-    seen = jnp.moveaxis(jnp.broadcast_to(jnp.moveaxis(seen, 0, -1), (*p0.shape, len(seen))), -1, 0)
+    seen = jnp.atleast_1d(verdicts)
+    rates = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, seen[..., 0])[:5]
+    return in_blocks(_followed, *rates, jnp.broadcast_to(seen, (*rates[0].shape, seen.shape[-1])))
 
-    def step(belief: Array, verdict: Array) -> tuple[Array, tuple[Array, Array]]:
+
+def _followed(p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, seen: Array) -> Filtered:
+    """The filter, of rates of one shape, answer by answer."""
+
+    def step(before: tuple[Array, Array], verdict: Array) -> tuple[tuple[Array, Array], Array]:
+        belief, log_likelihood = before
         shown_right, shown_wrong = _likelihoods(s, f, verdict)
         right, wrong = belief * shown_right, (1 - belief) * shown_wrong
-        now = _share(right, wrong, otherwise=belief)
-        return now * (1 - p_ci) + (1 - now) * p_ic, (now, right + wrong)
+        now, total = _share(right, wrong, otherwise=belief), right + wrong
+        log = jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1)), -jnp.inf)
+        return (now * (1 - p_ci) + (1 - now) * p_ic, log_likelihood + log), now
 
-    _, (beliefs, likelihoods) = jax.lax.scan(step, p0, seen)
-    possible = likelihoods > 0
-    logs = jnp.where(possible, jnp.log(jnp.where(possible, likelihoods, 1)), -jnp.inf)
-    return Filtered(jnp.moveaxis(beliefs, 0, -1), jnp.sum(logs, axis=0))
+    start = p0, jnp.zeros_like(p0)
+    (_, log_likelihood), beliefs = jax.lax.scan(step, start, jnp.moveaxis(seen, -1, 0))
+    return Filtered(jnp.moveaxis(beliefs, 0, -1), log_likelihood)
 
 
 class _Steps(NamedTuple):
@@ -400,11 +403,18 @@ def _run(
     return jax.lax.fori_loop(0, bits, double_and_add, (start, step))[0]
 
 
-@partial(jax.jit, static_argnames="bits")
+@partial(jax.jit, static_argnames=("bits", "endless"))
 def _until_accepted(
-    p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, cap: Array, bits: int
+    p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, cap: Array, bits: int, endless: bool
 ) -> LoopOutcome:
-    p0, p_ic, p_ci, s, f, cap = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, cap)
+    rates = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, cap)
+    return in_blocks(partial(_ending, bits=bits, endless=endless), *rates)
+
+
+def _ending(
+    p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, cap: Array, bits: int, endless: bool
+) -> LoopOutcome:
+    """The outcome, by doubling; that of caps of `UNBOUNDED`, if there are any, by `_limit`."""
     run = _run(p0, p_ic, p_ci, s, f, cap, bits)
     capped = LoopOutcome(
         run.accepted_right + run.right * s,
@@ -413,24 +423,55 @@ def _until_accepted(
         run.wrong * (1 - f),
         run.calls + run.right + run.wrong,
     )
-    # Without a cap, where the loop ends: v_0 (I - M)^-1, all of whose terms are >= 0.
+    if not endless:
+        return capped
+    limit = _limit(p0, p_ic, p_ci, s, f)
+    return jax.tree.map(lambda x, y: jnp.where(cap == UNBOUNDED, x, y), limit, capped)
+
+
+def _limit(p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array) -> LoopOutcome:
+    """Without a cap: v_0 (I - M)^-1, all of whose terms are >= 0, where there is an inverse.
+
+    Where there is none, what is not accepted at first or after one change never is: right answers
+    are not accepted and stay right, or wrong ones are not accepted and stay wrong.
+    """
     determinant = f * s + f * (1 - s) * p_ci + s * (1 - f) * p_ic
     ends = determinant > 0
     divisor = jnp.where(ends, determinant, 1)
     at_right = ((1 - p0) * (1 - f) * p_ic + p0 * (f + (1 - f) * p_ic)) / divisor
     at_wrong = ((1 - p0) * (s + (1 - s) * p_ci) + p0 * (1 - s) * p_ci) / divisor
     none = jnp.zeros_like(s)
-    limit = LoopOutcome(s * at_right, f * at_wrong, none, none, at_right + at_wrong)
-    never = capped.unaccepted_right + capped.unaccepted_wrong > 0
-    endless = capped._replace(judge_calls=jnp.where(never, jnp.inf, capped.judge_calls))
-    unlimited = jax.tree.map(lambda x, y: jnp.where(ends, x, y), limit, endless)
-    return jax.tree.map(lambda x, y: jnp.where(cap == UNBOUNDED, x, y), unlimited, capped)
+    ended = LoopOutcome(s * at_right, f * at_wrong, none, none, at_right + at_wrong)
+
+    stays = jnp.where(
+        (s == 0) & (f == 0), accuracy_after(TwoStateChain(p0, p_ic, p_ci), UNBOUNDED), 0
+    )
+    repaired = (1 - p0) * _share((1 - f) * p_ic, f, otherwise=none)
+    broken = p0 * _share((1 - s) * p_ci, s, otherwise=none)
+    in_the_end_right = jnp.where((s == 0) & (f > 0), p0 + repaired, stays)
+    in_the_end_wrong = jnp.where((s > 0) & (f == 0), 1 - p0 + broken, 0)
+    in_the_end_wrong = jnp.where((s == 0) & (f == 0), 1 - stays, in_the_end_wrong)
+    calls = p0 * _inverse(s + (1 - s) * p_ci) + (1 - p0) * _inverse(f + (1 - f) * p_ic)
+    never = in_the_end_right + in_the_end_wrong > 0
+    stuck = LoopOutcome(
+        p0 * _share(s, (1 - s) * p_ci, otherwise=none),
+        (1 - p0) * _share(f, (1 - f) * p_ic, otherwise=none),
+        in_the_end_right,
+        in_the_end_wrong,
+        jnp.where(never, jnp.inf, calls),
+    )
+    return jax.tree.map(lambda x, y: jnp.where(ends, x, y), ended, stuck)
 
 
-@partial(jax.jit, static_argnames="bits")
-def _resampled(p0: Array, s: Array, f: Array, most: Array, bits: int) -> LoopOutcome:
+def _inverse(x: Array) -> Array:
+    """1 / x, and 0 where x is 0."""
+    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
+
+
+@partial(jax.jit, static_argnames=("bits", "endless"))
+def _resampled(p0: Array, s: Array, f: Array, most: Array, bits: int, endless: bool) -> LoopOutcome:
     cap = jnp.where(most == UNBOUNDED, UNBOUNDED, most - 1)
-    return _until_accepted(p0, p0, 1 - p0, s, f, cap, bits)
+    return _until_accepted(p0, p0, 1 - p0, s, f, cap, bits, endless)
 
 
 @jax.jit
@@ -443,9 +484,13 @@ def _weighted(each: LoopOutcome, weights: Float[Array, " question"]) -> LoopOutc
 def _acceptance_pmf(
     p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, rounds: Array, bits: int
 ) -> Float[Array, "..."]:
-    p0, p_ic, p_ci, s, f, rounds = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, rounds)
-    run = _run(p0, p_ic, p_ci, s, f, rounds, bits)
-    return run.right * s + run.wrong * f
+    rates = jnp.broadcast_arrays(p0, p_ic, p_ci, s, f, rounds)
+
+    def accepted(p0: Array, p_ic: Array, p_ci: Array, s: Array, f: Array, rounds: Array) -> Array:
+        run = _run(p0, p_ic, p_ci, s, f, rounds, bits)
+        return run.right * s + run.wrong * f
+
+    return in_blocks(accepted, *rates)
 
 
 @partial(jax.jit, static_argnames="votes")
@@ -456,15 +501,18 @@ def _votes_tail(
     correlation: Real[ArrayLike, "..."],
 ) -> Float[Array, "..."]:
     """P(at least `threshold` of the votes accept): Polya's urn, vote by vote."""
-    p, rho = jnp.broadcast_arrays(p, jnp.asarray(correlation, p.dtype))
-    p, rho = p[..., None], rho[..., None]
-    accepts = jnp.arange(votes + 1).reshape((1,) * (p.ndim - 1) + (-1,))
-    distribution = jnp.where(accepts == 0, jnp.ones_like(p), 0)
-    for asked in range(votes):
-        chance = (p * (1 - rho) + accepts * rho) / (1 - rho + asked * rho) if asked else p
-        yes = distribution * chance
-        distribution = distribution * (1 - chance) + jnp.roll(yes, 1, axis=-1)
-    return jnp.sum(jnp.where(accepts >= threshold, distribution, 0), axis=-1)
+
+    def tail(p: Array, rho: Array) -> Array:
+        p, rho = p[None], rho[None]
+        accepts = jnp.arange(votes + 1).reshape((-1,) + (1,) * (p.ndim - 1))
+        distribution = jnp.where(accepts == 0, jnp.ones_like(p), 0)
+        for asked in range(votes):
+            chance = (p * (1 - rho) + accepts * rho) / (1 - rho + asked * rho) if asked else p
+            yes = distribution * chance
+            distribution = distribution * (1 - chance) + jnp.roll(yes, 1, axis=0)
+        return jnp.sum(jnp.where(accepts >= threshold, distribution, 0), axis=0)
+
+    return in_blocks(tail, *jnp.broadcast_arrays(p, jnp.asarray(correlation, p.dtype)))
 
 
 def _likelihoods(s: Array, f: Array, verdict: Array) -> tuple[Array, Array]:
@@ -514,14 +562,22 @@ def _bits(whole: ArrayLike) -> int:
     """Binary digits that are enough for these numbers, of few possible, lest all compile anew."""
     if isinstance(whole, jax.core.Tracer):
         return _ALL_BITS
-    digits = int(np.max(np.asarray(whole))).bit_length()
+    numbers = np.asarray(whole)
+    digits = int(np.max(numbers, initial=0, where=numbers != UNBOUNDED)).bit_length()
     return min(_BITS_AT_ONCE * max(1, -(-digits // _BITS_AT_ONCE)), _ALL_BITS)
 
 
-def _require_verdicts(verdicts: ArrayLike) -> None:
+def _endless(whole: ArrayLike) -> bool:
+    """Whether some of these numbers may be `UNBOUNDED`."""
+    return isinstance(whole, jax.core.Tracer) or bool(np.any(np.asarray(whole) == UNBOUNDED))
+
+
+def _checked(verdicts: Int[ArrayLike, "..."]) -> Int8[Array, "..."]:
+    """The verdicts, in the least memory."""
     require(
         "verdicts",
         verdicts,
-        lambda x: np.isin(x, (-1, 0, 1)),
+        lambda x: (x == 1) | (x == 0) | (x == -1),
         "give 1 (accepted), 0 (rejected) or -1 (not asked)",
     )
+    return jnp.asarray(verdicts, jnp.int8)

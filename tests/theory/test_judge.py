@@ -153,6 +153,28 @@ def test_verdicts_that_are_absent_or_worthless_leave_the_belief_to_the_chain() -
     assert float(impossible.log_likelihood) == -np.inf
 
 
+def test_many_settings_come_out_as_few_do() -> None:
+    random = np.random.default_rng(3)
+    n, few = 9001, slice(8990, 9001)
+    rates, verdicts = random.random((5, n)), random.integers(-1, 2, (n, 3))
+    caps = random.choice([0, 3, UNBOUNDED], n)
+
+    def all_of(some):
+        p0, p_ic, p_ci, s, f = rates[:, some]
+        chain, judge = TwoStateChain(p0, p_ic, p_ci), Judge(s, f)
+        votes = judge_by_votes(judge, 3, 2, p0, p_ic)
+        return (
+            until_accepted(chain, judge, caps[some]),
+            acceptance_pmf(chain, judge, 2),
+            votes,
+            filter_verdicts(chain, judge, verdicts[some]),
+        )
+
+    many, those = jax.tree.leaves(all_of(slice(n))), jax.tree.leaves(all_of(few))
+    for one, other in zip(many, those, strict=True):
+        np.testing.assert_allclose(one[few], other, rtol=1e-6)
+
+
 SETTINGS = [
     # p0, p_ic, p_ci, s, f; verdict, revision, restart
     ((0.3, 0.2, 0.15, 0.7, 0.1), (0.01, 0.03, np.inf)),
