@@ -1,4 +1,4 @@
-"""Claims on loops with a judge: H1 to H5.
+"""Claims on loops with a judge: H1 to H6 and H8.
 
 Simulated loops that are alike (still going on, and right or wrong) are thinned at once.
 """
@@ -6,13 +6,17 @@ Simulated loops that are alike (still going on, and right or wrong) are thinned 
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 from scipy import stats
 
+from msjax.rules import belief as rules
+from msjax.rules.protocol import Observation
 from msjax.simulation.enumeration import all_paths, path_distribution
 from msjax.theory import judge as theory
+from msjax.theory import judge_control
 from msjax.theory.chain import UNBOUNDED, TwoStateChain
 from msjax.theory.judge import Judge, LoopOutcome
 from msjax.theory.population import Population
@@ -33,6 +37,9 @@ SampleSetting = tuple[float, float, float]
 
 BenchmarkSetting = tuple[tuple[float, ...], ...]
 """Questions: (p0, p_ic, p_ci, accept_right, accept_wrong, weight)."""
+
+ControlSetting = tuple[float, float, float, float, float, float, float, float]
+"""(p0, p_ic, p_ci, accept_right, accept_wrong, cost of a verdict, a revision, a fresh answer)."""
 
 VoteSetting = tuple[float, float, int, int]
 """(P(a vote accepts), correlation, votes, threshold)."""
@@ -55,6 +62,15 @@ LOOPS: tuple[LoopSetting, ...] = (
     (1.0, 0.3, 0.2, 0.5, 0.1),
 )
 ENDING: tuple[LoopSetting, ...] = (*LOOPS[:8], LOOPS[9])
+CONTROLS: tuple[ControlSetting, ...] = (  # whose beliefs are points of the grid, or never pay
+    (0.25, 0.25, 0.25, 0.75, 0.25, 0.01, 0.03, 0.05),
+    (0.5, 0.25, 0.25, 0.5, 0.0, 0.01, 0.02, 0.05),
+    (0.25, 0.25, 0.25, 1.0, 0.5, 0.01, 0.03, float("inf")),
+    (0.25, 0.25, 0.125, 1.0, 0.0, 0.01, 0.03, 0.02),  # never errs
+    (0.25, 0.5, 0.125, 0.5, 0.5, 0.01, 0.03, 0.05),  # tells nothing
+)
+ACTIONS = 3
+"""Most actions of a loop that is controlled."""
 SAMPLES: tuple[SampleSetting, ...] = (
     (0.3, 0.7, 0.1),
     (0.077, 0.327, 0.044),
@@ -345,6 +361,129 @@ def _simulated_beliefs(lab: Laboratory, setting: LoopSetting, predicted: Values)
     )
 
 
+def _two_valued(setting: Any) -> ArrayLike:
+    """Belief in the last answer after every sequence of scores that are 0 or 1."""
+    chain, judge = _of(setting)
+    rule = rules.belief_rule(chain, np.ones(CAP), rules.SignalDistribution(scores=judge), price=0.0)
+
+    def belief(scores: Float[Array, " answers"]) -> Float[Array, ""]:
+        state = rule.init()
+        for score in scores:
+            state, decision = rule.update(state, Observation(jnp.int32(0), score))
+        return decision.belief
+
+    return jax.vmap(belief)(jnp.asarray(all_paths(CAP).astype(float)))
+
+
+def _exact_two_valued(setting: LoopSetting) -> Values:
+    return np.split(_exact_beliefs(setting), 2)[0]
+
+
+def _simulated_two_valued(lab: Laboratory, setting: LoopSetting, predicted: Values) -> Evidence:
+    wrong, right = lab.run(judged_runs, setting)
+    seen = wrong + right > 0
+    return of_counts(right[seen], (wrong + right)[seen], predicted[seen])
+
+
+def _controlled(setting: Any) -> ArrayLike:
+    """Value of the best loop with 0..ACTIONS actions."""
+    costs = judge_control.LoopCosts(*setting[5:])
+    found = judge_control.best_loop(*_of(setting), 1.0, costs, ACTIONS)
+    return jnp.stack([found.value_at(left, setting[0], 1, 0) for left in range(ACTIONS + 1)])
+
+
+def _ways(setting: ControlSetting, joint: Values) -> list[tuple[float, list[Values]]]:
+    """Cost of every action but stopping, and what it leads to.
+
+    `joint` is a measure over [incumbent right, current right]; what follows from it is too.
+    """
+    p0, p_ic, p_ci, s, f, verdict, revision, restart = setting
+    move = np.array([[1 - p_ic, p_ic], [p_ci, 1 - p_ci]])
+    accepts = np.array([f, s])
+    found = [(verdict, [joint * accepts, joint * (1 - accepts)])]
+    for start in (joint, np.diag(joint.sum(axis=0))):
+        found.append((revision, [start @ move]))
+        if np.isfinite(restart):
+            fresh = start.sum(axis=1)[:, None] * np.array([1 - p0, p0])
+            found.append((restart, [fresh]))
+    return found
+
+
+def _best(setting: ControlSetting, joint: Values, left: int) -> tuple[float, int]:
+    """Value of the best of all sequences of actions, and its first; -1 stops."""
+    stop = max(joint[1].sum(), joint[:, 1].sum())
+    if not left:
+        return stop, -1
+    mass = joint.sum()
+    values = [
+        sum(_best(setting, after, left - 1)[0] for after in outcomes) - cost * mass
+        for cost, outcomes in _ways(setting, joint)
+    ]
+    best = int(np.argmax(values))
+    return (values[best], best) if values[best] > stop + 1e-12 else (stop, -1)
+
+
+def _exact_control(setting: ControlSetting) -> Values:
+    first = np.diag([1 - setting[0], setting[0]])
+    return np.array([_best(setting, first, left)[0] for left in range(ACTIONS + 1)])
+
+
+def controlled(
+    key: Key[Array, ""], laboratory: Laboratory, setting: ControlSetting
+) -> Float[np.ndarray, "left 2"]:
+    """Mean and variance of what loops earn that act as is best, with 0..ACTIONS actions."""
+    rng, n, p0 = generator(key), laboratory.n_ensemble, setting[0]
+
+    def earn(counts: np.ndarray, joint: Values, left: int, spent: float) -> np.ndarray:
+        """Sums of what they earn, and of its square."""
+        _, action = _best(setting, joint, left)
+        if action < 0:
+            shown = counts[1] if joint[1].sum() >= joint[:, 1].sum() else counts[:, 1]
+            right = int(shown.sum())
+            wrong = int(counts.sum()) - right
+            return np.array([[1 - spent, -spent], [(1 - spent) ** 2, spent**2]]) @ [right, wrong]
+        cost, outcomes = _ways(setting, joint)[action]
+        if len(outcomes) == 2:
+            yes = rng.binomial(counts, [setting[4], setting[3]])
+            each = [yes, counts - yes]
+        else:
+            each = [_moved(rng, setting, counts, action)]
+        return np.sum(
+            [
+                earn(some, outcome, left - 1, spent + cost)
+                for some, outcome in zip(each, outcomes, strict=True)
+            ],
+            axis=0,
+        )
+
+    found = []
+    for left in range(ACTIONS + 1):
+        right = rng.binomial(n, p0)
+        total, squares = earn(np.diag([n - right, right]), np.diag([1 - p0, p0]), left, 0.0) / n
+        found.append([total, (squares - total**2) / n])
+    return np.array(found)
+
+
+def _moved(
+    rng: np.random.Generator, setting: ControlSetting, counts: np.ndarray, action: int
+) -> np.ndarray:
+    """Loops by [incumbent right, current right] after a revision or a fresh answer."""
+    p0, p_ic, p_ci = setting[:3]
+    replaces, restarts = divmod(action - 1, 1 + np.isfinite(setting[-1]))
+    start = np.diag(counts.sum(axis=0)) if replaces else counts
+    if restarts:
+        right = rng.binomial(start.sum(axis=1), p0)
+        return np.stack([start.sum(axis=1) - right, right], axis=1)
+    repaired, broken = rng.binomial(start[:, 0], p_ic), rng.binomial(start[:, 1], p_ci)
+    return np.stack([start[:, 0] - repaired + broken, start[:, 1] + repaired - broken], axis=1)
+
+
+def _simulated_control(lab: Laboratory, setting: ControlSetting, predicted: Values) -> Evidence:
+    mean, variance = lab.run(controlled, setting).T
+    largest = (1 + ACTIONS * max(x for x in setting[5:] if np.isfinite(x))) / lab.n_ensemble
+    return of_means(mean, predicted, variance, largest)
+
+
 def _claim(
     name: str,
     statement: str,
@@ -425,5 +564,21 @@ CLAIMS: tuple[Claim, ...] = (
         _beliefs,
         _exact_beliefs,
         _simulated_beliefs,
+    ),
+    _claim(
+        "H6.best_loop",
+        "no use of verdicts, revisions and fresh answers earns more than the programme says",
+        CONTROLS,
+        _controlled,
+        _exact_control,
+        _simulated_control,
+    ),
+    _claim(
+        "H8.two_valued",
+        "scores that are 0 or 1 are verdicts: the belief that two rates give is the share right",
+        LOOPS[:4],
+        _two_valued,
+        _exact_two_valued,
+        _simulated_two_valued,
     ),
 )

@@ -13,7 +13,7 @@ from msjax.verify import loops as claims
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_every_claim_stands(verdicts, precision):
     results = verdicts(claims.CLAIMS, precision=precision)
-    assert len(results) == 8
+    assert len(results) == 10
     assert [r.id for r in results.values() if not r.ok] == []
 
 
@@ -47,6 +47,17 @@ def independent_votes(original):
     return lambda judge, votes, threshold, *_: original(judge, votes, threshold)
 
 
+def never_starting_over(original):
+    def best(chain, judge, value, costs, horizon):
+        return original(chain, judge, value, costs._replace(restart=float("inf")), horizon)
+
+    return best
+
+
+def scores_of_exchanged_rates(original):
+    return lambda scores: original(scores=Judge(*reversed(scores)))
+
+
 @pytest.mark.parametrize(
     ("name", "mistake", "caught_by"),
     [
@@ -62,12 +73,19 @@ def independent_votes(original):
             "H2.outcome",
         ),
         ("accepted_accuracy", lambda right: lambda p0, judge: judge[0] + 0 * p0, "H2.accepted"),
+        pytest.param(
+            *("judge_control.best_loop", never_starting_over, "H6.best_loop"),
+            marks=pytest.mark.slow,
+        ),
+        ("rules.SignalDistribution", scores_of_exchanged_rates, "H8.two_valued"),
     ],
 )
 def test_a_wrong_closed_form_is_caught_by_both_ways(
     monkeypatch, verdicts, name, mistake, caught_by
 ):
-    monkeypatch.setattr(theory, name, mistake(getattr(theory, name)))
+    *module, name = name.split(".")
+    place = getattr(claims, module[0]) if module else theory
+    monkeypatch.setattr(place, name, mistake(getattr(place, name)))
     result = verdicts(claims.CLAIMS, ids=[caught_by])[caught_by]
     assert not result.monte_carlo_ok
     assert not result.exact_ok
