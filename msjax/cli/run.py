@@ -141,8 +141,9 @@ class Run(Prices):
 
     score: str = "token_logprob"
     """Score of each answer: token_logprob (mean per token), confidence (its exponential, which
-    lies in [0, 1], as rules that look at scores need), certainty (mean entropy, negated), or reward
-    (by --reward-model)."""
+    lies in [0, 1], as rules that look at scores need), certainty (mean entropy, negated), reward
+    (by --reward-model), or judge (log-odds of the --judge's yes, behind a server that gives
+    log-probabilities)."""
 
     reward_server: str | None = None
     """URL of vLLM with a reward model, for --score reward, such as http://localhost:8001; its key,
@@ -159,6 +160,18 @@ class Run(Prices):
     judge_server: str | None = None
     """URL of a server that speaks OpenAI's chat protocol with the model --judge; its key, if any,
     in the environment variable JUDGE_API_KEY."""
+
+    judge_template: str = "yes_no"
+    """What a model that judges is asked: yes_no, json, or a text file with the words."""
+
+    judge_votes: int = 1
+    """How often the judge is asked of every answer."""
+
+    judge_threshold: int | None = None
+    """Of which so many must accept; default: more than half."""
+
+    judge_temperature: float | None = None
+    """Sampling temperature of a --judge behind a server; default: 0, and 0.7 for several votes."""
 
     batch_size: int = 40
     """Conversations that a local model decodes together; changes speed, not results."""
@@ -391,6 +404,10 @@ class Run(Prices):
                 "max_new_tokens": self._longest,
                 "audit": None if self.no_worse is None else self.audit,
                 "judge": self.judge,
+                "judge_template": None if self.judge_template == "yes_no" else self.judge_template,
+                "judge_votes": None if self.judge_votes == 1 else self.judge_votes,
+                "judge_threshold": None if self.judge_votes == 1 else self._judge_threshold,
+                "judge_temperature": self.judge_temperature,
             },
         )
         print(f"{out}: {label}, seed {self.seed}")
@@ -410,32 +427,73 @@ class Run(Prices):
     @cached_property
     def _judge(self) -> "Judge | None":
         """What judges the answers."""
-        from msjax.llm.judge import ITSELF, ServedJudge, own_judge
+        from msjax.llm.judge import ITSELF, Itself, ServedJudge, judge_prompt, own_judge, voting
 
-        if self.judge_server is not None:
-            if self.judge in (None, ITSELF):
-                raise InputError("--judge-server needs --judge NAME, as the server calls the model")
-            return ServedJudge(
-                self.judge_server,
-                str(self.judge),
-                api_key=os.environ.get("JUDGE_API_KEY") or "none",
+        votes = self.judge_votes, self._judge_threshold
+        by_server = self.judge_server is not None or (
+            self.judge == ITSELF and self.score == "judge" and bool(self.server)
+        )
+        if self.judge_server is not None and self.judge in (None, ITSELF):
+            raise InputError("--judge-server needs --judge NAME, as the server calls the model")
+        if self.judge_temperature is not None and not by_server:
+            raise InputError("--judge-temperature is of a model behind --judge-server")
+        if self.score == "judge" and not by_server:
+            raise InputError(
+                "--score judge needs the log-probabilities of a judge behind a server: --judge "
+                "NAME --judge-server URL, or --judge self with --server"
+            )
+        if self.judge is None:
+            if votes != (1, 1) or self.judge_template != "yes_no":
+                raise InputError("--judge-votes and --judge-template are of a --judge; name one")
+            return None
+        prompt = judge_prompt(self.judge_template)
+        if by_server:
+            usual = 0.0 if self.judge_votes == 1 else 0.7
+            heat = usual if self.judge_temperature is None else self.judge_temperature
+            if heat == 0 and self.judge_votes > 1:
+                raise InputError("--judge-temperature 0 makes all votes equal; give a higher one")
+            own = self.judge_server is None
+            key = os.environ.get("OPENAI_API_KEY" if own else "JUDGE_API_KEY") or "none"
+            judge = ServedJudge(
+                self.server[0] if own else str(self.judge_server),
+                str(self.model if own else self.judge),
+                prompt=prompt,
+                temperature=heat,
+                log_odds=self.score == "judge",
+                api_key=key,
                 timeout=self.timeout,
                 patience=self.patience,
             )
-        if self.judge is None or self.judge == ITSELF:
-            return self.judge
+            return voting(judge, *votes)
+        if self.judge == ITSELF:
+            if self.judge_votes > 1 and self.temperature == 0:
+                raise InputError(
+                    "temperature = 0 makes all votes equal; give a higher --temperature"
+                )
+            return Itself(prompt, *votes)
+        if self.judge_template != "yes_no":
+            raise InputError("--judge-template is of a model that judges, not of a function")
         if ":" not in self.judge:
             raise InputError(
                 f"--judge is {self.judge!r}; give self, module:function, or the name of a model "
                 "with --judge-server URL"
             )
-        return own_judge(self.judge)
+        return voting(own_judge(self.judge), *votes)
+
+    @property
+    def _judge_threshold(self) -> int:
+        """Verdicts on an answer that must accept it."""
+        if self.judge_threshold is not None:
+            return self.judge_threshold
+        return self.judge_votes // 2 + 1
 
     @cached_property
-    def _scorer(self) -> "Scorer":
-        """What scores the answers."""
+    def _scorer(self) -> "Scorer | None":
+        """What scores the answers; None: the judge."""
         from msjax.llm.scores import find_score
 
+        if self.score == "judge":
+            return None
         if self.score != "reward":
             if self.reward_server is not None or self.reward_model is not None:
                 raise InputError(

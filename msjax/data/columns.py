@@ -75,6 +75,7 @@ class _Line(_NeverAbsent, total=False):
     answers: list[str | None]
     scores: list[FiniteFloat | None]
     verdicts: list[bool | None]
+    votes: list[list[bool | None]]
     tokens: list[_Account]
     completions: list[str]
     finish: list[str | None]
@@ -239,6 +240,7 @@ def _runs(rows: list[Any], names: dict[str, str]) -> Runs:
     returned = np.array([-1 if (x := row.get("returned")) is None else x for row in rows])
     _refuse(returned >= lengths, np.arange(len(rows)))
     said = [MISSING if x is None else x for x in every("verdicts", None)]
+    every("votes", ())
     finish = every("finish", None)
     identity = [
         (

@@ -37,6 +37,7 @@ _PER_ANSWER: dict[str, Any] = {
     "answers": None,
     "scores": None,
     "verdicts": None,
+    "votes": (),
     "tokens": Usage.model_construct(prompt=None, cached=None, completion=None),
     "completions": "",
     "finish": None,
@@ -58,9 +59,9 @@ class Trajectory(BaseModel):
     """What one question went through: its answers in order, and what each cost.
 
     Only `question_id` and `correct` are needed. For `protocol="sequential"` entry k of `answers`,
-    `correct`, `scores`, `verdicts`, `tokens`, `completions` and `finish` belongs to round k (round
-    0 is the first answer); for `"parallel"` to sample k; for `"prefix"` to the k-th prefix of one
-    reasoning trace from which an answer was elicited.
+    `correct`, `scores`, `verdicts`, `votes`, `tokens`, `completions` and `finish` belongs to round
+    k (round 0 is the first answer); for `"parallel"` to sample k; for `"prefix"` to the k-th prefix
+    of one reasoning trace from which an answer was elicited.
 
     Attributes:
         repeat: which run of its question this is, where a question was run several times.
@@ -68,6 +69,7 @@ class Trajectory(BaseModel):
         correct: whether each answer is right.
         scores: verifier or confidence scores, None where not scored.
         verdicts: whether a judge accepted the answer, None where it was not asked.
+        votes: what the judge said each time, where it was asked of an answer several times.
         tokens: accounts; their counts are None where not reported.
         finish: why each completion ended, in the server's words; None where not reported.
         stop_reason: whether a stopping rule or the budget of answers ended the run.
@@ -93,6 +95,7 @@ class Trajectory(BaseModel):
     correct: tuple[bool, ...]
     scores: tuple[FiniteFloat | None, ...] = ()
     verdicts: tuple[bool | None, ...] = ()
+    votes: tuple[tuple[bool | None, ...], ...] = ()
     tokens: tuple[Usage, ...] = ()
     completions: tuple[str, ...] = ()
     finish: tuple[str | None, ...] = ()

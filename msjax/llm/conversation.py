@@ -12,7 +12,7 @@ from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
 from msjax.llm.answers import Answers
 from msjax.llm.engine import Conversation, Turn
-from msjax.llm.judge import ITSELF, Judge, Verdict, judge_messages, read_verdict
+from msjax.llm.judge import ITSELF, Itself, Judge, Verdict, combined, judge_messages, read_verdict
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.registry import Question, Task
@@ -49,7 +49,7 @@ def refine(
     rounds: int,
     settings: dict[str, str | int | float | None],
     finish: Callable[[Trajectory], None],
-    score: Scorer = token_logprob,
+    score: Scorer | None = token_logprob,
     parallel: bool = False,
     audit: bool = False,
     given: Sequence[Completion] = (),
@@ -66,7 +66,8 @@ def refine(
         rounds: most refinement rounds, or samples after the first (the budget).
         settings: recorded with the trajectory.
         finish: called once, when the question stops.
-        score: scores each answer, for the rule and for the record.
+        score: scores each answer, for the rule and for the record; None: the log-odds that its
+            judge gives.
         parallel: whether the same is asked anew each time, for independent samples, instead of a
             revision. A sample is begun when the rule has seen the one before.
         audit: whether to go on to the end of the budget when the rule has stopped, so that what it
@@ -83,6 +84,7 @@ def refine(
     correct: list[bool] = []
     held: list[tuple[bool, str | None]] = []
     verdicts: list[Verdict] = []
+    votes_on: list[tuple[bool | None, ...]] = []
 
     def grade(completion: Completion) -> tuple[bool, str | None]:
         """Whether what was read is right, whatever came before, and its spelling."""
@@ -95,8 +97,11 @@ def refine(
         held[:] = [grade(completion)]
         if callable(judge):
             verdicts[:] = [judge(question, completion)]
+        if score is None:
+            return Score(verdicts[0].log_odds if verdicts else np.nan)
         return score(question, completion)
 
+    itself = Itself() if judge == ITSELF else judge if isinstance(judge, Itself) else None
     messages = benchmark.conversation(question)
     alone = parallel or benchmark.new_conversation or rounds == 0
     said: list[Message] = []
@@ -107,7 +112,7 @@ def refine(
             completion: Completion | None = given[asked]
             assert completion is not None
         else:
-            broken = judge == ITSELF or asked == len(given)
+            broken = itself is not None or asked == len(given)
             resumed = before is not None and broken and not alone
             completion = yield Turn(
                 [*said, *messages] if resumed else messages,
@@ -123,21 +128,27 @@ def refine(
         right, answer = held.pop() if held else grade(completion)
         correct.append(right)
         verdict = verdicts.pop() if verdicts else Verdict(None)
-        if judge == ITSELF and not completion.unasked:
-            reply = yield Turn(
-                judge_messages(question, completion),
-                jax.random.fold_in(jax.random.fold_in(key, asked), 1),
-                new_conversation=True,
-            )
-            assert reply is not None
-            tokens = uncached_tokens([reply.usage])
-            verdict = Verdict(
-                None if reply.unasked else read_verdict(reply.text),
-                None if np.isnan(tokens) else int(tokens),
-            )
+        if itself is not None and not completion.unasked:
+            votes = []
+            for vote in range(itself.votes):
+                reply = yield Turn(
+                    judge_messages(question, completion, itself.prompt),
+                    jax.random.fold_in(jax.random.fold_in(key, asked), 1 + vote),
+                    new_conversation=True,
+                )
+                assert reply is not None
+                tokens = uncached_tokens([reply.usage])
+                votes.append(
+                    Verdict(
+                        None if reply.unasked else read_verdict(reply.text),
+                        None if np.isnan(tokens) else int(tokens),
+                    )
+                )
+            verdict = combined(votes, itself.threshold)
         elif callable(judge) and asked < len(given):
             verdict = judge(question, completion)
-        so_far.add(completion, answer, *verdict)
+        so_far.add(completion, answer, verdict.accepted, verdict.tokens)
+        votes_on.append(verdict.votes)
         if so_far.over:
             break
         if not parallel:
@@ -154,6 +165,7 @@ def refine(
             correct=tuple(correct),
             scores=tuple(None if np.isnan(s) else s for s in so_far.scores),
             verdicts=tuple(so_far.verdicts),
+            votes=tuple(votes_on),
             tokens=tuple(so_far.usages),
             completions=tuple(one.text for one in so_far.completions),
             finish=tuple(one.finish for one in so_far.completions),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from msjax.data.details import Details
 from msjax.data.json_lines import LineFile
-from msjax.data.messages import FAILED, FINISHED, REJECTED, TOO_LONG, Completion, Score
+from msjax.data.messages import FAILED, FINISHED, REJECTED, TOO_LONG, UNASKED, Completion, Score
 from msjax.data.store import check_settings, resume
 from msjax.data.trajectory import Trajectory
 from msjax.data.usage import uncached_tokens
@@ -66,7 +66,7 @@ def record_run(
     load_engine: Callable[[], Engine],
     watch: Mapping[str, Watch] | None = None,
     benchmarks: Mapping[str, Task] = BENCHMARKS,
-    score: Scorer = token_logprob,
+    score: Scorer | None = token_logprob,
     begun: Mapping[tuple[str, str], Trajectory] | None = None,
     texts: bool = True,
     judge: Judge | None = None,
@@ -78,8 +78,8 @@ def record_run(
     benchmark is given every run; once it raises an alarm the remaining questions of the benchmark
     are asked for all rounds, as the rule may no longer be right for them. Questions in `begun`, by
     benchmark and id, go on from the answers that these runs have. A judge says of every answer
-    whether it is accepted. What the engine has to say of its requests (`notes`) and how answers
-    ended is said once, at the end.
+    whether it is accepted; where `score` is None its log-odds are the score. What engine and judge
+    have to say (`notes`) and how answers ended is said once, at the end.
 
     Returns:
         The trajectories of the planned questions, benchmark by benchmark, in stream order. Without
@@ -179,12 +179,32 @@ def record_run(
                 try:
                     engine.converse(conversations())
                 finally:
-                    for note in getattr(engine, "notes", ()):
-                        bar.write(f"warning: {note}")
+                    for whose in (engine, judge):
+                        for note in getattr(whose, "notes", ()):
+                            bar.write(f"warning: {note}")
         for note in ending_notes([Details.of(writer.lines)] if writer.lines else []):
+            print(f"warning: {note}")
+        if judge is not None and (note := _unjudged(writer.lines)):
             print(f"warning: {note}")
         recorded = {(run.benchmark, run.question_id): run for run in writer.lines}
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
+
+
+def _unjudged(runs: Sequence[Trajectory]) -> str | None:
+    """On how many answers the judge gave no verdict, in words; None if on all it did."""
+    verdicts = [
+        verdict
+        for run in runs
+        for verdict, finish in zip(run.verdicts, run.finish, strict=True)
+        if finish not in UNASKED
+    ]
+    lacking = verdicts.count(None)
+    if not lacking:
+        return None
+    return (
+        f"{lacking:,} of {len(verdicts):,} answers have no verdict, since the judge said neither "
+        "yes nor no, or failed; a rule takes them as not accepted"
+    )
 
 
 def completions(run: Trajectory | None) -> Sequence[Completion]:

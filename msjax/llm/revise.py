@@ -23,6 +23,7 @@ from msjax.data.usage import Usage, total
 from msjax.errors import InputError
 from msjax.llm.answers import Answers, jitted
 from msjax.llm.concurrency import to_thread
+from msjax.llm.judge import as_verdict
 from msjax.llm.live_rule import rule_without_pilot
 from msjax.llm.replies import read_usage
 from msjax.rules.protocol import StoppingRule
@@ -309,6 +310,4 @@ def _usage(usage: Any, said: bool) -> Usage:
 def _verdict(said: Any) -> tuple[bool | None, int | None]:
     """The verdict, and the tokens that it took; None where the judge reports none."""
     verdict, usage = said if isinstance(said, tuple) else (said, Usage(prompt=0, completion=0))
-    if verdict is not None and not isinstance(verdict, bool):
-        raise InputError(f"judge returned {verdict!r}; return True, False or None")
-    return verdict, _usage(usage, said=True).uncached
+    return as_verdict(verdict, "judge"), _usage(usage, said=True).uncached

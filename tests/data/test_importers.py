@@ -64,6 +64,19 @@ def test_labels_samples_verdicts_and_accounts() -> None:
     assert runs.verdicts.tolist() == [[1] * 5] and runs.scores.tolist() == [[0.5] * 5]
 
 
+def test_several_verdicts_on_an_answer_are_votes() -> None:
+    said = [[1, "no", True], [0, None, "accept"], ["rejected", 0, None], None, "yes"]
+    rows = [{"id": "q", "round": k, "correct": 1, "verdict": x} for k, x in enumerate(said)]
+    listed = [{"id": "q", "correct": [1] * 5, "verdicts": said}]
+    for given in (rows, listed):
+        (run,) = import_records(given).records
+        assert run.verdicts == (True, None, False, None, True)
+        assert run.votes[:3] == ((True, False, True), (False, None, True), (False, False, None))
+        assert run.votes[3:] == ((), ())
+    with pytest.raises(InputError, match="verdict is 'perhaps'; write 1 or 0"):
+        import_records([{"id": "q", "correct": 1, "verdict": [1, "perhaps"]}])
+
+
 def test_what_is_not_reported_is_not_zero() -> None:
     found = import_records([{"question": "a", "correct": 1}])
     runs = msjax.Runs.from_records(found.records)

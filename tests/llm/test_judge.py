@@ -1,15 +1,20 @@
 """Judges in front of a model: itself, a function of one's own, a model behind a server."""
 
+import jax
+import numpy as np
 import pytest
 from conversations import plan
 
+import msjax
 from msjax.cli import main
 from msjax.data.messages import Completion
+from msjax.data.store import read_runs
 from msjax.data.usage import Usage
 from msjax.errors import InputError, ServerError
 from msjax.llm.conversation import refine
-from msjax.llm.judge import JUDGE, ServedJudge, own_judge, read_verdict
+from msjax.llm.judge import JUDGE, Itself, ServedJudge, Verdict, own_judge, read_verdict, voting
 from msjax.llm.record import record_run
+from msjax.llm.scores import token_logprob
 from msjax.rules.fixed import fixed_rounds, until_accepted
 from msjax.tasks.registry import BENCHMARKS
 from msjax.testing import ScriptedEngine
@@ -20,9 +25,9 @@ NAME = "arithmetic-easy"
 UNTIL = {NAME: until_accepted(3)}
 
 
-def judged(path, judge, rules=UNTIL, engine=None, **changes):
+def judged(path, judge, rules=UNTIL, engine=None, score=token_logprob, **changes):
     engine = engine or ScriptedEngine()
-    return record_run(path, plan(**changes), rules, lambda: engine, judge=judge)
+    return record_run(path, plan(**changes), rules, lambda: engine, judge=judge, score=score)
 
 
 def itself(said, key):
@@ -88,9 +93,15 @@ def test_a_question_goes_on_with_its_own_conversation_after_the_judge() -> None:
         ("Is it? No... yes!", True),
         ("Nothing is known of it.", None),
         ("", None),
+        ('No sign is wrong.\n{"accept": true}', True),
+        ('{"accept": false}\nYes, I am sure.', False),
+        ('```json\n{"why": "no", "Verdict": "YES"}\n```', True),
+        ('{"accept": null}, no less', None),
+        ('{"steps": 2} so yes', True),
+        ('{"accept": maybe} no', False),
     ],
 )
-def test_a_verdict_is_the_last_yes_or_no(text, verdict) -> None:
+def test_a_verdict_is_that_of_the_json_or_the_last_yes_or_no(text, verdict) -> None:
     assert read_verdict(text) is verdict
 
 
@@ -99,6 +110,11 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch) -> None:
         "def high(question, text):\n    return text[-2] in '789'\n"
         "def fails(question, text):\n    raise KeyError(question)\n"
         "def counts(question, text):\n    return 2\n"
+        "def not_a_number(question, text):\n    return float('nan')\n"
+        "async def later(question, text):\n    return True\n"
+        "def digit(question, text):\n    import numpy as np\n"
+        "    return (np.int64(1), np.True_, 0, None)[int(text[-2]) % 4]\n"
+        "def often(question, text):\n    assert text[-2] in '6789', 'low'\n    return True\n"
         "def cannot_tell(question, text):\n    return None\n"
         "nothing = 3\n"
     )
@@ -109,11 +125,110 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch) -> None:
         assert all(usage.verifier == 0 for usage in run.tokens)
     silent = judged(tmp_path / "b.jsonl", own_judge("my_judges:cannot_tell"))
     assert all(run.verdicts == (None,) * 3 for run in silent)
-    for name, says in (("fails", "failed on question '00000': KeyError"), ("counts", "said 2 of")):
+    of_digits = judged(tmp_path / "c.jsonl", own_judge("my_judges:digit"))
+    expected = [(True, True, False, None)[int(x) % 4] for run in of_digits for x in run.answers]
+    assert [x for run in of_digits for x in run.verdicts] == expected
+    with pytest.raises(InputError, match="is async; give a plain function"):
+        own_judge("my_judges:later")
+    for name, says in (
+        ("fails", r"failed on question '\d+': KeyError.*no verdict so far"),
+        ("counts", "said 2; return True"),
+        ("not_a_number", "said nan; return True"),
+    ):
         with pytest.raises(InputError, match=says):
             judged(tmp_path / f"{name}.jsonl", own_judge(f"my_judges:{name}"))
     with pytest.raises(InputError, match="no function"):
         own_judge("my_judges:nothing")
+
+
+def test_what_a_function_raises_now_and_then_is_no_verdict(tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "shy_judges.py").write_text(
+        "def high(question, text):\n    assert text[-2] in '56789', text\n    return True\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    runs = judged(tmp_path / "a.jsonl", own_judge("shy_judges:high"), count=12)
+    verdicts = [x for run in runs for x in run.verdicts]
+    assert verdicts == [x in "56789" or None for run in runs for x in run.answers]
+    told = capsys.readouterr()
+    assert f"{verdicts.count(None)} of {len(verdicts)} answers have no verdict" in told.out
+    assert "judge 'shy_judges:high' failed" in told.out + told.err
+
+
+def test_several_votes_on_an_answer(tmp_path) -> None:
+    def voter(said, key):
+        if said[-1] != "Right?":
+            return random_digit(said, key)
+        return ("yes", "no", "perhaps")[int(jax.random.randint(key, (), 0, 3))]
+
+    engine = ScriptedEngine(voter)
+    path = tmp_path / "a.jsonl"
+    judge = Itself("Right?", votes=3, threshold=2)
+    runs = judged(path, judge, {NAME: fixed_rounds(2)}, engine=engine, count=8)
+    for run in runs:
+        for verdict, votes in zip(run.verdicts, run.votes, strict=True):
+            yes, no = votes.count(True), votes.count(False)
+            assert len(votes) == 3 and verdict is (True if yes >= 2 else False if no >= 2 else None)
+        assert all(usage.verifier > 0 for usage in run.tokens)
+    assert {run.verdicts for run in runs} - {(v,) * 3 for v in (True, False, None)}
+    assert read_runs(path) == runs
+    read = msjax.read(path)
+    assert read.verdicts.tolist() == [[{None: -1}.get(v, v) for v in run.verdicts] for run in runs]
+    assert read.records[0].votes == runs[0].votes
+    asked = iter([True, False, True] * 99)
+    twice = voting(lambda question, completion: Verdict(next(asked), 2), 3, 3)
+    (run,) = judged(tmp_path / "b.jsonl", twice, count=1)
+    assert set(run.verdicts) == {False} and set(run.votes) == {(True, False, True)}
+    assert {usage.verifier for usage in run.tokens} == {6}
+    for votes, threshold in ((0, 1), (3, 4), (3, 0)):
+        with pytest.raises(InputError, match="ask a judge at least once|of 3 verdicts"):
+            Itself(votes=votes, threshold=threshold)
+
+
+def test_the_log_odds_of_a_served_judge_are_scores(serve, tmp_path) -> None:
+    def script(number, request):
+        assert request["logprobs"] and request["top_logprobs"] == 20
+        tops = {"Yes": -0.3, " yes": -2.0, "No": -1.9, "Maybe": -5.0}
+        listed = [{"token": token, "logprob": x} for token, x in tops.items()]
+        reply = completion("Yes.")
+        reply["choices"][0]["logprobs"] = {
+            "content": [
+                {"token": "Yes", "logprob": -0.3, "top_logprobs": listed},
+                {"token": ".", "logprob": -0.1, "top_logprobs": []},
+            ]
+        }
+        return Reply(reply)
+
+    judge = ServedJudge(serve(script).url, "a-judge", log_odds=True)
+    (run,) = judged(tmp_path / "a.jsonl", judge, score=None, count=1)
+    expected = np.logaddexp(-0.3, -2.0) + 1.9
+    assert run.verdicts == (True,) and run.scores == pytest.approx((expected,))
+    silent = serve(lambda *_: Reply(completion("yes") | {"choices": NO_LOGPROBS}))
+    with pytest.raises(InputError, match="gives no log-probabilities"):
+        judged(tmp_path / "b.jsonl", ServedJudge(silent.url, "j", log_odds=True), score=None)
+
+
+NO_LOGPROBS = [{"index": 0, "message": {"role": "assistant", "content": "yes"}}]
+
+
+def test_a_served_judge_that_fails_on_some_answers_gives_no_verdict_on_them(
+    serve, tmp_path, capsys
+) -> None:
+    def script(number, request):
+        shown = request["messages"][1]["content"]
+        if shown[-2:-1] in "01234" and shown != "2":
+            return Reply({"error": {"message": "cannot"}}, status=400)
+        return Reply(completion("Hmm." if "9" in shown else "yes"))
+
+    judge = ServedJudge(serve(script).url, "a-judge", patience=0.0)
+    runs = judged(tmp_path / "a.jsonl", judge, count=12)
+    assert all(
+        verdict is (True if answer in "5678" else None)
+        for run in runs
+        for verdict, answer in zip(run.verdicts, run.answers, strict=True)
+    )
+    told = capsys.readouterr()
+    assert "judge 'a-judge' failed" in told.out + told.err
+    assert "said neither yes nor no" in told.out + told.err
 
 
 def test_a_model_behind_a_server(serve, tmp_path) -> None:
@@ -138,6 +253,11 @@ def test_a_model_behind_a_server(serve, tmp_path) -> None:
         (["--judge-server", "http://localhost:1/v1"], "--judge-server needs --judge NAME"),
         (["--judge", "no_such_module:judge"], "there is no module 'no_such_module'"),
         (["--rule", "until_accepted"], "no judge is asked here"),
+        (["--judge-votes", "3"], "--judge-votes and --judge-template are of a --judge"),
+        (["--judge", "self", "--judge-votes", "3", "--judge-threshold", "4"], "of 3 verdicts must"),
+        (["--judge", "self", "--judge-votes", "3", "--temperature", "0"], "all votes equal"),
+        (["--judge", "self", "--judge-template", "nowhere.txt"], "judge template is 'nowhere.txt'"),
+        (["--judge", "self", "--score", "judge"], "--score judge needs the log-probabilities"),
     ],
 )
 def test_bad_judges_are_refused_before_anything_is_asked(tmp_path, capsys, options, says) -> None:

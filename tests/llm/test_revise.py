@@ -185,5 +185,5 @@ def test_bad_input():
     async def unsure(messages, text):
         return "maybe"
 
-    with pytest.raises(InputError, match="judge returned 'maybe'"):
+    with pytest.raises(InputError, match="judge said 'maybe'"):
         revised(ask, "q", until_accepted(2), judge=unsure)

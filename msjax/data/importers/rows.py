@@ -190,6 +190,7 @@ def _trajectory(
         else:
             correct.append(_label(where, "correct", row.get("correct")))
         answers.append(answer)
+    judged = [_votes(where, row.get("verdict")) for where, row in rows]
     fields: dict[str, Any] = {
         "benchmark": key[0],
         "model": key[1],
@@ -201,10 +202,8 @@ def _trajectory(
         "answers": tuple(answers),
         "correct": tuple(correct),
         "scores": tuple(_float(where, "score", row.get("score")) for where, row in rows),
-        "verdicts": tuple(
-            None if row.get("verdict") is None else _label(where, "verdict", row["verdict"])
-            for where, row in rows
-        ),
+        "verdicts": tuple(_majority(votes) for votes in judged),
+        "votes": tuple(votes if len(votes) > 1 else () for votes in judged),
         "tokens": tuple(_usage(where, row) for where, row in rows),
         "completions": tuple(str(row.get("completion") or "") for _, row in rows),
         "finish": tuple(
@@ -272,6 +271,20 @@ def _label(where: str, name: str, value: Any) -> bool:
     if word in _TRUE or word in _FALSE or word in ("1.0", "0.0"):
         return word in _TRUE or word == "1.0"
     raise InputError(f"{where}: {name} is {value!r}; write 1 or 0, true or false, C or I")
+
+
+def _votes(where: str, value: Any) -> tuple[bool | None, ...]:
+    """What a judge said of an answer each time it was asked."""
+    said = value if isinstance(value, list) else [value]
+    return tuple(None if one is None else _label(where, "verdict", one) for one in said)
+
+
+def _majority(votes: tuple[bool | None, ...]) -> bool | None:
+    """Whether more than half accept; None where those that are missing could decide."""
+    yes, unknown = votes.count(True), votes.count(None)
+    if 2 * yes > len(votes):
+        return True
+    return False if votes and 2 * (yes + unknown) <= len(votes) else None
 
 
 def _float(where: str, name: str, value: Any) -> float | None:
