@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from msjax._io import cache_folder, replacing
-from msjax.data.details import Details, Table, hashed
+from msjax.data.details import Details, Table, hashed_all
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 
@@ -85,7 +85,11 @@ def keep(path: Path, runs: Runs, starts: _Starts) -> None:
 
 
 def _place(path: Path) -> Path:
-    return cache_folder() / "columns" / f"{hashed(path.resolve()) & (2**64 - 1):016x}.npz"
+    return (
+        cache_folder()
+        / "columns"
+        / f"{int(hashed_all([str(path.resolve())])[0]) & (2**64 - 1):016x}.npz"
+    )
 
 
 def _stamp(path: Path) -> list[int]:

@@ -6,8 +6,9 @@ read again for the few runs of which it is shown.
 
 from __future__ import annotations
 
+import sys
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,8 +26,9 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from msjax.data.column_cache import keep, kept
-from msjax.data.details import Details, Table, hashed, hashed_text
+from msjax.data.column_cache import LEAST, keep, kept
+from msjax.data.column_process import Block, columns_of_blocks, processors
+from msjax.data.details import Details, Table, hashed_all, hashed_texts
 from msjax.data.runs import MISSING, Runs, answer_ids
 from msjax.data.store import run_lines
 from msjax.data.trajectory import (
@@ -128,12 +130,19 @@ def read_columns(path: Path, block: int = LINES) -> Runs:
     if (found := kept(path)) is not None:
         runs, starts = found
         return runs.stored(StoredRecords(path, starts))
-    lines, parts, sizes = run_lines(path), list[Runs](), [0]
-    names: dict[str, str] = {}
-    while held := list(islice(lines, block)):
-        first = len(sizes)
-        sizes += map(len, held)
-        parts.append(_columns(path, first, held, names))
+    lines, sizes = run_lines(path), [0]
+
+    def blocks() -> Iterator[Block]:
+        while held := list(islice(lines, block)):
+            first = len(sizes)
+            sizes.extend(map(len, held))
+            yield Block(path, first, held)
+
+    several = processors() if path.exists() and path.stat().st_size >= LEAST else 1
+    if several > 1:
+        parts = columns_of_blocks(blocks(), several)
+    else:
+        parts = list(map(columns_of, blocks()))
     starts = np.cumsum(sizes)
     runs = Runs.joined(parts).stored(StoredRecords(path, starts))
     keep(path, runs, starts)
@@ -144,13 +153,19 @@ class _OddError(Exception):
     """A line needs a closer look; the argument is its number in the block."""
 
 
-def _columns(path: Path, first: int, lines: list[bytes], names: dict[str, str]) -> Runs:
+def columns_of(block: Block) -> Runs:
+    """The runs of some lines.
+
+    Raises:
+        InputError: a line is no trajectory, named by its number.
+    """
+    path, first, lines = block
     rows = [
         _row(f"{path}, line {number}", line.removeprefix(BOM_UTF8))
         for number, line in enumerate(lines, first)
     ]
     try:
-        return _runs(rows, names)
+        return _runs(rows)
     except _OddError as error:
         (odd,) = error.args
         parse_trajectory(f"{path}, line {first + odd}", lines[odd])
@@ -162,7 +177,8 @@ def _row(where: str, line: bytes) -> Any:
         row = _LINE.validate_json(line)
     except ValidationError:
         return parse_trajectory(where, line).model_dump(exclude_unset=True)
-    if _fields(line) != _fields_of(row) or b"NaN" in line or b"Infinity" in line:
+    odd = row.get("metadata") and (b"NaN" in line or b"Infinity" in line)
+    if odd or _fields(line) != _fields_of(row):
         parse_trajectory(where, line)  # which refuses a field that occurs twice, and no number
     return row
 
@@ -172,6 +188,9 @@ def _fields(line: bytes) -> int:
 
     In a text a quotation mark is escaped, so that one before a colon ends a field's name.
     """
+    if b"\\" not in line:
+        spaced = b'" ' in line or b'"\t' in line or b'"\r' in line
+        return -1 if spaced else line.count(b'":')
     spaced = line.count(b'" ') != line.count(b'\\" ') or b'"\t' in line or b'"\r' in line
     return -1 if spaced else line.count(b'":') - line.count(b'\\":')
 
@@ -187,7 +206,7 @@ def _fields_within(value: Any) -> int:
     return sum(map(_fields_within, value)) if isinstance(value, list) else 0
 
 
-def _runs(rows: list[Any], names: dict[str, str]) -> Runs:
+def _runs(rows: list[Any]) -> Runs:
     """The arrays of some lines; `_OddError` for one that is no trajectory after all."""
     labels = [row["correct"] for row in rows]
     lengths = np.fromiter(map(len, labels), int, len(rows))
@@ -215,8 +234,7 @@ def _runs(rows: list[Any], names: dict[str, str]) -> Runs:
         return found
 
     def name_of(row: Any, field: str, default: str) -> str:
-        value = row.get(field, default)
-        return names.setdefault(value, value)
+        return sys.intern(row.get(field, default))
 
     right = np.fromiter((x for label in labels for x in label), bool, len(owner))
     answers = [
@@ -277,8 +295,8 @@ def _runs(rows: list[Any], names: dict[str, str]) -> Runs:
             reason=placed([reasons.number(x) if x else -1 for x in finish], -1, np.int16),
             reasons=tuple(reasons.known),
             blank=placed(blank, True, bool),
-            text=np.array([hashed_text(x.get("question", ""), x.get("gold", "")) for x in rows]),
-            identity=np.array([hashed(*one) for one in identity]),
+            text=hashed_texts([(x.get("question", ""), x.get("gold", "")) for x in rows]),
+            identity=hashed_all(["\x00".join(map(str, one)) for one in identity]),
             keyed=np.array([bool(row.get("key")) for row in rows]),
             returned=returned.astype(np.int32),
         ),

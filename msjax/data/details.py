@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 if TYPE_CHECKING:
     from msjax.data.trajectory import Trajectory
 
-__all__ = ["Details", "Table", "hashed", "hashed_text", "ragged", "wider"]
+__all__ = ["Details", "Table", "hashed_all", "hashed_texts", "ragged", "wider"]
 
 _Value = TypeVar("_Value")
 
@@ -57,8 +57,8 @@ class Details:
             ).astype(np.int16),
             reasons=tuple(reasons.known),
             blank=ragged([[not one for one in x.completions] for x in runs], True).astype(bool),
-            text=np.array([hashed_text(x.question, x.gold) for x in runs], np.int64),
-            identity=np.array([hashed(*x.identity) for x in runs], np.int64),
+            text=hashed_texts([(x.question, x.gold) for x in runs]),
+            identity=hashed_all(["\x00".join(map(str, x.identity)) for x in runs]),
             keyed=np.array([bool(x.key) for x in runs], bool),
             returned=np.array([-1 if x.returned is None else x.returned for x in runs], np.int32),
         )
@@ -102,11 +102,6 @@ class Details:
         numbers, first, counts = np.unique(self.setting, return_index=True, return_counts=True)
         return [(self.settings[numbers[i]], int(counts[i])) for i in np.argsort(first)]
 
-    def of_settings(self, name: str) -> list[Any]:
-        """One setting of every row, None where it was not recorded."""
-        values = [one.get(name) for one in self.settings]
-        return [values[number] for number in self.setting]
-
 
 class Table(Generic[_Value]):
     """Values numbered in order of first appearance."""
@@ -119,16 +114,19 @@ class Table(Generic[_Value]):
         return self.known.setdefault(value, len(self.known))
 
 
-def hashed(*parts: object) -> int:
-    """64 bits that are the same in every process."""
-    data = "\x00".join(map(str, parts)).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little", signed=True)
+def hashed_all(texts: Iterable[str]) -> Int[np.ndarray, " text"]:
+    """64 bits of each that are the same in every process."""
+    digests = [
+        blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts
+    ]
+    return np.frombuffer(b"".join(digests), "<i8").astype(np.int64)
 
 
-def hashed_text(question: str, gold: str) -> int:
+def hashed_texts(pairs: Iterable[tuple[str, str]]) -> Int[np.ndarray, " pair"]:
     """Which question it is, by its text and right answer; 0 for one without a text."""
-    question = question.strip()
-    return hashed(question, gold.strip()) if question else 0
+    texts = [(question.strip(), gold.strip()) for question, gold in pairs]
+    found = hashed_all([f"{question}\x00{gold}" for question, gold in texts])
+    return np.where([bool(question) for question, _ in texts], found, 0)
 
 
 def ragged(rows: Sequence[Sequence[Any]], fill: float | int) -> Float[np.ndarray, "row column"]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
-from msjax.data.details import Details, Table, ragged, wider
+from msjax.data.details import Details, ragged, wider
 from msjax.data.trajectory import Protocol, Trajectory
 from msjax.data.usage import believed
 from msjax.errors import InputError
@@ -366,16 +366,16 @@ class Runs:
         Where runs come from several models a group is called "benchmark (model)"; samples of a
         benchmark that has rounds too are called "benchmark, parallel".
         """
-        known = Table[tuple[str, str, str]]()
-        keys = zip(self.benchmarks, self.models, self.protocols, strict=True)
-        number = np.fromiter(map(known.number, keys), int, self.questions)
+        keys = list(zip(self.benchmarks, self.models, self.protocols, strict=True))
+        known = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        number = np.fromiter(map(known.__getitem__, keys), int, self.questions)
         # One sort instead of one look at every row for each of many groups.
-        starts = np.cumsum(np.bincount(number, minlength=len(known.known)))[:-1]
+        starts = np.cumsum(np.bincount(number, minlength=len(known)))[:-1]
         rows = np.split(np.argsort(number, kind="stable"), starts)
         several = len(set(self.models)) > 1
         first: dict[tuple[str, str], str] = {}
         found = []
-        for (benchmark, model, protocol), own in zip(known.known, rows, strict=True):
+        for (benchmark, model, protocol), own in zip(known, rows, strict=True):
             label = f"{benchmark} ({model})" if several else benchmark
             if protocol != first.setdefault((benchmark, model), protocol):
                 label = f"{label}, {protocol}"
@@ -384,7 +384,7 @@ class Runs:
 
     def _single(self, values: tuple[str, ...], what: str) -> str:
         first = values[0]
-        if any(value != first for value in values):
+        if values.count(first) < len(values):
             names = ", ".join(dict.fromkeys(values))
             raise InputError(f"runs hold several {what} ({names}); take one of `runs.groups`")
         return first
@@ -423,7 +423,7 @@ class Runs:
     def question_numbers(self) -> Int[np.ndarray, " row"]:
         """Which of the questions 0, 1, ... each row is of, in order of first appearance."""
         number = {name: i for i, name in enumerate(dict.fromkeys(self.question_ids))}
-        return np.array([number[name] for name in self.question_ids], dtype=int)
+        return np.fromiter(map(number.__getitem__, self.question_ids), int, self.questions)
 
     @property
     def repeated(self) -> bool:

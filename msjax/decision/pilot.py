@@ -262,15 +262,18 @@ def _stopped_by_answers(runs: Runs) -> Bool[np.ndarray, " row"]:
 
 def _fixed(runs: Runs) -> Bool[np.ndarray, " row"]:
     """Which runs were recorded with a number of rounds that was fixed beforehand."""
-    return np.array([name is not None and name.startswith("fixed") for name in _rules(runs)])
+    rules = _rules(runs)
+    fixed = {name: name is not None and name.startswith("fixed") for name in set(rules)}
+    return np.fromiter(map(fixed.__getitem__, rules), bool, len(rules))
 
 
 def _rules(runs: Runs) -> Sequence[str | None]:
     """Name of the rule that each run was recorded with, None where that is not said."""
     if runs.details is None:
         return [None] * runs.questions
-    found = runs.details.of_settings("rule")
-    return [None if name is None else str(name) for name in found]
+    rules = [one.get("rule") for one in runs.details.settings]
+    named = [None if name is None else str(name) for name in rules]
+    return list(map(named.__getitem__, runs.details.setting.tolist()))
 
 
 def _stopped(

@@ -22,9 +22,11 @@ def folds(names: Sequence[str], folding: int = 0) -> Int[np.ndarray, " question"
         names: of the questions, or of the clusters they belong to.
         folding: which of many foldings, 0, 1, ...
     """
-    known = sorted(set(names), key=lambda name: _hash(name, folding))
-    fold = {name: i % FOLDS for i, name in enumerate(known)}
-    return np.array([fold[name] for name in names])
+    known = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    order = np.argsort(np.array([_hash(name, folding) for name in known]))
+    fold = np.empty(len(known), int)
+    fold[order] = np.arange(len(known)) % FOLDS
+    return fold[np.fromiter(map(known.__getitem__, names), int, len(names))]
 
 
 def divisions(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import msjax
-from msjax.data import column_cache, columns
+from msjax.data import column_cache, column_process, columns
 from msjax.data.columns import read_columns
 from msjax.data.runs import Runs
 from msjax.data.store import read_runs
@@ -173,3 +173,45 @@ def test_the_documented_sums_over_files_are_those_of_all_runs(tmp_path) -> None:
     wrong, right = whole.transitions.sum(axis=(0, 2))
     shown = f"100 runs: P(I -> C) {repaired / wrong:.3f}, P(C -> I) {broken / right:.3f}"
     assert done.stdout.strip() == shown
+
+
+@pytest.fixture
+def on_several_processors(monkeypatch):
+    """Files of every size are read by two processes."""
+    monkeypatch.setattr(columns, "LEAST", 0)
+    monkeypatch.setattr(columns, "processors", lambda: 2)
+
+
+def test_processes_read_what_one_reads(tmp_path, on_several_processors) -> None:
+    path = write(tmp_path / "runs.jsonl", LINES)
+    ours, theirs = read_columns(path, 2), Runs.from_records(read_runs(path))
+    assert tuple(ours.records) == theirs.records
+    assert ours.question_ids == theirs.question_ids
+    np.testing.assert_array_equal(ours.answers, theirs.answers)
+    np.testing.assert_array_equal(ours.uncached, theirs.uncached)
+
+
+def test_of_several_bad_lines_processes_name_the_first(tmp_path, on_several_processors) -> None:
+    bad = {"question_id": "z", "correct": [2]}
+    path = write(tmp_path / "runs.jsonl", [*LINES, bad, PLAIN, {"question_id": "y"}, *LINES])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="line 7: correct.0 is 2"):
+        read_columns(path, 1)
+    path.write_bytes(write(path, LINES).read_bytes()[:-9])
+    with pytest.raises(InputError, match="line 6: torn"):
+        read_columns(path, 1)
+
+
+def test_a_process_that_dies_costs_nothing(tmp_path, on_several_processors, monkeypatch) -> None:
+    started = []
+
+    def dying():
+        started.append(start())
+        started[-1].kill()
+        return started[-1]
+
+    start = column_process._start
+    monkeypatch.setattr(column_process, "_start", dying)
+    found = read_columns(write(tmp_path / "runs.jsonl", LINES), 2)
+    assert found.question_ids == tuple("abcdef")
+    assert len(started) == 2 and all(one.returncode is not None for one in started)
