@@ -6,6 +6,7 @@ And objects that are named on the command line, and the memory that is free.
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import importlib
 import io
@@ -28,10 +29,14 @@ __all__ = [
     "reading",
     "replacing",
     "sha256_of",
+    "unpacked",
     "write_bytes",
     "write_csv",
     "write_text",
 ]
+
+
+_MOST_UNPACKED = 2**28
 
 
 def cache_folder() -> Path:
@@ -129,6 +134,19 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         raise InputError(
             f"{path}: cannot be read, is damaged or is something else ({says}); {remedy}"
         ) from error
+
+
+def unpacked(path: Path, remedy: str) -> bytes:
+    """What gzip packed into a file, up to 256 MB.
+
+    Raises:
+        InputError: it holds more, or as `reading`.
+    """
+    with reading(path, remedy), gzip.open(path) as file:
+        content = file.read(_MOST_UNPACKED + 1)
+        if len(content) > _MOST_UNPACKED:
+            raise ValueError(f"it unpacks to more than {_MOST_UNPACKED} bytes")
+    return content
 
 
 @contextmanager

@@ -77,12 +77,21 @@ def require_uncertain(name: str, value: Any) -> None:
     require(name, value, lambda x: (x > 0) & (x < 1), "give a probability in (0, 1)")
 
 
-def require_value_and_cost(value: Any, **cost: Any) -> None:
+def require_value_and_cost(value: Any, *, named: str = "value", **cost: Any) -> None:
     """Raise `InputError` unless `value`, that of a correct answer, is above 0 and finite, and a
     cost (`cost=`, `costs=`, `price=`) not below 0 and finite.
+
+    Any of them may be None for not given, but a cost without a value.
     """
-    remedy = "a correct answer must be worth something: give a finite value > 0"
-    require("value", value, lambda x: (x > 0) & (x < float("inf")), remedy)
     for name, x in cost.items():
+        if x is None:
+            continue
+        if value is None:
+            raise InputError(
+                f"{named} is missing; say what a right answer is worth, since {name} is given"
+            )
         remedy = f"give a finite {name} >= 0"
         require(name, x, lambda x: (x >= 0) & (x < float("inf")), remedy)
+    if value is not None:
+        remedy = "a correct answer must be worth something: give a finite value > 0"
+        require(named, value, lambda x: (x > 0) & (x < float("inf")), remedy)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from inference.study.plan import Batch, Plan, Strategy
 from msjax._io import write_bytes, write_text
-from msjax.data.store import read_runs
-from msjax.data.trajectory import Trajectory, parse_trajectory
+from msjax.data.store import read_compressed, read_runs
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.tasks.benchmark import Question, Task
 
@@ -63,12 +63,6 @@ def ship(plan: Plan, work: Path, shipped: Path) -> None:
                 write_bytes(target, data)
 
 
-def read_shipped(path: Path) -> list[Trajectory]:
-    """The runs of a compressed file."""
-    lines = gzip.decompress(path.read_bytes()).splitlines()
-    return [parse_trajectory(f"{path}, line {n}", line) for n, line in enumerate(lines, 1)]
-
-
 def restore(batch: Batch, task: Task, work: Path, shipped: Path) -> None:
     """Makes the working files of a cell from what ships, where they are not there.
 
@@ -77,7 +71,7 @@ def restore(batch: Batch, task: Task, work: Path, shipped: Path) -> None:
     """
     files = {early: working_file(work, batch, early=early) for early in (True, False)}
     held = {
-        early: read_shipped(path)
+        early: read_compressed(path)
         for early in files
         if (path := shipped / f"{batch.cell}{'.early' if early else ''}.jsonl.gz").exists()
     }

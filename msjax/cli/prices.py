@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from msjax.errors import InputError, require
+from msjax.errors import InputError, require_value_and_cost
 
 __all__ = ["Prices"]
 
@@ -30,15 +30,5 @@ class Prices:
             if price is not None:
                 raise InputError("--price and --dollars-per-million-tokens: give one of them")
             price, option = self.dollars_per_million_tokens / 1e6, "--dollars-per-million-tokens"
-        if price is not None and self.worth is None:
-            raise InputError(
-                f"--worth is missing; say what a right answer is worth, since {option} is given"
-            )
-        worth = 1.0 if self.worth is None else self.worth
-        require(
-            "--worth", worth, lambda x: (x > 0) & (x < float("inf")), "give a finite number > 0"
-        )
-        if price is not None:
-            least = "give a finite price of a token, >= 0"
-            require(option, price, lambda x: (x >= 0) & (x < float("inf")), least)
-        return worth, price
+        require_value_and_cost(self.worth, named="--worth", **{option: price})
+        return 1.0 if self.worth is None else self.worth, price

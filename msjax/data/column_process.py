@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from msjax.data.runs import Runs
 
-__all__ = ["Block", "columns_of_blocks", "processors"]
+__all__ = ["Block", "columns_of_blocks", "processors", "start_process"]
 
 _MOST = 8  # processes; more wait for the one that reads
 
@@ -53,20 +53,20 @@ def columns_of_blocks(blocks: Iterable[Block], processes: int) -> list[Runs]:
     """
     numbered, found, taking = enumerate(blocks), dict[int, Any](), threading.Lock()
 
-    def take() -> tuple[int, Block | None]:
+    def take() -> tuple[int, Block] | None:
         with taking:
             if any(isinstance(one, BaseException) for one in found.values()):
-                return 0, None
+                return None
             try:
-                return next(numbered, (0, None))
+                return next(numbered, None)
             except Exception as error:  # of the file; blocks before it may hold an earlier one
                 found[sys.maxsize] = error
-                return 0, None
+                return None
 
     def work() -> None:
-        process = _start()
+        process = start_process()
         try:
-            while (item := take())[1] is not None:
+            while (item := take()) is not None:
                 number, block = item
                 try:
                     found[number] = _columns_in(process, block)
@@ -106,7 +106,8 @@ def _columns_in(process: subprocess.Popen[bytes], block: Block) -> Runs:
     return columns_of(block)
 
 
-def _start() -> subprocess.Popen[bytes]:
+def start_process() -> subprocess.Popen[bytes]:
+    """A process that reads blocks until its input ends."""
     return subprocess.Popen(
         [sys.executable, "-P", "-W", "ignore", __file__],
         stdin=subprocess.PIPE,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-from importlib.resources import files
+from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 
 from msjax.data.runs import Runs
-from msjax.data.trajectory import Trajectory, parse_trajectory
+from msjax.data.store import read_compressed, read_runs
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 
 __all__ = ["load", "study_files", "study_strategies"]
@@ -37,9 +37,8 @@ def load(name: str, strategy: str = "reconsider") -> Runs:
         raise InputError(f"dataset {name!r} is unknown; choose from pilot, study")
     records: list[Trajectory] = []
     for path in paths:
-        content = path.read_bytes()
-        lines = (gzip.decompress(content) if path.name.endswith(".gz") else content).splitlines()
-        records += [parse_trajectory(f"{path.name}, line {n}", x) for n, x in enumerate(lines, 1)]
+        with as_file(path) as file:
+            records += read_compressed(file) if path.name.endswith(".gz") else read_runs(file)
     return Runs.from_records(records)
 
 

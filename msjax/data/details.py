@@ -10,10 +10,21 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from msjax.errors import InputError
+
 if TYPE_CHECKING:
     from msjax.data.trajectory import Trajectory
 
-__all__ = ["Details", "Table", "hashed_all", "hashed_texts", "ragged", "wider"]
+__all__ = [
+    "Details",
+    "Table",
+    "hashed_all",
+    "hashed_texts",
+    "identities",
+    "ragged",
+    "require_once",
+    "wider",
+]
 
 _Value = TypeVar("_Value")
 
@@ -58,7 +69,7 @@ class Details:
             reasons=tuple(reasons.known),
             blank=ragged([[not one for one in x.completions] for x in runs], True).astype(bool),
             text=hashed_texts([(x.question, x.gold) for x in runs]),
-            identity=hashed_all(["\x00".join(map(str, x.identity)) for x in runs]),
+            identity=identities(runs),
             keyed=np.array([bool(x.key) for x in runs], bool),
             returned=np.array([-1 if x.returned is None else x.returned for x in runs], np.int32),
         )
@@ -103,6 +114,25 @@ class Details:
         return [(self.settings[numbers[i]], int(counts[i])) for i in np.argsort(first)]
 
 
+def require_once(identity: Int[np.ndarray, " row"], records: Sequence[Trajectory]) -> None:
+    """Raises InputError where a run of a question occurs twice.
+
+    Args:
+        identity: hashes of what no two runs have in common.
+        records: the runs.
+    """
+    _, first, counts = np.unique(identity, return_index=True, return_counts=True)
+    if counts.max(initial=0) < 2:
+        return
+    most = int(first[counts == counts.max()].min())
+    rows = np.flatnonzero(identity == identity[most])
+    run, times = records[int(rows[0])], "twice" if len(rows) == 2 else f"{len(rows)} times"
+    raise InputError(
+        f"question_id {run.question_id!r} of {run.benchmark!r}: occurs {times} with repeat "
+        f"{run.repeat}; number the runs of a question repeat = 0, 1, ..., or leave one out"
+    )
+
+
 class Table(Generic[_Value]):
     """Values numbered in order of first appearance."""
 
@@ -112,6 +142,11 @@ class Table(Generic[_Value]):
     def number(self, value: _Value) -> int:
         """The number of a value."""
         return self.known.setdefault(value, len(self.known))
+
+
+def identities(runs: Iterable[Trajectory]) -> Int[np.ndarray, " run"]:
+    """Hashes of what no two runs have in common."""
+    return hashed_all(["\x00".join(map(str, run.identity)) for run in runs])
 
 
 def hashed_all(texts: Iterable[str]) -> Int[np.ndarray, " text"]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
-from msjax.data.details import Details, ragged, wider
+from msjax.data.details import Details, ragged, require_once, wider
 from msjax.data.trajectory import Protocol, Trajectory
 from msjax.data.usage import believed
 from msjax.errors import InputError
@@ -236,7 +236,7 @@ class Runs:
         if not runs:
             raise InputError("runs: none given; record some with `msjax run`")
         details = Details.of(runs)
-        require_once(details, runs)
+        require_once(details.identity, runs)
         accounts = [
             [
                 believed(usage, answered=bool(text) or answer is not None or right)
@@ -345,7 +345,7 @@ class Runs:
             details=Details.joined(details) if len(details) == len(parts) else None,
         )
         if found.details is not None and found.records is not None:
-            require_once(found.details, found.records)
+            require_once(found.details.identity, found.records)
         return found
 
     def stored(self, records: Sequence[Trajectory]) -> "Runs":
@@ -354,7 +354,7 @@ class Runs:
         Raises InputError when a run of a question occurs twice.
         """
         if self.details is not None:
-            require_once(self.details, records)
+            require_once(self.details.identity, records)
         return replace(self, records=records)
 
     # Benchmarks, models and protocols
@@ -634,20 +634,6 @@ class Runs:
         return np.moveaxis(np.array(counted, dtype=np.int64).reshape(2, 2, self.rounds), 2, 0)
 
 
-def require_once(details: Details, records: Sequence[Trajectory]) -> None:
-    """Raises InputError where a run of a question occurs twice."""
-    _, first, counts = np.unique(details.identity, return_index=True, return_counts=True)
-    if counts.max(initial=0) < 2:
-        return
-    most = int(first[counts == counts.max()].min())
-    rows = np.flatnonzero(details.identity == details.identity[most])
-    run = records[int(rows[0])]
-    raise InputError(
-        f"question_id {run.question_id!r} of {run.benchmark!r}: occurs {_times(len(rows))} with "
-        f"repeat {run.repeat}; number the runs of a question repeat = 0, 1, ..., or leave one out"
-    )
-
-
 def taken(records: Sequence[Trajectory], rows: Int[np.ndarray, " chosen"]) -> Sequence[Trajectory]:
     """Some of the records, in this order; those that are not read yet stay so."""
     if isinstance(records, tuple):
@@ -695,10 +681,6 @@ class Chained(Sequence[Trajectory]):
         i = range(len(self))[i]
         part = int(np.searchsorted(self._ends, i, side="right"))
         return self._parts[part][i - (int(self._ends[part - 1]) if part else 0)]
-
-
-def _times(n: int) -> str:
-    return "twice" if n == 2 else f"{n} times"
 
 
 def answer_ids(answers: Sequence[str | None]) -> list[int]:

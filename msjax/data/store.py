@@ -4,7 +4,6 @@ A line is written and fsynced as soon as its question is finished, so a run that
 most the questions still in flight, and a torn last line is repaired when the run is resumed.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import pydantic_core
 
+from msjax._io import unpacked
+from msjax.data.details import identities, require_once
 from msjax.data.json_lines import LineFile, complete_lines, open_lines
 from msjax.data.trajectory import Trajectory, parse_trajectory
 from msjax.errors import InputError
@@ -27,14 +28,20 @@ def read_runs(path: Path) -> list[Trajectory]:
     follow the schema (unknown and missing fields included), or when a question occurs twice.
     """
     runs = [parse_trajectory(f"{path}, line {i}", x) for i, x in enumerate(run_lines(path), 1)]
-    seen = Counter(run.identity for run in runs)
-    (benchmark, _, _, question_id, repeat), times = seen.most_common(1)[0]
-    if times > 1:
-        raise InputError(
-            f"{path}: question_id {question_id!r} of {benchmark!r} occurs {times} times with "
-            f"repeat {repeat}; number the runs of a question repeat = 0, 1, ..., or leave one out"
-        )
+    try:
+        require_once(identities(runs), runs)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     return runs
+
+
+def read_compressed(path: Path) -> list[Trajectory]:
+    """All trajectories of a JSON Lines file that gzip packed.
+
+    Raises InputError as `read_runs`, and for a file that unpacks to more than 256 MB.
+    """
+    lines = unpacked(path, "name a file that gzip made of recorded runs").splitlines()
+    return [parse_trajectory(f"{path}, line {i}", x) for i, x in enumerate(lines, 1)]
 
 
 def run_lines(path: Path) -> Iterator[bytes]:

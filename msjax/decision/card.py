@@ -18,7 +18,7 @@ from msjax.decision.pilot import Pilot, pilots
 from msjax.decision.policies import AS_RECORDED, Policy, PolicyOutcomes, policies_of
 from msjax.decision.several import ModelDifference, Pooled, model_differences, pooled_changes
 from msjax.decision.verdict import FEWEST, LEVEL, Intervals, Judgement, Outcomes, Verdict, judge
-from msjax.errors import InputError
+from msjax.errors import InputError, require_value_and_cost
 from msjax.intervals import Interval
 
 if TYPE_CHECKING:
@@ -311,15 +311,7 @@ def decide(
     Reference: docs/decisions.md.
     """
     _require("margin", margin, 0 <= margin < 1, "give a probability in [0, 1)")
-    if worth is not None:
-        _require("worth", worth, 0 < worth < math.inf, "give what a right answer is worth, > 0")
-    if price is not None:
-        _require("price", price, 0 <= price < math.inf, "give a finite price of a token, >= 0")
-        if worth is None:
-            raise InputError(
-                f"worth is missing, price is {price:g}; say what a right answer is worth in the "
-                "same unit"
-            )
+    require_value_and_cost(worth, named="worth", price=price)
     runs = Runs.of(runs)
     require_consistent_labels(runs)
     found = pilots(runs, cluster)

@@ -210,8 +210,8 @@ def test_a_process_that_dies_costs_nothing(tmp_path, on_several_processors, monk
         started[-1].kill()
         return started[-1]
 
-    start = column_process._start
-    monkeypatch.setattr(column_process, "_start", dying)
+    start = column_process.start_process
+    monkeypatch.setattr(column_process, "start_process", dying)
     found = read_columns(write(tmp_path / "runs.jsonl", LINES), 2)
     assert found.question_ids == tuple("abcdef")
     assert len(started) == 2 and all(one.returncode is not None for one in started)

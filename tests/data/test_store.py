@@ -174,7 +174,7 @@ def test_a_run_with_other_settings_is_not_continued(path) -> None:
             {"tokens": [{"prompt": 10**30, "cached": 0, "completion": 0}] * 2},
             "equal to 1000000000000",
         ),
-        ({"question_id": "00000"}, "'00000' of 'sums' occurs 2 times"),
+        ({"question_id": "00000"}, "'00000' of 'sums': occurs twice"),
     ],
 )
 def test_a_line_off_the_schema_is_named(path, change, message) -> None:

@@ -1,12 +1,11 @@
 """Where the figures' numbers come from: saved results, read once each and remembered by hash."""
 
-import gzip
 import hashlib
 import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-from msjax._io import reading
+from msjax._io import reading, unpacked
 from msjax.data.store import read_runs
 from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
@@ -14,9 +13,6 @@ from msjax.errors import InputError
 __all__ = ["MODEL_RUNS", "MissingSourceError", "Sources"]
 
 MODEL_RUNS = "SmolLM2-135M-Instruct, recorded runs"
-
-
-_MOST_BYTES = 2**28
 
 
 class MissingSourceError(InputError):
@@ -63,12 +59,7 @@ class Sources:
         path = self._path(name)
         with reading(path, "make it again"):
             data = path.read_bytes()
-            if path.suffix == ".gz":
-                with gzip.open(path) as file:
-                    text = file.read(_MOST_BYTES + 1)
-                if len(text) > _MOST_BYTES:
-                    raise ValueError(f"it holds more than {_MOST_BYTES} bytes")
-            found = json.loads(text if path.suffix == ".gz" else data)
+            found = json.loads(unpacked(path, "make it again") if path.suffix == ".gz" else data)
         settings = found.get("options", found) if isinstance(found, dict) else {}
         self.note(name, data, settings.get("seed"))
         return found
