@@ -154,8 +154,9 @@ class Run(Prices):
 
     judge: str | None = None
     """Who says whether each answer is accepted, for rules such as until_accepted: self (the model
-    that answers, asked in a conversation of its own), module:function for a judge of your own, or,
-    with --judge-server, the name of a model."""
+    that answers, asked in a conversation of its own), tests (the unit tests in each question's
+    field "tests", on the answer's code), module:function for a judge of your own, or, with
+    --judge-server, the name of a model."""
 
     judge_server: str | None = None
     """URL of a server that speaks OpenAI's chat protocol with the model --judge; its key, if any,
@@ -465,6 +466,10 @@ class Run(Prices):
                 patience=self.patience,
             )
             return voting(judge, *votes)
+        if self.judge == "tests":
+            from msjax.llm.unit_tests import UnitTests
+
+            return UnitTests()
         if self.judge == ITSELF:
             if self.judge_votes > 1 and self.temperature == 0:
                 raise InputError(
@@ -475,8 +480,8 @@ class Run(Prices):
             raise InputError("--judge-template is of a model that judges, not of a function")
         if ":" not in self.judge:
             raise InputError(
-                f"--judge is {self.judge!r}; give self, module:function, or the name of a model "
-                "with --judge-server URL"
+                f"--judge is {self.judge!r}; give self, tests, module:function, or the name of a "
+                "model with --judge-server URL"
             )
         return voting(own_judge(self.judge), *votes)
 

@@ -249,7 +249,7 @@ def test_a_model_behind_a_server(serve, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--judge", "someone"], "give self, module:function, or the name of a model"),
+        (["--judge", "someone"], "give self, tests, module:function, or the name of a model"),
         (["--judge-server", "http://localhost:1/v1"], "--judge-server needs --judge NAME"),
         (["--judge", "no_such_module:judge"], "there is no module 'no_such_module'"),
         (["--rule", "until_accepted"], "no judge is asked here"),
