@@ -7,6 +7,10 @@ Counts are kept in a file after every round, so that the same command goes on wh
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import gzip
+import http.client
 import json
 import os
 import random
@@ -18,6 +22,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import tyro
@@ -71,10 +76,13 @@ class Reader:
 
 
 def mutated(whole: bytes, chance: random.Random) -> bytes:
-    """The content with a few bytes, fields or numbers changed, cut, doubled or moved."""
+    """The content with a few bytes, fields or numbers changed, cut, doubled or moved.
+
+    Half of that is done in the first 4 kB, where formats say what follows.
+    """
     data = bytearray(whole)
     for _ in range(chance.choice((1, 1, 2, 5))):
-        at = chance.randrange(len(data) + 1)
+        at = chance.randrange(min(len(data), chance.choice((len(data), 4096))) + 1)
         kind = chance.randrange(8)
         if kind == 0:
             data[at : at + 1] = bytes([chance.randrange(256)])
@@ -113,11 +121,14 @@ def readers(folder: Path) -> list[Reader]:
 
     from safetensors import safe_open
 
+    from inference.study.plan import PLAN, read_plan
     from msjax.data.columns import read_columns
     from msjax.data.importers.optscale import read_optscale
     from msjax.data.importers.reading import read
-    from msjax.data.store import read_runs
+    from msjax.data.importers.tables import write_parquet
+    from msjax.data.store import read_compressed, read_runs
     from msjax.data.trajectory import parse_trajectory
+    from msjax.llm.flax.chat import Chat, load_tokenizer
     from msjax.llm.flax.checkpoint import load as load_checkpoint
     from msjax.llm.flax.config import DecoderConfig
     from msjax.llm.flax.gguf import GGUFModel
@@ -130,7 +141,8 @@ def readers(folder: Path) -> list[Reader]:
     from msjax.train.priors.features import read_features
     from msjax.train.priors.predictor import load as load_predictor
 
-    pilot = (files("msjax") / "recorded" / "pilot.jsonl").read_bytes().splitlines(keepends=True)
+    packaged = files("msjax") / "recorded" / "pilot.jsonl"
+    pilot = packaged.read_bytes().splitlines(keepends=True)
     tiny = Path(__file__).parents[1] / "tests" / "fixtures" / "tiny_llama" / "tied"
     table = (
         b"question_id,round,correct,answer,tokens\na,0,1,4,10\na,1,0,5,12\nb,0,0,,9\nb,1,1,4,8\n"
@@ -149,6 +161,9 @@ def readers(folder: Path) -> list[Reader]:
     with safe_open(stored.with_name("model-1.safetensors"), framework="numpy") as file:
         weights = dict.fromkeys(file.keys(), "model-1.safetensors")
     index = json.dumps({"weight_map": weights}).encode()
+    for name in ("tokenizer", "chat", "weights"):
+        shutil.copytree(tiny, folder / "mutated" / name)
+    write_parquet(folder / "a.parquet", read_runs(Path(str(packaged)))[:3])
 
     def of_folder(path: Path) -> object:
         return DecoderConfig.from_folder(path.parent)
@@ -157,6 +172,9 @@ def readers(folder: Path) -> list[Reader]:
         with suppress(ValueError):  # which the engine makes a ServerError of
             return read_reply(path.read_text(errors="replace"))
         raise InputError("refused")
+
+    def chat(path: Path) -> object:
+        return Chat(load_tokenizer(path.parent), path.parent.name, (2,))
 
     def results(path: Path) -> object:
         return Sources(path.parent).json("audit.json")
@@ -179,7 +197,178 @@ def readers(folder: Path) -> list[Reader]:
         Reader("features.npz", features, read_features),
         Reader("posterior.nc", posterior, load, sealed=True),
         Reader("predictor.safetensors", predictor, load_predictor, sealed=True),
-    ]
+        Reader("recorded.jsonl.gz", gzip.compress(b"".join(pilot[:3])), read_compressed),
+        Reader("answers.parquet", (folder / "a.parquet").read_bytes(), read),
+        Reader("served.jsonl", _SERVED, read),
+        Reader("samples.jsonl", _LM_EVAL, read),
+        Reader("plan.toml", PLAN.read_bytes(), read_plan),
+        Reader("weights/model.safetensors", (tiny / "model.safetensors").read_bytes(),
+               lambda x: load_checkpoint(x.parent)),
+        Reader("tokenizer/tokenizer.json", (tiny / "tokenizer.json").read_bytes(), chat),
+        Reader("chat/tokenizer_config.json", (tiny / "tokenizer_config.json").read_bytes(), chat),
+        Reader("chat_template.jinja", _TEMPLATE, _rendered),
+        Reader("resumed.jsonl", b"".join(pilot[:3]), _unless_changed(_resumed)),
+        Reader("proxy_log.jsonl", _SERVED, _unless_changed(_served_again)),
+        Reader("log.jsonl", _STEPS, _unless_changed(_steps)),
+        Reader("request.json", _REQUEST, _Proxy().answer),
+        *_inspect_logs(folder),
+    ]  # fmt: skip
+
+
+_SERVED = (
+    b'{"served":1,"time":1.5,"id":"a","arm":"rule","rule":"fixed","scorer":"math","model":"m",'
+    b'"protocol":"sequential","question":"1 + 1?","gold":"2","answers":["3","2"],'
+    b'"scores":[null,0.5],"verdicts":[true,null],"tokens":[{"prompt":4,"cached":0,"completion":2},'
+    b'{"prompt":9,"cached":4,"completion":2}],"completions":["3","2"],"finish":["stop",null],'
+    b'"returned":1,"stop_reason":"rule","belief":null}\n'
+    b'{"served":1,"time":2.5,"feedback":"a","gold":"2","correct":null}\n'
+)
+_LM_EVAL = (
+    b'{"doc_id": 0, "doc": {"question": "1 + 1?"}, "target": "#### 2", "resps": [["It is 2."]], '
+    b'"filtered_resps": ["2"], "filter": "none", "metrics": ["exact_match"], "exact_match": 1.0}\n'
+    b'{"doc_id": 1, "doc": {"question": "1 + 2?"}, "target": "3", "resps": [["It is 2."]], '
+    b'"filtered_resps": ["2"], "filter": "none", "metrics": ["exact_match"], "exact_match": 0.0}\n'
+)
+_TEMPLATE = (
+    b"{% for message in messages %}{% if message['role'] == 'system' %}{{ bos_token }}"
+    b"{% elif loop.index0 % 2 == 1 and message.content is none %}{{ raise_exception('none') }}"
+    b"{% endif %}<|im_start|>{{ message['role'] }}\n{{ message['content'] | trim }}<|im_end|>\n"
+    b"{% endfor %}{% set n = namespace(x=0) %}{% for i in range(9) %}{% set n.x = n.x + i %}"
+    b"{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_STEPS = (
+    b'{"settings": {"seed": 0}}\n'
+    b'{"held_out": {"when": "before", "questions": ["a"], "samples": 2, "right": [0.5], '
+    b'"vote_right": [true]}}\n'
+    b'{"step": {"step": 0, "epoch": 0, "questions": ["a"], "rollouts": [4], "labels": ["2"], '
+    b'"label_right": [true], "reward": 0.75, "uniform": 0, "learnt": 1, "kl": 0.0, "loss": 0.1, '
+    b'"gradient": 0.2}}\n'
+)
+_REQUEST = (
+    b'{"model": "small-model", "messages": [{"role": "system", "content": "Answer."}, '
+    b'{"role": "user", "content": [{"type": "text", "text": "1 + 1?"}]}], "temperature": 0.5, '
+    b'"seed": 3, "stream": false, "stream_options": {"include_usage": true}, '
+    b'"msjax": {"rule": "until_repeated", "max_answers": 3, "gold": "2"}}'
+)
+
+
+def _unless_changed(read: Callable[[Path], object]) -> Callable[[Path], object]:
+    """The same, where a file that is refused must stay as it is."""
+
+    def checked(path: Path) -> object:
+        before = path.read_bytes()
+        try:
+            return read(path)
+        except InputError:
+            assert path.read_bytes() == before, "refused, and yet changed"
+            raise
+
+    return checked
+
+
+def _resumed(path: Path) -> None:
+    from msjax.data.store import resume
+
+    settings = {
+        "rule": "fixed: 3", "rounds": 3, "seed": 0, "temperature": 0.7, "max_new_tokens": 16,
+    }  # fmt: skip
+    with resume(path, model="SmolLM2-135M-Instruct", settings=settings):
+        pass
+
+
+def _steps(path: Path) -> None:
+    from msjax.train.ttrl.run_log import open_journal
+
+    with open_journal(path, {"seed": 0}):
+        pass
+
+
+def _served_again(path: Path) -> None:
+    from msjax.llm.serve.log import open_log
+
+    async def opened() -> None:
+        async with open_log(path):
+            pass
+
+    asyncio.run(opened())
+
+
+def _rendered(path: Path) -> str:
+    from msjax.llm.flax.chat import DATE
+    from msjax.llm.flax.templates import TemplateError, render
+
+    messages = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+    try:
+        template = path.read_bytes().decode("utf-8", "replace")
+        return render(template, messages, {"bos_token": "<|im_start|>"}, DATE)
+    except TemplateError as error:
+        raise InputError(str(error)) from None
+
+
+class _Proxy:
+    """The proxy in front of a server of scripts, asked with whatever a file holds."""
+
+    def __init__(self) -> None:
+        import threading
+
+        import uvicorn
+
+        from msjax.llm.live_rule import rule_without_pilot
+        from msjax.llm.serve.app import Deciding, ServeSettings, make_app
+        from msjax.testing.server import Reply, ScriptedServer
+
+        rule = Deciding("until_repeated", rule_without_pilot("until_repeated", 3, "rounds"))
+        self._upstream = ScriptedServer(lambda number, request: Reply(), None)
+        app = make_app(ServeSettings((self._upstream.url,), (rule,), rule, 3))
+        config = uvicorn.Config(app, port=0, log_level="critical", access_log=False)
+        (socket,) = sockets = [config.bind_socket()]
+        socket.listen()
+        self._port = socket.getsockname()[1]
+        self._server = uvicorn.Server(config)
+        work = {"sockets": sockets}
+        threading.Thread(target=self._server.run, kwargs=work, daemon=True).start()
+        atexit.register(self._upstream.stop)
+
+    def answer(self, path: Path) -> bytes:
+        """The reply; a fault of the proxy is one of status 500."""
+        asking = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        try:
+            headers = {"content-type": "application/json"}
+            asking.request("POST", "/v1/chat/completions", path.read_bytes(), headers)
+            reply = asking.getresponse()
+            content = reply.read()
+        finally:
+            asking.close()
+        if reply.status == 500:
+            raise RuntimeError(content)
+        if reply.status != 200:
+            raise InputError(f"status {reply.status}")
+        return content
+
+
+def _inspect_logs(folder: Path) -> list[Reader]:
+    """Logs of inspect_ai in both of its formats, where that is installed."""
+    if find_spec("inspect_ai") is None:
+        return []
+    from inspect_ai import Task, eval
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.model import get_model
+    from inspect_ai.scorer import match
+
+    from msjax.data.importers.reading import read
+
+    questions = MemoryDataset([Sample(input=f"{i} + 1?", target="2", id=i) for i in (1, 2)])
+    found = []
+    for form in ("json", "eval"):
+        (log,) = eval(
+            Task(dataset=questions, scorer=match(), name="sums"),
+            model=get_model("mockllm/model"),
+            log_dir=str(folder / form),
+            log_format=form,
+            display="none",
+        )
+        found.append(Reader(f"log.{form}", Path(log.location).read_bytes(), read))
+    return found
 
 
 def _gguf(path: Path) -> bytes:
@@ -247,9 +436,12 @@ def mutate(reader: Reader, path: Path, seed: int | None, count: Reading) -> None
         reader.read(path)
     except InputError:
         count.refused += 1
-    except Exception as error:  # what is counted here
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what is counted here, panics of other languages too
         name = type(error).__name__
         count.uncaught[name] = count.uncaught.get(name, 0) + 1
+        print(f"{reader.name}, mutation {seed}: {name} ({str(error)[:200]})", flush=True)
     else:
         count.accepted += 1
         count.changed += reader.sealed and data != reader.whole

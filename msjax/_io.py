@@ -27,6 +27,7 @@ __all__ = [
     "load_named",
     "locked",
     "reading",
+    "require_file",
     "replacing",
     "sha256_of",
     "unpacked",
@@ -111,6 +112,12 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     write_text(path, text.getvalue())
 
 
+def require_file(path: Path) -> None:
+    """Raises InputError for a pipe or a device, which may keep a reader waiting for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is a pipe or a device; write what it gives to a file first")
+
+
 @contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
     """What goes wrong while a file of some format is read is the file's fault, and says so.
@@ -121,6 +128,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         InputError: the file is absent, cannot be read, is damaged or is something else.
     """
     try:
+        require_file(path)
         yield
     except (InputError, ImportError):
         raise
@@ -159,17 +167,19 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it, or no lock can be made there.
     """
-    target = path.resolve()
-    lock = target.with_name(f".{target.name}.lock")
     descriptor = None
     try:
         try:
+            require_file(path)
+            target = path.resolve()
+            lock = target.with_name(f".{target.name}.lock")
             lock.parent.mkdir(parents=True, exist_ok=True)
             descriptor = _open_and_lock(lock)
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be written ({error.strerror}); name another place"
-            ) from error
+        except InputError:
+            raise
+        except (OSError, RuntimeError, ValueError) as error:  # links in a circle, no such names
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path}: cannot be written ({reason}); name another place") from error
         if descriptor is None:
             raise InputError(
                 f"{path}: another process is writing it; wait for that or name another place"

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+import msjax
 from msjax import _io
-from msjax._io import locked, replacing, write_bytes, write_text
+from msjax._io import locked, reading, replacing, write_bytes, write_text
+from msjax.data.store import run_lines
 from msjax.errors import InputError
 
 
@@ -77,6 +79,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path) -> None:
     with pytest.raises(InputError, match="page.html: cannot be written"):
         write_text(tmp_path / "file" / "page.html", "new")
     with pytest.raises(InputError, match="run: cannot be written"), locked(tmp_path / "file/run"):
+        pass
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe.jsonl")
+    with pytest.raises(InputError, match="pipe.jsonl: is a pipe or a device"), locked(pipe):
+        pass
+    with pytest.raises(InputError, match="pipe.jsonl: is a pipe or a device"), reading(pipe, ""):
+        pytest.fail("it was to be read")
+    for read in (msjax.read, lambda path: list(run_lines(path))):
+        with pytest.raises(InputError, match="pipe.jsonl: is a pipe or a device"):
+            read(pipe)
+
+
+def test_links_in_a_circle_are_no_place_to_write(tmp_path) -> None:
+    circle = tmp_path / "circle.jsonl"
+    circle.symlink_to(circle)
+    with pytest.raises(InputError, match="circle.jsonl: cannot be written"), locked(circle):
         pass
 
 

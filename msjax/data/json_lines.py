@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
-from msjax._io import locked, write_bytes
+from msjax._io import locked, require_file, write_bytes
 from msjax.errors import InputError
 
 __all__ = ["LineFile", "complete_lines", "open_lines", "parse_json", "without_repeats"]
@@ -128,6 +128,7 @@ def complete_lines(path: Path, head: bytes, what: str) -> Iterator[bytes]:
     Raises:
         InputError: the file cannot be read, or holds something else; before any line is returned.
     """
+    require_file(path)
     try:
         with path.open("rb") as file:
             first, last = file.readline(), _last_line(file)

@@ -26,8 +26,8 @@ __all__ = [
     "StopReason",
     "Trajectory",
     "parse_trajectory",
-    "problem_of",
     "range_of_scores",
+    "trajectory_of",
 ]
 
 Protocol = Literal["sequential", "prefix", "parallel"]
@@ -167,13 +167,24 @@ def parse_trajectory(where: str, line: bytes) -> Trajectory:
         found = Trajectory.model_validate_json(line)
         parse_json(line)  # which says what pydantic passes over
     except ValidationError as error:
-        raise InputError(f"{where}: {problem_of(error)}; correct or remove the line") from None
+        raise InputError(f"{where}: {_problem(error)}; correct or remove the line") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}; correct or remove the line") from None
     return found
 
 
-def problem_of(error: ValidationError) -> str:
+def trajectory_of(where: str, **fields: Any) -> Trajectory:
+    """A trajectory from the fields of another format; `where` names their place in errors.
+
+    Raises InputError for the first of them that no trajectory can have.
+    """
+    try:
+        return Trajectory(**fields)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_problem(error)}; correct it") from None
+
+
+def _problem(error: ValidationError) -> str:
     """What is wrong with a trajectory, in words."""
     found = error.errors()
     missing = [_field(x) for x in found if x["type"] == "missing"]

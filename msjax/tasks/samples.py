@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msjax._io import reading
 from msjax.data.json_lines import without_repeats
 from msjax.errors import InputError, require_extra
 from msjax.tasks.characters import writable
@@ -219,14 +220,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     require_extra("parquet", "pyarrow")
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with reading(path, "give a Parquet file, or download it again"):
         rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        problem = str(error).partition("\n")[0]
-        raise InputError(f"{path}: no readable Parquet ({problem}); download it again") from None
     for number, row in enumerate(rows, 1):
         yield f"{path}, row {number}", row
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -261,3 +262,29 @@ def test_pools_of_epoch_ai_have_their_published_accuracies(real_data) -> None:
     assert len(found) == 110 and set(found) <= set(published)
     away = [abs(np.mean(x) - published[run]["published_accuracy"]) for run, x in found.items()]
     assert max(away) < 0.006 and sum(x > 5e-4 for x in away) <= 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resps": 5}, "resps is 5; give lists of texts"),
+        ({"resps": {"0": ["It is 2."]}}, "give lists of texts"),
+        ({"resps": [{"0": "It is 2."}]}, "give lists of texts"),
+        ({"metrics": 3}, "metric is None; the file has none"),
+        ({"metrics": "exact_match"}, "metric is None; the file has none"),
+        ({"metrics": [["exact_match"]]}, "metric is None; the file has none"),
+        ({"exact_match": 0.5}, "exact_match is 0.5; a label is 0 or 1"),
+    ],
+)
+def test_samples_of_another_kind_are_refused_with_their_line(tmp_path, change, message) -> None:
+    row = LM_EVAL | {"doc_id": 0, "filter": "none", "resps": [["It is 2."]]}
+    with pytest.raises(InputError, match=re.escape(message)):
+        msjax.read(as_lines(tmp_path / "samples.jsonl", [row | change]))
+
+
+@pytest.mark.parametrize("name", ["doc_id", "target", "resps", "filter"])
+def test_a_later_sample_that_lacks_a_field_is_named(tmp_path, name) -> None:
+    row = LM_EVAL | {"doc_id": 0, "filter": "none", "resps": [["It is 2."]]}
+    other = {key: value for key, value in row.items() if key != name}
+    with pytest.raises(InputError, match=f"line 2: lacks {name}, which lm-eval logs"):
+        msjax.read(as_lines(tmp_path / "samples.jsonl", [row, other]))

@@ -422,9 +422,10 @@ def test_what_was_served_becomes_runs_once_there_are_labels(proxy, tmp_path):
     assert msjax.read(log).questions == 3
 
 
-def test_a_log_of_another_kind_is_left_alone(proxy, tmp_path):
+@pytest.mark.parametrize("content", [make_run([0, 1]).model_dump_json(), '{\n "a": 1\n}', "", "{"])
+def test_a_log_of_another_kind_is_left_alone(proxy, tmp_path, content):
     other = tmp_path / "runs.jsonl"
-    other.write_text(make_run([0, 1]).model_dump_json() + "\n")
+    other.write_text(content + "\n")
     before = other.read_bytes()
 
     async def start() -> None:

@@ -104,7 +104,20 @@ def test_other_files_are_refused(tmp_path) -> None:
         load_benchmark(tmp_path / "x.jsonl")
     path = tmp_path / "x.parquet"
     path.write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="x.parquet: no readable Parquet"):
+    with pytest.raises(InputError, match="x.parquet: cannot be read, is damaged"):
+        load_benchmark(path)
+
+
+def test_a_parquet_file_has_no_column_twice_and_names_that_are_texts(tmp_path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "twice.parquet"
+    columns = [pa.array(["1 + 1?"]), pa.array(["2"]), pa.array(["3"])]
+    pq.write_table(pa.table(columns, names=["question", "answer", "answer"]), path)
+    with pytest.raises(InputError, match="twice.parquet: .*answer"):
+        load_benchmark(path)
+    pq.write_table(pa.table(columns[:2], names=["question", "answer"]), path)
+    path.write_bytes(path.read_bytes().replace(b"question", b"quest\x81on"))
+    with pytest.raises(InputError, match="twice.parquet: .*can't decode byte 0x81"):
         load_benchmark(path)
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from msjax.data.trajectory import Trajectory
+from msjax.data.trajectory import Trajectory, trajectory_of
 from msjax.data.usage import Usage
 from msjax.errors import InputError, require_extra
 from msjax.tasks.scorers import Scorer, find_scorer
@@ -84,7 +84,8 @@ def records_of_inspect(
     for identity, epochs in by_question.items():
         fields = reader.rounds(epochs) or reader.samples(epochs)
         records.append(
-            Trajectory(
+            trajectory_of(
+                f"{path}, sample {identity}",
                 benchmark=benchmark or str(log.eval.task),
                 model=model or asked,
                 question_id=identity,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from msjax.data.trajectory import Trajectory
+from msjax.data.trajectory import Trajectory, trajectory_of
 from msjax.errors import InputError
 from msjax.tasks.scorers import Scorer, find_scorer
 from msjax.tasks.thoughts import opens_thought
@@ -46,6 +46,10 @@ def records_of_lm_eval(
             0 and 1.
     """
     every = list(rows)
+    for where, row in every:
+        missing = [name for name in _NEEDED if name not in row]
+        if missing:
+            raise InputError(f"{where}: lacks {', '.join(missing)}, which lm-eval logs; log again")
     filters = Counter(str(row["filter"]) for _, row in every)
     chosen = next(iter(filters)) if filter is None else filter
     if chosen not in filters:
@@ -63,8 +67,8 @@ def records_of_lm_eval(
         identity = str(row["doc_id"])
         if identity in found:
             raise InputError(f"{where}: doc_id {identity} occurs twice for filter {chosen!r}")
-        texts = row["resps"][0] if row["resps"] and isinstance(row["resps"][0], list) else None
-        if not texts or not all(isinstance(text, str) for text in texts):
+        texts = row["resps"][0] if isinstance(row["resps"], list) and row["resps"] else None
+        if not (texts and isinstance(texts, list) and all(isinstance(x, str) for x in texts)):
             raise InputError(f"{where}: resps is {str(row['resps'])[:60]}; give lists of texts")
         if len(texts) == 1:
             name, right = _metric(where, row, metric)
@@ -82,7 +86,8 @@ def records_of_lm_eval(
             answers = tuple(grader.read(text, thinking=thinking).answer for text in texts)
             correct = tuple(grader.grade(gold, answer).equal for answer in answers)
         doc = row.get("doc")
-        found[identity] = Trajectory(
+        found[identity] = trajectory_of(
+            where,
             benchmark=benchmark,
             model=model,
             question_id=identity,
@@ -102,7 +107,8 @@ def records_of_lm_eval(
 
 
 def _metric(where: str, row: Mapping[str, Any], metric: str | None) -> tuple[str, bool]:
-    names = [name for name in row.get("metrics") or () if name in row]
+    known = row.get("metrics")
+    names = [str(name) for name in known if str(name) in row] if isinstance(known, list) else []
     name = metric or (names[0] if names else None)
     if name is None or name not in row:
         raise InputError(f"{where}: metric is {name!r}; the file has {', '.join(names) or 'none'}")

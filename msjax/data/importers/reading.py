@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from msjax._io import require_file
 from msjax.data.columns import read_columns
 from msjax.data.importers.inspect_ai import is_inspect, records_of_inspect
 from msjax.data.importers.lm_eval import is_lm_eval, records_of_lm_eval
@@ -88,6 +89,7 @@ def files_of(source: Source) -> Iterable[Any]:
     if not isinstance(source, (str, Path)):
         return [source]
     path = Path(source)
+    require_file(path)
     if path.is_dir():
         files = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES]
     elif not path.exists() and set(path.name) & set("*?["):

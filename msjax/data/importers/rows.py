@@ -14,10 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from msjax.data.messages import FINISHED
-from msjax.data.trajectory import Trajectory, problem_of
+from msjax.data.trajectory import Trajectory, trajectory_of
 from msjax.data.usage import MOST_TOKENS, Usage
 from msjax.errors import InputError
 from msjax.tasks.scorers import Scorer, find_scorer
@@ -212,10 +210,7 @@ def _trajectory(
         "cluster": None if first.get("cluster") is None else str(first["cluster"]),
         "metadata": _metadata(rows),
     }
-    try:
-        return Trajectory(**fields)
-    except ValidationError as error:
-        raise InputError(f"{rows[0][0]}: {problem_of(error)}; mend its question") from None
+    return trajectory_of(rows[0][0], **fields)
 
 
 def _ordered(rows: list[_Row]) -> list[_Row]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from msjax.data.served import Label, Served
-from msjax.data.trajectory import Trajectory
+from msjax.data.trajectory import Trajectory, trajectory_of
 from msjax.errors import InputError
 from msjax.tasks.scorers import Scorer, find_scorer
 
@@ -90,7 +90,8 @@ def _trajectory(where: str, one: Served, gold: str, grader: Scorer, benchmark: s
         target = grader.target(gold)
     except InputError as error:
         raise InputError(f"{where}: gold: {error}") from None
-    return Trajectory(
+    return trajectory_of(
+        where,
         model=one.model,
         benchmark=benchmark,
         question_id=one.id,

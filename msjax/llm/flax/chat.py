@@ -36,9 +36,11 @@ def load_tokenizer(folder: Path) -> transformers.PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(
+        found = AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
+        _ = found.all_special_ids  # a special token that is unknown is looked up without end
+        return found
     except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of it
         raise InputError(
             f"{folder} has no usable tokenizer ({_first_line(error)}); fetch the checkpoint again"

@@ -82,13 +82,17 @@ async def open_log(path: Path) -> AsyncIterator[ServedLog]:
             os.close(descriptor)
 
 
+_HEAD = b'{"served":1,'
+
+
 def _mend(descriptor: int, path: Path) -> None:
     """Drop what follows the last end of a line, in a file of this kind."""
     size = os.lseek(descriptor, 0, os.SEEK_END)
     if not size:
         return
     first = _read(descriptor, _BLOCK, 0).partition(b"\n")[0]
-    if not first.startswith(b'{"served":1,') and not b'{"served":1,'.startswith(first):
+    alone = len(first) == size  # perhaps a first line that a kill cut short
+    if not first.startswith(_HEAD) and not (alone and _HEAD.startswith(first)):
         raise InputError(f"{path}: is no file of served requests; name another file")
     if _read(descriptor, 1, size - 1) == b"\n":
         return

@@ -1,6 +1,7 @@
 """Chat templates of others: what goes wrong is named before a model is asked."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,3 +181,11 @@ def test_a_tokenizer_that_is_none_is_named(tmp_path) -> None:
     with pytest.raises(InputError, match="no usable tokenizer") as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_token_that_is_looked_up_without_end_is_refused(tmp_path) -> None:
+    folder = shutil.copytree(FOLDER, tmp_path / "model")
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(settings.read_text().replace('"<|endoftext|>"', '""'))
+    with pytest.raises(InputError, match="no usable tokenizer .RecursionError"):
+        load_tokenizer(folder)
