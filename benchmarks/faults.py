@@ -294,10 +294,14 @@ def _served_again(path: Path) -> None:
 
 
 def _rendered(path: Path) -> str:
+    from msjax.data.messages import Message
     from msjax.llm.flax.chat import DATE
     from msjax.llm.flax.templates import TemplateError, render
 
-    messages = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+    messages: list[Message] = [
+        {"role": "user", "content": "1 + 1?"},
+        {"role": "assistant", "content": "2"},
+    ]
     try:
         template = path.read_bytes().decode("utf-8", "replace")
         return render(template, messages, {"bos_token": "<|im_start|>"}, DATE)
