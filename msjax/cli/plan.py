@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -64,6 +65,8 @@ class Plan(Prices):
         """Fit, plan, print, write; 0 when done, 1 when the sampler did not converge."""
         prepare_sampling()
         from msjax.cli.output import write_json
+        from msjax.decision.pilot import pilots
+        from msjax.decision.strategies import advise, strategies_of
         from msjax.errors import InputError, require
         from msjax.posterior.fits import NotConvergedError
 
@@ -91,11 +94,19 @@ class Plan(Prices):
             sentence = self._sentence(plan, chosen)
             report[name] = {**vars(plan), "smallest": chosen, "sentence": sentence}
             _print_plan(name, plan, sentence)
+        strategies = {}
+        traces = any(group.protocol == "prefix" for group in self._recorded.groups)
+        for pilot in () if traces else pilots(self._recorded):
+            strategies[pilot.name] = strategies_of(pilot)
+            print(f"\n{pilot.name}: {advise(pilot)}")
         if self.json:
             options = {x: getattr(self, x) for x in ("model", "seed", "decision")}
             options |= {"worth": worth, "price": price}
             wanted = {"error": self.error} if self.error else {"width": self._width}
-            write_json(self.json, {**options, "wanted": wanted, "benchmarks": report})
+            write_json(
+                self.json,
+                {**options, "wanted": wanted, "benchmarks": report, "strategies": strategies},
+            )
         return 0
 
     @property
@@ -106,7 +117,6 @@ class Plan(Prices):
         import jax
         from tqdm import tqdm
 
-        from msjax.data.importers.reading import read
         from msjax.decision.design import plan
         from msjax.posterior.compare import leading, weigh
         from msjax.posterior.fits import fit_model
@@ -115,7 +125,9 @@ class Plan(Prices):
 
         model = None if self.model == AUTO else find_model(self.model)
         found = {}
-        groups = self._select(read(*self.runs).groups)
+        every = self._recorded.groups
+        revised = [group for group in every if group.protocol == "sequential"]
+        groups = self._select(revised or every)
         with tqdm(groups, unit="benchmark", disable=None) as bar:
             for b, count in enumerate(bar):
                 bar.set_postfix_str(count.name)
@@ -131,6 +143,12 @@ class Plan(Prices):
                     price=price,
                 )
         return found
+
+    @cached_property
+    def _recorded(self) -> "Runs":
+        from msjax.data.importers.reading import read
+
+        return read(*self.runs)
 
     def _select(self, counts: "Sequence[Runs]") -> "Sequence[Runs]":
         from msjax.errors import InputError

@@ -160,13 +160,25 @@ class Replay(Prices):
         if not self.prompts:
             runs = read(*self.pools)
             print_doubts(runs)
+            pools = [pool for pool in runs.groups if pool.protocol != "longer"]
             for pool in runs.groups:
+                if pool.protocol == "longer":
+                    print(
+                        f"{pool.name}: think longer: {pool.right[:, 0].mean():.3f} right, "
+                        f"{pool.uncached[:, 0].mean():,.0f} tokens; `msjax card` compares it"
+                    )
+            for pool in pools:
                 if why := hidden_by_labels(pool.require_complete()):
                     raise InputError(
                         f"{pool.name}: {why}, so a rule that would have gone on cannot be "
                         "replayed; record runs with all their rounds"
                     )
-            return list(runs.groups)
+            if not pools:
+                raise InputError(
+                    "only answers with a larger limit of tokens are there; give rounds or samples "
+                    "too"
+                )
+            return pools
         if len(self.prompts) != len(self.pools):
             raise InputError(
                 f"--prompts has {len(self.prompts)} files for {len(self.pools)} pools; "

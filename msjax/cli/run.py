@@ -2,10 +2,11 @@
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -79,6 +80,15 @@ class Run(Prices):
     """Record this many independent samples of each question instead of rounds of revision; what is
     returned is the answer given most often. `msjax card` compares revising with samples at the same
     tokens."""
+
+    pilot_for: Literal["strategies"] | None = None
+    """Record all that a choice of strategy needs, in three files: OUT with all --rounds, and beside
+    it --samples (by default twice as many as there are answers in OUT) and an answer of up to
+    --longer tokens. First answers are shared. With a --judge, loops that end when it accepts can be
+    compared too."""
+
+    longer: int | None = None
+    """Most tokens of a longer answer, for --pilot-for; default: twice --max-new-tokens."""
 
     rule: str = "fixed"
     """fixed: always --rounds revisions, or --samples. markovscale: gate and N* from --posterior or
@@ -196,6 +206,10 @@ class Run(Prices):
         self._check()
         if self.no_worse is not None and self.rule == "fixed":
             raise InputError("--no-worse watches a --rule, and fixed asks for everything; name one")
+        if self.pilot_for is not None:
+            return self._record_strategies()
+        if self.longer is not None:
+            raise InputError("--longer is for --pilot-for strategies")
         if self.shadow is not None and self.rule != "fixed":
             raise InputError(f"--shadow watches runs of --rule fixed, not of {self.rule}")
         label, all_of_them = self._without_rule()
@@ -243,6 +257,71 @@ class Run(Prices):
             result["drift"] = _drift(monitors)
         if self.json is not None:
             write_json(self.json, result)
+        return 0
+
+    def _record_strategies(self) -> int:
+        """Rounds, samples and longer answers of the same questions, whose first answers are one."""
+        from msjax.cli.output import write_json
+        from msjax.cli.tables import summary_table
+        from msjax.evaluate.summary import summarise
+        from msjax.rules.fixed import fixed_rounds, self_consistency
+
+        limit = 2 * self._longest if self.longer is None else self.longer
+        if limit <= self._longest:
+            raise InputError(
+                f"--longer is {limit}; give more than the {self._longest} tokens of other answers"
+            )
+        if self.rule != "fixed" or self.shadow is not None or self.pilot is not None:
+            raise InputError("--pilot-for records a pilot; leave --rule, --shadow and --pilot out")
+        if self.temperature == 0:
+            raise InputError("temperature = 0 makes all samples equal; give a higher --temperature")
+        if self.rounds < 1:
+            raise InputError(f"--rounds is {self.rounds}; give at least 1 to compare revisions")
+        number = 2 * (self.rounds + 1) if self.samples is None else self.samples
+        if number < 2:
+            raise InputError(f"--samples is {number}; give at least 2 to compare votes")
+        parts = {
+            "rounds": dataclasses.replace(self, samples=None),
+            "samples": dataclasses.replace(self, samples=number),
+            "longer": dataclasses.replace(self, samples=None, rounds=0, max_new_tokens=limit),
+        }
+        labels = {
+            "rounds": f"fixed: {self.rounds}",
+            "samples": f"samples: {number}",
+            "longer": f"longer: {limit}",
+        }
+        rules = {
+            "rounds": fixed_rounds(self.rounds),
+            "samples": self_consistency(number),
+            "longer": fixed_rounds(0),
+        }
+        begun: dict[tuple[str, str], Trajectory] = {}
+        files, found = dict[str, Path](), dict[str, Any]()
+        for name, part in parts.items():
+            label = labels[name]
+            files[name] = self.out if name == "rounds" else full_file(self.out, label)
+            if name == "longer":
+                begun = {key: run for key, run in begun.items() if _ended_itself(run)}
+            recorded = part._record(
+                files[name],
+                label,
+                dict.fromkeys(part._asked, rules[name]),
+                begun=begun,
+                texts=name == "rounds",
+                longer=name == "longer",
+            )
+            if name == "rounds":
+                begun = {(run.benchmark, run.question_id): run.ended(1) for run in recorded}
+            found[name] = {"file": files[name], "summary": summarise(recorded)}
+            print(summary_table(found[name]["summary"]))
+        if self.judge is None:
+            print(
+                "no --judge was asked: loops that revise or resample until one accepts are not "
+                "among the strategies"
+            )
+        print(f"compare them: msjax card {' '.join(shlex.quote(str(x)) for x in files.values())}")
+        if self.json is not None:
+            write_json(self.json, {"seed": self.seed, **found})
         return 0
 
     def _check(self) -> None:
@@ -344,6 +423,10 @@ class Run(Prices):
         rules: Mapping[str, "StoppingRule"],
         watch: "Mapping[str, Watch] | None" = None,
         identities: "Mapping[str, str] | None" = None,
+        *,
+        begun: "Mapping[tuple[str, str], Trajectory] | None" = None,
+        texts: bool = False,
+        longer: bool = False,
     ) -> "list[Trajectory]":
         from msjax.llm.record import RunPlan, record_run
 
@@ -385,6 +468,7 @@ class Run(Prices):
             rounds=self._budget,
             seed=self.seed,
             parallel=self.samples is not None,
+            longer=longer,
             sources={
                 task.name: given
                 for given, task in zip(self._named, self._asked.values(), strict=False)
@@ -421,7 +505,8 @@ class Run(Prices):
             watch,
             tasks,
             score,
-            texts=False,
+            begun=begun,
+            texts=texts,
             judge=self._judge,
         )
 
@@ -638,6 +723,13 @@ def _warn(benchmark: str, model: str, identified: bool, contradicted: bool) -> N
             f"warning: {benchmark}: the pilot does not identify all that the curve needs (see "
             "`msjax fit`); the rule falls back on the prior there"
         )
+
+
+def _ended_itself(run: "Trajectory") -> bool:
+    """Whether the model ended its first answer, which a larger limit would leave as it is."""
+    from msjax.data.messages import FINISHED
+
+    return run.finish[0] is not None and run.finish[0].lower() in FINISHED
 
 
 def full_file(out: Path, label: str) -> Path:

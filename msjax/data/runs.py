@@ -176,7 +176,7 @@ class Runs:
             cluster: one label per question; questions of one cluster are not independent.
             benchmark: one for all, or one per question.
             model: one for all, or one per question.
-            protocol: "sequential" (rounds), "parallel" (samples) or "prefix".
+            protocol: "sequential" (rounds), "parallel" (samples), "prefix" or "longer".
             censored: whether runs were stopped by looking at the label; one, or one per question.
             unit: what `tokens` counts.
 
@@ -401,7 +401,7 @@ class Runs:
 
     @property
     def protocol(self) -> str:
-        """How answers follow each other: "sequential", "parallel" or "prefix"."""
+        """How answers follow each other: "sequential", "parallel", "prefix" or "longer"."""
         return self._single(self.protocols, "protocols")
 
     @property
@@ -484,6 +484,11 @@ class Runs:
 
         Raises InputError for parallel samples, which have no transitions.
         """
+        if self.protocol == "longer":
+            raise InputError(
+                f"{self.name}: protocol is 'longer', but a chain describes rounds of revision; "
+                "compare longer answers with others by `msjax card`"
+            )
         if self.parallel:
             raise InputError(
                 f"{self.name}: protocol is 'parallel', but a chain describes rounds of revision; "

@@ -30,7 +30,7 @@ __all__ = [
     "trajectory_of",
 ]
 
-Protocol = Literal["sequential", "prefix", "parallel"]
+Protocol = Literal["sequential", "prefix", "parallel", "longer"]
 StopReason = Literal["rule", "budget"]
 
 _PER_ANSWER: dict[str, Any] = {
@@ -61,7 +61,8 @@ class Trajectory(BaseModel):
     Only `question_id` and `correct` are needed. For `protocol="sequential"` entry k of `answers`,
     `correct`, `scores`, `verdicts`, `votes`, `tokens`, `completions` and `finish` belongs to round
     k (round 0 is the first answer); for `"parallel"` to sample k; for `"prefix"` to the k-th prefix
-    of one reasoning trace from which an answer was elicited.
+    of one reasoning trace from which an answer was elicited; for `"longer"` to the one answer, with
+    a larger limit of tokens than that of the first answers it is compared with.
 
     Attributes:
         repeat: which run of its question this is, where a question was run several times.

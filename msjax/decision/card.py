@@ -340,6 +340,7 @@ def _decide(pilot: Pilot, terms: Terms, files: tuple[str, ...]) -> Decision:
     outcomes = policies_of(
         pilot.rounds,
         pilot.samples,
+        longer=pilot.longer,
         token_price=terms.token_price or 0.0,
         groups=[str(number) for number in pilot.cluster] if _clustered(pilot) else None,
         recorded=recorded,

@@ -48,6 +48,7 @@ class Pilot:
         name, benchmark, model: of the runs.
         rounds: rounds of revision that can be judged, None if there are only samples.
         samples: independent answers, if any.
+        longer: answers with a larger limit of tokens, if any.
         cluster: which of 0, 1, ... each question belongs to.
         recorded: what a rule did that ended the runs, if one did.
         hidden: why rounds that were recorded cannot be judged; None if all can.
@@ -60,6 +61,7 @@ class Pilot:
     model: str
     rounds: Runs | None
     samples: Runs | None
+    longer: Runs | None
     cluster: Int[np.ndarray, " question"]
     recorded: Recorded | None
     hidden: str | None
@@ -94,14 +96,26 @@ def pilots(runs: Runs, cluster: str | None = None) -> list[Pilot]:
             )
         found.setdefault((group.benchmark, group.model), {})[group.protocol] = group
     return [
-        _pilot(found[key].get("sequential"), found[key].get("parallel"), cluster)
+        _pilot(
+            found[key].get("sequential"),
+            found[key].get("parallel"),
+            found[key].get("longer"),
+            cluster,
+        )
         for key in sorted(found)
     ]
 
 
-def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilot:
+def _pilot(
+    rounds: Runs | None, samples: Runs | None, longer: Runs | None, field: str | None
+) -> Pilot:
     source = rounds if rounds is not None else samples
-    assert source is not None
+    if source is None:
+        assert longer is not None
+        raise InputError(
+            f"{longer.name}: only answers with a larger limit of tokens are there; give the runs "
+            "with the usual limit too, which they are compared with"
+        )
     notes: list[str] = []
     hidden, recorded, seen = None, None, None
     if samples is not None:
@@ -111,6 +125,10 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
                 "samples in one"
             )
         samples = _sorted(samples)
+    if longer is not None:
+        if longer.repeated:
+            raise InputError(f"{longer.name}: a question has several longer answers; give one")
+        longer = _with_tokens(longer, notes)
     if rounds is not None:
         rounds = _with_tokens(_sorted(rounds), notes)
         labels = _clusters(rounds, field, notes)
@@ -123,7 +141,7 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
         assert samples is not None
         samples = _with_tokens(samples, notes)
         labels = _clusters(samples, field, notes)
-    for runs in (seen, samples):
+    for runs in (seen, samples, longer):
         if runs is not None:
             notes += differing_settings(runs)
             notes += ending_notes([runs.details] if runs.details else [])
@@ -136,6 +154,7 @@ def _pilot(rounds: Runs | None, samples: Runs | None, field: str | None) -> Pilo
         source.model,
         rounds,
         samples,
+        longer,
         np.array([number[name] for name in labels], dtype=int),
         recorded,
         hidden,

@@ -62,6 +62,7 @@ class Policy:
         make: makes the rule; None where only its answers are known.
         learnt: whether it has learnt from labels.
         parallel: whether it asks for independent answers, not for revisions.
+        longest: limit of tokens of an answer, where it is not the usual one; 0 if that is not said.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Policy:
     make: Callable[[], "StoppingRule"] | None
     learnt: bool = False
     parallel: bool = False
+    longest: int | None = None
 
     @property
     def rule(self) -> "StoppingRule":
@@ -122,6 +124,7 @@ def policies_of(
     rounds: Runs | None,
     samples: Runs | None,
     *,
+    longer: Runs | None = None,
     token_price: float = 0.0,
     groups: Sequence[str] | None = None,
     learnt: bool = True,
@@ -134,6 +137,7 @@ def policies_of(
         rounds: rounds of revision; None if there are only samples.
         samples: independent answers of the same questions, if any; where there are rounds, of the
             questions of these.
+        longer: answers with a larger limit of tokens, of the same questions, if any.
         token_price: price of a token in right answers, which learnt rules weigh.
         groups: what is kept together in folds; names of the questions if None.
         learnt: whether rules that learn from labels are compared too.
@@ -150,11 +154,14 @@ def policies_of(
             found += _learnt(rounds, names, token_price)
         if recorded is not None:
             found.append(_as_recorded(*recorded))
+    if longer is not None:
+        judged = rounds if rounds is not None else samples
+        assert judged is not None
+        of_longer = _rows_of(longer, judged)
+        if (of_longer >= 0).any():
+            found.append(_longer(longer, of_longer))
     if samples is not None:
-        rows = None
-        if rounds is not None:
-            position = {name: i for i, name in enumerate(samples.question_ids)}
-            rows = np.array([position.get(name, -1) for name in rounds.question_ids])
+        rows = None if rounds is None else _rows_of(samples, rounds)
         if rows is None or (rows >= 0).any():
             found += _samples(samples, rows, first=rounds is None)
     categories = list(dict.fromkeys(name for one in found for name in one.tokens))
@@ -168,6 +175,37 @@ def policies_of(
         },
         np.stack([one.asked for one in found], axis=1),
     )
+
+
+def _rows_of(runs: Runs, judged: Runs) -> Int[np.ndarray, " question"]:
+    """The row of every question that is judged; -1 where it is not there."""
+    position = {name: i for i, name in enumerate(runs.question_ids)}
+    return np.array([position.get(name, -1) for name in judged.question_ids])
+
+
+def _longer(runs: Runs, rows: Int[np.ndarray, " question"]) -> _Column:
+    """One answer each, with a larger limit of tokens."""
+    settings = [] if runs.details is None else runs.details.settings_there
+    limits = {one.get("max_new_tokens") for one, _ in settings}
+    limit = int(limits.pop() or 0) if len(limits) == 1 else 0
+    policy = Policy(
+        "think longer",
+        f"ask once, for an answer of {f'up to {limit:,}' if limit else 'more'} tokens",
+        "fixed",
+        None,
+        "last",
+        1,
+        lambda: _fixed().fixed_rounds(0),
+        longest=limit,
+    )
+    there = rows >= 0
+
+    def of(values: np.ndarray) -> np.ndarray:
+        return np.where(there, values[rows, 0], np.nan)
+
+    tokens = {name: of(values) for name, values in runs.tokens.items()}
+    known = {name: values for name, values in tokens.items() if not np.isnan(values[there]).all()}
+    return _Column(policy, of(runs.right), known, np.where(there, 1.0, np.nan))
 
 
 # Rounds of revision

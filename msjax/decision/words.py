@@ -363,6 +363,8 @@ def _apply(decision: Decision) -> str:
     use, files = decision.use, decision.files or ("pilot.jsonl",)
     if decision.status != "judged" or use.make is None:
         return ""
+    if use.longest is not None and not _recorded_here(decision):
+        return ""
     rule = "--rule card --pilot " + " ".join(map(shlex.quote, files[:1]))
     kind = f"--samples {use.asks}" if use.parallel else f"--rounds {use.asks - 1}"
     if use.stop == "fixed" and (use.returns == "last" or use.parallel):
@@ -370,7 +372,8 @@ def _apply(decision: Decision) -> str:
     if not _recorded_here(decision):
         # Whose loop that is we do not know: the proxy stands in front of any.
         return "" if use.name == FIRST else f"msjax serve --upstream URL {kind} {rule}"
-    return f"{_RUN} live.jsonl{_same_settings(decision)} {kind} {rule}"
+    same = _same_settings(decision, use.longest or None)
+    return f"{_RUN} live.jsonl{same} {kind} {rule}"
 
 
 def _record(decision: Decision) -> str:
@@ -406,8 +409,11 @@ def _recorded_here(decision: Decision) -> bool:
     return details is not None and bool(details.keyed.all())
 
 
-def _same_settings(decision: Decision) -> str:
-    """Options with which the runs were recorded; names in capitals are for the user to fill in."""
+def _same_settings(decision: Decision, longest: int | None = None) -> str:
+    """Options with which the runs were recorded; names in capitals are for the user to fill in.
+
+    With another limit of tokens if `longest` is one.
+    """
     pilot, details = decision.pilot, _runs(decision).details
     settings = [] if details is None else [one for one, _ in details.settings_there]
     sources = {str(one.get("source") or pilot.benchmark) for one in settings}
@@ -417,12 +423,18 @@ def _same_settings(decision: Decision) -> str:
         text += f" --server URL --model {shlex.quote(pilot.model)}"
     for name in ("template", "score", "temperature", "top_p", "max_new_tokens"):
         values = {one.get(name) for one in settings}
+        if name == "max_new_tokens" and longest is not None:
+            values = {longest}
         if len(values) == 1 and (value := values.pop()) is not None:
             text += f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
     judges = {one.get("judge") for one in settings}
     if len(judges) == 1 and (judge := judges.pop()) is not None:
-        served = str(judge) != "self" and ":" not in str(judge)
+        served = str(judge) not in ("self", "tests") and ":" not in str(judge)
         text += f" --judge {shlex.quote(str(judge))}{' --judge-server URL' * served}"
+        for name in ("judge_template", "judge_votes", "judge_threshold", "judge_temperature"):
+            values = {one.get(name) for one in settings}
+            if len(values) == 1 and (value := values.pop()) is not None:
+                text += f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
     return text
 
 
@@ -437,11 +449,12 @@ def shown_rows(decision: Decision, most: int = 14) -> list[PolicyRow]:
     """
     rows = decision.policies
     wanted = {0, decision.judgement.chosen, decision.judgement.baseline}
-    kinds: dict[tuple[str, str, bool], list[int]] = {}
+    kinds: dict[tuple[str, str, bool, bool], list[int]] = {}
     for j, row in enumerate(rows):
         policy = row.policy
-        kinds.setdefault((policy.stop, policy.returns, policy.parallel), []).append(j)
-    plain = kinds.pop(("fixed", "last", False), [])
+        longer = policy.longest is not None
+        kinds.setdefault((policy.stop, policy.returns, policy.parallel, longer), []).append(j)
+    plain = kinds.pop(("fixed", "last", False, False), [])
     for others in kinds.values():
         wanted.add(max(others, key=lambda j: (np.nan_to_num(rows[j].accuracy.estimate), -j)))
     room = max(most - len(wanted), 0)

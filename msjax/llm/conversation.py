@@ -53,7 +53,9 @@ def refine(
     parallel: bool = False,
     audit: bool = False,
     given: Sequence[Completion] = (),
+    judged: Sequence[Verdict] = (),
     judge: Judge | None = None,
+    longer: bool = False,
 ) -> Conversation:
     """One question's conversation, for `Engine.converse`; its trajectory goes to `finish`.
 
@@ -74,9 +76,11 @@ def refine(
             returned can be compared with everything.
         given: completions that the first turns got before, such as those of a shorter run, which
             are not asked for again. What follows is accounted as if there had been no break.
+        judged: verdicts on these, whose tokens are in their accounts; a judge is asked of others.
         judge: says whether each answer is accepted, for the rule and for the record. The model
             itself is asked in a conversation of its own, and goes on with this one as if it had not
             been.
+        longer: whether answers have a larger limit of tokens than those they are compared with.
     """
     name = f"{question.benchmark}/{question.id}{'/parallel' if parallel else ''}"
     key = question_key(seed, name)
@@ -128,7 +132,9 @@ def refine(
         right, answer = held.pop() if held else grade(completion)
         correct.append(right)
         verdict = verdicts.pop() if verdicts else Verdict(None)
-        if itself is not None and not completion.unasked:
+        if asked < min(len(given), len(judged)):
+            verdict = judged[asked]
+        elif itself is not None and not completion.unasked:
             votes = []
             for vote in range(itself.votes):
                 reply = yield Turn(
@@ -158,7 +164,7 @@ def refine(
             model=model,
             benchmark=question.benchmark,
             question_id=question.id,
-            protocol="parallel" if parallel else "sequential",
+            protocol="longer" if longer else "parallel" if parallel else "sequential",
             question=question.text,
             gold=question.gold,
             answers=tuple(so_far.answers),

@@ -134,6 +134,11 @@ def rule_from_posterior(
 def _recommended(pilot: Sequence[Trajectory], rounds: int, judged: bool) -> LiveRule:
     """The policy that the card recommends, if it asks for no more than `rounds` + 1 answers."""
     use = decide(Runs.from_records(pilot)).single.use
+    if use.longest is not None:
+        limit = f"--max-new-tokens {use.longest}" if use.longest else "a larger --max-new-tokens"
+        raise InputError(
+            f"the card recommends to {use.says}, which no rule can do; give {limit} --rounds 0"
+        )
     if use.asks > rounds + 1:
         raise InputError(
             f"the card recommends {use.name!r}, which asks for up to {use.asks} answers, and "

@@ -24,7 +24,7 @@ from msjax.evaluate.summary import ending_notes
 from msjax.llm.answers import jitted
 from msjax.llm.conversation import refine
 from msjax.llm.engine import Conversation, Engine
-from msjax.llm.judge import Judge
+from msjax.llm.judge import Judge, Verdict
 from msjax.llm.scores import Scorer, token_logprob
 from msjax.llm.watch import Watch
 from msjax.rules.fixed import fixed_rounds, self_consistency
@@ -44,6 +44,7 @@ class RunPlan:
         seed: of all sampling.
         settings: what every line of the file must have been recorded with.
         parallel: whether answers are independent samples, not revisions.
+        longer: whether they have a larger limit of tokens than those they are compared with.
         sources: of benchmarks by name, the file or function they come from.
         learnt: of benchmarks by name, the identity of the rule, see `LiveRule`.
     """
@@ -55,6 +56,7 @@ class RunPlan:
     seed: int
     settings: dict[str, str | int | float | None]
     parallel: bool = False
+    longer: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
     learnt: Mapping[str, str] = field(default_factory=dict)
 
@@ -173,7 +175,9 @@ def record_run(
                                 parallel=plan.parallel,
                                 audit=name in watched and watched[name].audits(question.id),
                                 given=completions((begun or {}).get((name, question.id))),
+                                judged=judged((begun or {}).get((name, question.id))),
                                 judge=judge,
+                                longer=plan.longer,
                             )
 
                 try:
@@ -224,6 +228,16 @@ def completions(run: Trajectory | None) -> Sequence[Completion]:
         for text, usage, score, finish in zip(
             run.completions, run.tokens, run.scores, run.finish, strict=True
         )
+    ]
+
+
+def judged(run: Trajectory | None) -> Sequence[Verdict]:
+    """Verdicts in a run, as `msjax.llm.conversation.refine` takes them; none without a judge."""
+    if run is None or run.settings.get("judge") is None:
+        return ()
+    return [
+        Verdict(accepted, votes=votes)
+        for accepted, votes in zip(run.verdicts, run.votes, strict=True)
     ]
 
 

@@ -53,6 +53,63 @@ def test_samples_instead_of_rounds(tmp_path, capsys) -> None:
     assert "fixed+majority" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_pilot_for_all_strategies_shares_first_answers_and_goes_on_after_a_break(
+    tmp_path, capsys
+) -> None:
+    out = tmp_path / "p.jsonl"
+    options = ["--benchmarks", "arithmetic-easy", "--questions", "8", "--rounds", "1"]
+    options += ["--judge", "self", "--pilot-for", "strategies"]
+    assert generate(out, *options) == 0
+    files = [out, full_file(out, "samples: 4"), full_file(out, "longer: 12")]
+    rounds, samples, longer = ({x.question_id: x for x in read_runs(file)} for file in files)
+    for name, run in rounds.items():
+        protocols = [x[name].protocol for x in (rounds, samples, longer)]
+        assert protocols == ["sequential", "parallel", "longer"]
+        assert samples[name].ended(1).tokens == run.ended(1).tokens
+        assert samples[name].completions[0] == run.completions[0]
+        assert samples[name].verdicts[0] == run.verdicts[0]
+        assert longer[name].completions[0].startswith(run.completions[0])
+        assert (longer[name].completions[0] == run.completions[0]) or run.finish[0] == "length"
+        assert len(samples[name].answers) == 4 and len(longer[name].answers) == 1
+    shown = capsys.readouterr().out
+    assert f"msjax card {' '.join(map(str, files))}" in shown
+
+    def said() -> list[dict[str, tuple]]:
+        return [
+            {x.question_id: (x.completions, x.verdicts, x.scores) for x in read_runs(file)}
+            for file in files
+        ]
+
+    whole = said()
+    for file, kept in zip(files, (8, 3, 0), strict=True):
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:kept]))
+    assert generate(out, *options) == 0
+    assert said() == whole
+    assert main(["card", *map(str, files)]) == 0
+    assert "think longer" in capsys.readouterr().out
+    assert main(["card", str(files[2])]) == 2
+    assert "only answers with a larger limit" in capsys.readouterr().err
+    assert main(["fit", str(files[2])]) == 2
+    assert "protocol is 'longer'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--rule", "until_repeated"], "leave --rule, --shadow and --pilot out"),
+        (["--longer", "6"], "give more than the 6 tokens"),
+        (["--temperature", "0"], "makes all samples equal"),
+        (["--rounds", "0"], "give at least 1 to compare revisions"),
+        (["--samples", "1"], "give at least 2 to compare votes"),
+    ],
+)
+def test_bad_options_of_a_pilot_for_strategies_are_named(tmp_path, capsys, options, says) -> None:
+    out = tmp_path / "p.jsonl"
+    assert generate(out, "--pilot-for", "strategies", *options) == 2
+    assert says in capsys.readouterr().err and not out.exists()
+
+
 def test_a_rule_for_samples_learns_from_samples(tmp_path, capsys) -> None:
     common = ["--benchmarks", "arithmetic-hard", "--questions", "5"]
     pilot, out = tmp_path / "pilot.jsonl", tmp_path / "samples.jsonl"
