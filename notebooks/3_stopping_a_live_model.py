@@ -50,7 +50,9 @@ print(learnt.says)
 # To see what the rule is worth, fresh questions are first run for all rounds.
 
 # %%
-engine = msjax.FlaxEngine.load(weights.ensure(), batch_size=24, max_new_tokens=16, temperature=0.7)
+engine = msjax.FlaxEngine.load(
+    weights.ensure(), batch_size=QUESTIONS, max_new_tokens=16, temperature=0.7
+)
 task = msjax.find_task(BENCHMARK)
 full = msjax.run(task, engine, rounds=3, questions=QUESTIONS, start=100).records
 print(f"{QUESTIONS} questions, {sum(u.uncached for run in full for u in run.tokens):,} tokens")

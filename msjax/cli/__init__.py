@@ -95,10 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 a check failed, 2 bad input, 70 a fault of msjax itself, 130 interrupted, 141 nobody
     reads what it prints.
     """
-    from msjax.cli.streams import OutputLostError, guarded_streams
+    from msjax.cli.streams import OutputLostError, guarded_streams, shown_messages
 
     try:
-        with guarded_streams() as streams:
+        with guarded_streams() as streams, shown_messages():
             return _run(list(sys.argv[1:] if arguments is None else arguments), streams)
     except OutputLostError as error:
         if error.errno == errno.EPIPE:

@@ -6,6 +6,7 @@ encoding, a standard error that is gone stops nothing, and one of output ends th
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 from msjax.texts import visible
 
-__all__ = ["OutputLostError", "guarded_streams"]
+__all__ = ["OutputLostError", "guarded_streams", "shown_messages"]
 
 _PROGRESS = re.compile("(?:\x1b\\[A)+")  # how tqdm goes up to another bar
 
@@ -62,6 +63,30 @@ class _Stream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class _Terminal(logging.Handler):
+    """What the library says, on standard error, above progress bars if there are any."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        before = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(before + record.getMessage(), file=sys.stderr)
+
+
+@contextmanager
+def shown_messages() -> Iterator[None]:
+    """Shows what the library logs while a command runs; other programs decide for themselves."""
+    log, terminal = logging.getLogger("msjax"), _Terminal()
+    level = log.level
+    log.addHandler(terminal)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(terminal)
+        log.setLevel(level)
 
 
 def _give_up(stream: Any) -> None:

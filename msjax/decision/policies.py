@@ -2,8 +2,10 @@
 
 What a policy returned is read off the recorded answers, without running its rule; `Policy.rule`
 makes the rule that does the same in front of a model. What a policy learns from labels it learns on
-other questions than those it is judged on: questions are divided into folds by a hash of their
-names, many times, and what was returned is averaged over the divisions.
+other questions than those its answers are judged on: questions are divided into folds by a hash of
+their names, many times, and labels are averaged over the divisions. What it asks for and spends is
+that of the rule learnt from all questions, the one that is made: tokens hardly flatter the
+questions a rule was learnt from, while rules learnt from fewer questions often spend otherwise.
 
 Reference: docs/decisions.md, docs/stopping.md.
 """
@@ -14,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from msjax.data.runs import OF_THE_POSITION, Runs
 from msjax.decision.learnt_answers import belief_policy, learn
@@ -96,7 +98,7 @@ class PolicyOutcomes:
     Attributes:
         policies: the first one keeps the first answer.
         right: whether the answer returned is right, or how often over foldings and orders.
-        tokens: by category.
+        tokens: by category, of the rule that the policy makes.
         asked: answers asked for.
     """
 
@@ -387,31 +389,30 @@ def _as_recorded(
 
 
 def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_Column]:
-    """The rule that believes in answers by the order of all, learnt on other folds."""
+    """The rule that believes in answers by the order of all.
+
+    Labels are those of rules learnt on other folds, tokens those of the rule learnt on all.
+    """
     complete = np.flatnonzero(runs.recorded > runs.rounds)
     names = [names[int(i)] for i in complete]
     if not runs.answered or runs.rounds < 2 or len(set(names)) < 2 * FOLDS:
         return
     whole = runs.take(complete)
     label = _labels(whole)
-    right, asked = np.zeros(len(complete)), np.zeros(len(complete))
-    spent = {name: np.cumsum(x, axis=1, dtype=float) for name, x in whole.tokens.items()}
-    tokens = {name: np.zeros(len(complete)) for name in spent}
+    right = np.zeros(len(complete))
     foldings = max(1, min(FOLDINGS, _ENOUGH // len(complete)))
     for others, judged in divisions(names, foldings):
         distribution = learn(whole, others)
-        last, returned = belief_policy(distribution, whole.answers[judged], token_price)
+        _, returned = belief_policy(distribution, whole.answers[judged], token_price)
         right[judged] += _label_of(label[judged], returned)
-        asked[judged] += last + 1
-        for name, values in spent.items():
-            tokens[name][judged] += values[judged, last]
+    everyone = np.ones(len(complete), dtype=bool)
+    last, _ = belief_policy(learn(whole, everyone), whole.answers, token_price)
 
-    def everywhere(total: Float[np.ndarray, " complete"]) -> Float[np.ndarray, " question"]:
+    def everywhere(values: Shaped[np.ndarray, " complete"]) -> Float[np.ndarray, " question"]:
         found = np.full(runs.questions, np.nan)
-        found[complete] = total / foldings
+        found[complete] = values
         return found
 
-    everyone = np.ones(len(complete), dtype=bool)
     policy = Policy(
         "by belief",
         f"revise while that is expected to help, at most {_times(runs.rounds)}, and take the "
@@ -423,8 +424,12 @@ def _learnt(runs: Runs, names: Sequence[str], token_price: float) -> Iterator[_C
         lambda: learn(whole, everyone).rule(token_price),
         learnt=True,
     )
-    known = {name: everywhere(x) for name, x in tokens.items() if not np.isnan(x).all()}
-    yield _Column(policy, everywhere(right), known, everywhere(asked))
+    spent = {
+        name: np.cumsum(x, axis=1, dtype=float)[np.arange(len(last)), last]
+        for name, x in whole.tokens.items()
+    }
+    known = {name: everywhere(x) for name, x in spent.items() if not np.isnan(x).all()}
+    yield _Column(policy, everywhere(right / foldings), known, everywhere(last + 1))
 
 
 # Independent samples

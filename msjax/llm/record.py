@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import logging
 import math
 import reprlib
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +30,8 @@ from msjax.llm.watch import Watch
 from msjax.rules.fixed import fixed_rounds, self_consistency
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.registry import BENCHMARKS, Question, Task
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -185,11 +187,11 @@ def record_run(
                 finally:
                     for whose in (engine, judge):
                         for note in getattr(whose, "notes", ()):
-                            bar.write(f"warning: {note}")
+                            LOG.warning(note)
         for note in ending_notes([Details.of(writer.lines)] if writer.lines else []):
-            print(f"warning: {note}")
+            LOG.warning(note)
         if judge is not None and (note := _unjudged(writer.lines)):
-            print(f"warning: {note}")
+            LOG.warning(note)
         recorded = {(run.benchmark, run.question_id): run for run in writer.lines}
     return [recorded[name, q.id] for name, questions in wanted.items() for q in questions]
 
@@ -307,7 +309,7 @@ _UNASKED: dict[str | None, str] = {
 class _Progress:
     """Writes a finished trajectory, shows accuracy and tokens so far, warns of drift.
 
-    Where nobody watches, in a pipe or a log, a line per benchmark takes the place of the bar.
+    Where nobody watches, in a pipe or a log, a message per benchmark takes the place of the bar.
     """
 
     def __init__(
@@ -329,27 +331,21 @@ class _Progress:
         self._writer.append(run)
         self._count(run)
         if (why := run.finish[-1]) in _UNASKED:
-            self._warn(
+            LOG.warning(
                 f"{run.benchmark}, question {run.question_id}: {_UNASKED[why]} from round "
                 f"{sum(one not in _UNASKED for one in run.finish)} on; what it was not asked "
                 "counts as unanswered"
             )
         if run.benchmark in self._watched:
             for found in self._watched[run.benchmark].add(run, self._rounds):
-                self._warn(f"{run.benchmark}: {found}")
+                LOG.warning(f"{run.benchmark}: {found}")
         so_far = _so_far(self._runs.total(), self._right.total(), sum(self._tokens.values()))
         self._bar.set_postfix_str(so_far, refresh=False)
         self._bar.update()
         name = run.benchmark
         if self._bar.disable and self._runs[name] == self._asked.get(name):
             so_far = _so_far(self._runs[name], self._right[name], self._tokens[name])
-            self._say(f"{name}: {self._runs[name]} questions, {so_far}")
-
-    def _warn(self, what: str) -> None:
-        self._say(f"warning: {what}")
-
-    def _say(self, what: str) -> None:
-        self._bar.write(what, file=sys.stderr)
+            LOG.info(f"{name}: {self._runs[name]} questions, {so_far}")
 
     def _count(self, run: Trajectory) -> None:
         self._runs[run.benchmark] += 1

@@ -1,6 +1,7 @@
 """Commands end as they should, whatever became of standard output and standard error."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from msjax.cli import main
+from msjax.cli.streams import shown_messages
 
 needs_sh = pytest.mark.skipif(sys.platform == "win32", reason="redirects of a POSIX shell")
 HELP, BAD = "['--help']", "['card', 'absent.jsonl']"
@@ -91,3 +93,15 @@ def test_a_fault_of_ours_is_no_failed_check(fault, status, monkeypatch, capsys) 
     assert main(["grade", "c.jsonl"]) == status
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("msjax: error:")
+
+
+def test_the_library_logs_what_a_command_shows(capsys):
+    """Progress where nobody watches, and warnings, are messages of the logger `msjax`."""
+    log = logging.getLogger("msjax.llm.record")
+    with shown_messages():
+        log.info("gsm8k: 2 questions")
+        log.warning("the server does not take seed")
+    log.info("nobody asked")
+    said = capsys.readouterr()
+    assert said.err == "gsm8k: 2 questions\nwarning: the server does not take seed\n"
+    assert not said.out

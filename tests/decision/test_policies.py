@@ -48,13 +48,8 @@ def test_policies_do_what_their_rules_do():
     assert {"best score after 1 round", "by belief"} <= set(names)
     for j, policy in enumerate(found.policies):
         cut = cut_by(policy.rule, records)
-        if policy.learnt:
-            # Folds differ; the rule has learnt from all.
-            distribution = learn(Runs.from_records(records), np.ones(len(records), bool))
-            last, _ = belief_policy(distribution, Runs.from_records(records).answers, 0.0)
-            assert [run.revisions for run in cut] == last.tolist()
-            continue
-        assert [run.right for run in cut] == found.right[:, j].tolist(), policy.name
+        if not policy.learnt:  # labels of what is learnt come from rules of other folds
+            assert [run.right for run in cut] == found.right[:, j].tolist(), policy.name
         assert [len(run.answers) for run in cut] == found.asked[:, j].tolist(), policy.name
         spent = [uncached_tokens(run.tokens) for run in cut]
         assert spent == found.uncached[:, j].tolist(), policy.name

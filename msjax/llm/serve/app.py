@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import math
 import random
 import time
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from msjax.llm.drift import AnswerMonitor
 
 __all__ = ["Deciding", "Proxy", "ServeSettings", "make_app"]
+
+LOG = logging.getLogger(__name__)
 
 _ALIVE = 10.0
 """Seconds between signs of life on a stream whose answer is not known yet."""
@@ -592,11 +595,10 @@ class Proxy:
         if settings.monitor is not None and arm in ("rule", "baseline", "shadow"):
             fair = arm != "rule" or not settings.rules[0].live.looks
             for drift in settings.monitor.add(found.answers, changes=fair):
-                print(
-                    f"warning: share of {drift.rate} was {drift.pilot:.2f} in the pilot and is "
+                LOG.warning(
+                    f"share of {drift.rate} was {drift.pilot:.2f} in the pilot and is "
                     f"{drift.live:.2f} after {drift.questions} requests (by chance: at most "
-                    f"{drift.p_value:.1g}); from now on the baseline decides",
-                    flush=True,
+                    f"{drift.p_value:.1g}); from now on the baseline decides"
                 )
         self._remembered[asked.id] = _Remembered(arm, asked.at_random, found.answer)
         while len(self._remembered) > _REMEMBERED:
