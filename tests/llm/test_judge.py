@@ -141,7 +141,7 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch) -> None:
         own_judge("my_judges:nothing")
 
 
-def test_what_a_function_raises_now_and_then_is_no_verdict(tmp_path, monkeypatch, capsys) -> None:
+def test_what_a_function_raises_now_and_then_is_no_verdict(tmp_path, monkeypatch, caplog) -> None:
     (tmp_path / "shy_judges.py").write_text(
         "def high(question, text):\n    assert text[-2] in '56789', text\n    return True\n"
     )
@@ -149,9 +149,8 @@ def test_what_a_function_raises_now_and_then_is_no_verdict(tmp_path, monkeypatch
     runs = judged(tmp_path / "a.jsonl", own_judge("shy_judges:high"), count=12)
     verdicts = [x for run in runs for x in run.verdicts]
     assert verdicts == [x in "56789" or None for run in runs for x in run.answers]
-    told = capsys.readouterr()
-    assert f"{verdicts.count(None)} of {len(verdicts)} answers have no verdict" in told.out
-    assert "judge 'shy_judges:high' failed" in told.out + told.err
+    assert f"{verdicts.count(None)} of {len(verdicts)} answers have no verdict" in caplog.text
+    assert "judge 'shy_judges:high' failed" in caplog.text
 
 
 def test_several_votes_on_an_answer(tmp_path) -> None:
@@ -211,7 +210,7 @@ NO_LOGPROBS = [{"index": 0, "message": {"role": "assistant", "content": "yes"}}]
 
 
 def test_a_served_judge_that_fails_on_some_answers_gives_no_verdict_on_them(
-    serve, tmp_path, capsys
+    serve, tmp_path, caplog
 ) -> None:
     def script(number, request):
         shown = request["messages"][1]["content"]
@@ -226,9 +225,8 @@ def test_a_served_judge_that_fails_on_some_answers_gives_no_verdict_on_them(
         for run in runs
         for verdict, answer in zip(run.verdicts, run.answers, strict=True)
     )
-    told = capsys.readouterr()
-    assert "judge 'a-judge' failed" in told.out + told.err
-    assert "said neither yes nor no" in told.out + told.err
+    assert "judge 'a-judge' failed" in caplog.text
+    assert "said neither yes nor no" in caplog.text
 
 
 def test_a_model_behind_a_server(serve, tmp_path) -> None:
