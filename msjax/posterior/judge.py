@@ -6,14 +6,16 @@ questions. A loop that stops at the first acceptance is no obstacle: whether it 
 what was seen alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from msjax.data.runs import MISSING, Runs
+from msjax.data.trajectory import Trajectory
 from msjax.intervals import Interval
 from msjax.posterior.average import DRAWS
 from msjax.posterior.models.model import Draws, Factor
@@ -35,6 +37,9 @@ class JudgePosterior:
         judged_right, judged_wrong: answers of either class with a verdict.
         accepted_right, accepted_wrong: of which the judge accepted so many.
         unjudged: answers without a verdict, which are left out.
+        votes_right, votes_wrong: draws of how much several verdicts on one and the same answer
+            agree beyond chance (0 independent, 1 the same); NaN where no answer of that class was
+            judged more than once.
     """
 
     accept_right: Float[np.ndarray, " draw"]
@@ -46,6 +51,8 @@ class JudgePosterior:
     accepted_right: int
     accepted_wrong: int
     unjudged: int
+    votes_right: Float[np.ndarray, " draw"]
+    votes_wrong: Float[np.ndarray, " draw"]
 
     @property
     def false_reject(self) -> Interval:
@@ -122,6 +129,7 @@ def fit_judge(runs: Runs, seed: int = 0) -> JudgePosterior | None:
     random = np.random.default_rng([seed, 7])
     names = np.unique(np.array(runs.question_ids), return_inverse=True)[1]
     right, wrong = (_class_rate(runs, names, asked & known, random) for known in _classes(runs))
+    votes_right, votes_wrong = _vote_correlations(runs, random)
     judged = [asked & known for known in _classes(runs)]
     counts = [int(known.sum()) for known in judged]
     accepted = [int((known & (runs.verdicts == 1)).sum()) for known in judged]
@@ -135,6 +143,8 @@ def fit_judge(runs: Runs, seed: int = 0) -> JudgePosterior | None:
         accepted_right=accepted[0],
         accepted_wrong=accepted[1],
         unjudged=int((runs.real & ~asked).sum()),
+        votes_right=votes_right,
+        votes_wrong=votes_wrong,
     )
 
 
@@ -153,6 +163,39 @@ def _class_rate(
         np.bincount(names, weights=x.sum(axis=1)).astype(int)
         for x in (judged & (runs.verdicts == 1), judged)
     )
+    return _beta_binomial(accepts, trials, random)
+
+
+def _vote_correlations(runs: Runs, random: np.random.Generator) -> list[np.ndarray]:
+    """Draws of the correlation of votes on one answer, of right and of wrong ones."""
+    counts: list[list[tuple[int, int]]] = [[], []]
+    for row, run in enumerate(_voted(runs)):
+        for k, votes in enumerate(run.votes):
+            said = [vote for vote in votes if vote is not None]
+            if len(said) > 1:
+                counts[1 - int(runs.right[row, k])].append((sum(said), len(said)))
+    found = []
+    for each in counts:
+        accepts, trials = np.array(each, int).reshape(-1, 2).T
+        found.append(_beta_binomial(accepts, trials, random)["correlation"])
+    return found
+
+
+def _voted(runs: Runs) -> Sequence[Trajectory]:
+    """The records, if some answers may have been judged more than once."""
+    if runs.records is None or isinstance(runs.records, tuple):
+        return runs.records or ()
+    settings = [] if runs.details is None else runs.details.settings_there
+    # Others stay in their file, unread.
+    return runs.records if any(one.get("judge_votes") for one, _ in settings) else ()
+
+
+def _beta_binomial(
+    accepts: Int[np.ndarray, " unit"],
+    trials: Int[np.ndarray, " unit"],
+    random: np.random.Generator,
+) -> Draws:
+    """Draws of mean and correlation of acceptances that are Beta-binomial in every unit."""
     if not trials.any():
         nothing = np.full(DRAWS, np.nan)
         return {"mean": nothing, "correlation": nothing}

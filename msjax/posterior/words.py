@@ -9,7 +9,7 @@ from jaxtyping import Float
 from msjax.data.runs import Runs
 from msjax.intervals import Interval
 from msjax.posterior.average import MATERIAL
-from msjax.posterior.quantities import Bounds
+from msjax.posterior.quantities import Bounds, estimate
 
 if TYPE_CHECKING:
     from msjax.posterior.compare import Candidate
@@ -55,6 +55,11 @@ def summarise(post: "Posterior") -> str:
                 "0: its verdicts tell nothing",
             ),
         ]
+        for which in ("right", "wrong"):
+            draws = getattr(post.judge, f"votes_{which}")
+            if not np.isnan(draws).any():
+                title = f"votes agree, {which}"
+                rows.append((title, str(estimate(draws)), "on one answer; 0: as chance has it"))
     left, middle = (max(len(row[i]) for row in rows) for i in (0, 1))
     lines += [f"  {a:{left}}  {b:{middle}}  {c}".rstrip() for a, b, c in rows]
     lines.append(
@@ -187,6 +192,7 @@ def _judge(judge: "JudgePosterior | None") -> dict[str, Any] | None:
         "judged": {"right": judge.judged_right, "wrong": judge.judged_wrong},
         "accepted": {"right": judge.accepted_right, "wrong": judge.accepted_wrong},
         "unjudged": judge.unjudged,
+        "votes_agree": {"right": number(judge.votes_right), "wrong": number(judge.votes_wrong)},
     }
 
 

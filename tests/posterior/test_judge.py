@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import msjax
 from msjax.data.runs import Runs
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.posterior.judge import fit_judge
@@ -61,6 +63,43 @@ def test_a_loop_that_ends_at_the_first_acceptance_does_not_bias_the_rates() -> N
             off.append((draws.mean() - mean) / draws.std())
     z = np.sum(np.reshape(off, (8, 2)), axis=0) / np.sqrt(8)
     assert (np.abs(z) < stats.norm.isf(FALSE_ALARM / 4)).all()
+
+
+def voted(random, rho=0.4, votes=5, questions=80):
+    """Runs whose answers were judged several times, with rates of their own."""
+    found = []
+    for q in range(questions):
+        correct = (random.random(3) < 0.5).tolist()
+        means = np.where(correct, 0.7, 0.2)
+        rates = random.beta(means * (1 - rho) / rho, (1 - means) * (1 - rho) / rho)
+        said = random.random((3, votes)) < rates[:, None]
+        accepted = (said.sum(axis=1) > votes / 2).tolist()
+        each = tuple(tuple(one) for one in said.tolist())
+        run = Trajectory(question_id=str(q), correct=tuple(correct), votes=each)
+        found.append(run.model_copy(update={"verdicts": tuple(accepted)}))
+    return found
+
+
+def test_the_correlation_of_votes_on_one_answer_is_estimated_where_they_are_repeated() -> None:
+    random = np.random.default_rng(5)
+    fits = [fit_judge(Runs.from_records(voted(random))) for _ in range(30)]
+    for draws in ("votes_right", "votes_wrong"):
+        below = np.array([(getattr(fit, draws) < 0.4).mean() for fit in fits])
+        assert stats.kstest(below, "uniform").pvalue > FALSE_ALARM
+    assert np.isnan(fit_judge(judged(random)).votes_right).all()
+    once = [x.model_copy(update={"votes": ((), (), ())}) for x in voted(random)]
+    assert np.isnan(fit_judge(Runs.from_records(once)).votes_wrong).all()
+
+
+def test_the_correlation_of_votes_is_read_from_files_as_from_memory(tmp_path) -> None:
+    path = tmp_path / "votes.jsonl"
+    runs = voted(np.random.default_rng(7), questions=40)
+    lines = [x.model_copy(update={"settings": {"judge_votes": 5}}).model_dump_json() for x in runs]
+    path.write_text("\n".join(lines) + "\n")
+    found = fit_judge(msjax.read(path))
+    known = fit_judge(Runs.from_records(runs))
+    np.testing.assert_array_equal(found.votes_right, known.votes_right)
+    assert 0.2 < np.median(found.votes_right) < 0.65
 
 
 @pytest.mark.parametrize(
