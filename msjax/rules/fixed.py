@@ -1,6 +1,6 @@
 """Rules that everything else is compared with, and other answers for the same stop."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,7 @@ from msjax.rules.protocol import Decision, Observation, StoppingRule
 from msjax.rules.votes import cast, counting_rule, no_belief, no_votes, require_budget, standing
 
 __all__ = [
+    "Otherwise",
     "Returned",
     "answer_by",
     "best_score",
@@ -125,29 +126,53 @@ def until_repeated(budget: int, times: Int[Array, ""] | int = 2) -> StoppingRule
     return StoppingRule(init, update)
 
 
-def until_accepted(budget: int) -> StoppingRule:
+Otherwise = Literal["last", "first", "majority"]
+"""What is returned of a loop in which the judge accepted nothing."""
+
+
+def until_accepted(budget: int, otherwise: Otherwise = "last") -> StoppingRule:
     """Stop at the first answer that the judge accepts, and return it.
 
-    If none is accepted within the budget the last answer is returned. A verdict on no answer
-    (answer_id -1) counts like any other; an answer without a verdict is not accepted.
+    A verdict on no answer (answer_id -1) counts like any other; an answer without a verdict is not
+    accepted.
 
     Args:
         budget: the most answers.
+        otherwise: what is returned if none is accepted within the budget: the last answer, the
+            first, or the one given most often, of equal counts the one seen first.
 
     Raises:
-        InputError: a budget < 1.
+        InputError: a budget < 1, or another `otherwise`.
 
     Reference: docs/stopping.md.
     """
     require_budget(budget)
+    if otherwise not in get_args(Otherwise):
+        raise InputError(
+            f"otherwise is {otherwise!r}; choose from {', '.join(get_args(Otherwise))}"
+        )
 
-    def update(before: Int[Array, ""], seen: Observation) -> tuple[Int[Array, ""], Decision]:
-        now = before + 1
+    def init() -> tuple[Int[Array, ""], Any]:
+        return jnp.int32(0), no_votes(budget) if otherwise == "majority" else jnp.int32(-1)
+
+    def fallback(before: Any, seen: Observation, first: Array) -> tuple[Any, Int[Array, ""]]:
+        if otherwise == "majority":
+            votes = cast(before, seen.answer_id)
+            return votes, standing(votes).leader
+        kept = jnp.where(first | (otherwise == "last"), seen.answer_id, before)
+        return kept, kept
+
+    def update(
+        before: tuple[Int[Array, ""], Any], seen: Observation
+    ) -> tuple[tuple[Int[Array, ""], Any], Decision]:
+        now = before[0] + 1
         verdict = -1 if seen.verdict is None else seen.verdict
+        memory, other = fallback(before[1], seen, before[0] == 0)
+        answer = jnp.where(verdict == 1, seen.answer_id, other)
         stop = (verdict == 1) | (now >= budget)
-        return now, Decision(stop, seen.answer_id, no_belief())
+        return (now, memory), Decision(stop, answer, no_belief())
 
-    return StoppingRule(lambda: jnp.int32(0), update)
+    return StoppingRule(init, update)
 
 
 def until_score(budget: int, threshold: Real[ArrayLike, ""]) -> StoppingRule:

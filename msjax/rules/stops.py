@@ -80,11 +80,15 @@ def _until_repeated(budget: int) -> RuleSpec:
     )
 
 
-@register_rule("until_accepted")
-def _until_accepted(budget: int) -> RuleSpec:
+_OTHERWISE = {"first": "first", "majority": "one given most often"}
+
+
+@register_rule("until_accepted", otherwise=("last", "first", "majority"))
+def _until_accepted(budget: int, otherwise: fixed.Otherwise = "last") -> RuleSpec:
+    other = "" if otherwise == "last" else f", or after all of them the {_OTHERWISE[otherwise]}"
     return RuleSpec(
-        "until the judge accepts an answer",
-        lambda *_: fixed.until_accepted(budget),
+        f"until the judge accepts an answer{other}",
+        lambda *_: fixed.until_accepted(budget, otherwise),
         ("",),
         constant([0]),
         needs=VERDICTS,

@@ -95,6 +95,7 @@ def test_options_are_listed_only_where_asked_for():
         ("fixed", "parallel", "write fixed\\+majority"),
         ("esc+most_probable", "parallel", "write esc\\+majority"),
         ("until_accepted", "sequential", "needs a judge's verdict on every answer"),
+        ("until_accepted,otherwise=best", "sequential", "otherwise is 'best'; choose from last"),
         ("belief,scores=only,verdicts=only", "sequential", "or both with yes"),
         ("belief,verdicts=yes", "sequential", "needs a judge's verdict on every answer"),
         ("belief+most_probable,verdicts=yes", "sequential", "not at scores or verdicts"),
@@ -119,6 +120,13 @@ def test_the_first_accepted_answer_is_returned():
             answer,
             False,
         )
+    given = jnp.array([0, 2, 2, 1])
+    for otherwise, expected in (("last", 1), ("first", 0), ("majority", 2)):
+        rule = until_accepted(4, otherwise)
+        never = run_rule(rule, Observation(given, verdict=jnp.zeros(4, int)))
+        assert (int(never.n_used), int(never.answer_id)) == (4, expected)
+        ends = run_rule(rule, Observation(given, verdict=jnp.array([0, 1, 0, 0])))
+        assert (int(ends.n_used), int(ends.answer_id)) == (2, 2)
     unjudged = run_rule(until_accepted(9), Observation(ids))
     assert int(unjudged.n_used) == 4 and bool(unjudged.hit_budget)
 
