@@ -171,7 +171,8 @@ class Runs:
             tokens: [question, answer] tokens that are paid for, or a mapping from category (see
                 `CATEGORIES`) to such arrays; NaN or None where not reported.
             scores: [question, answer] verifier scores; NaN or None where there is none.
-            verdicts: [question, answer] whether a judge accepted the answer.
+            verdicts: [question, answer] whether a judge accepted the answer: as labels, and None or
+                NaN where it was not asked.
             question_ids: names of the questions; their positions if None.
             cluster: one label per question; questions of one cluster are not independent.
             benchmark: one for all, or one per question.
@@ -738,9 +739,10 @@ def _states(name: str, values: Any) -> Int8[np.ndarray, "row answer"]:
 
 
 def _label(value: Any, row: int, column: int, name: str) -> int:
+    unknown = name == "verdicts" and isinstance(value, float) and np.isnan(value)
     if isinstance(value, str):
         value = _LABELS.get(value.strip(), value)
-    elif value is None:
+    elif value is None or unknown:
         return MISSING
     if isinstance(value, (bool, int, float)) and value in (0, 1, MISSING):
         return int(value)

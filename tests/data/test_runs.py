@@ -159,6 +159,8 @@ def test_whatever_else_is_known():
     np.testing.assert_array_equal(runs.uncached, [[15, np.nan], [35, 0]])
     np.testing.assert_array_equal(runs.tokens_per_round, [25, np.nan])
     assert runs.verdicts.tolist() == [[0, 1], [-1, -1]]
+    partly = Runs.from_arrays([[1, 0], [0, 1]], verdicts=np.array([[1.0, np.nan], [0.0, 1.0]]))
+    assert partly.verdicts.tolist() == [[1, -1], [0, 1]]
     assert [group.name for group in runs.groups] == ["one", "two"]
     assert runs.groups[1].samples == 1 and runs.groups[0].censored.tolist() == [True]
 

@@ -10,6 +10,7 @@ from scipy import stats
 import msjax
 from msjax.data.runs import Runs
 from msjax.data.trajectory import Trajectory
+from msjax.decision.policies import policies_of
 from msjax.errors import InputError
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.posterior.judge import fit_judge
@@ -82,7 +83,7 @@ def voted(random, rho=0.4, votes=5, questions=80):
 
 def test_the_correlation_of_votes_on_one_answer_is_estimated_where_they_are_repeated() -> None:
     random = np.random.default_rng(5)
-    fits = [fit_judge(Runs.from_records(voted(random))) for _ in range(30)]
+    fits = [fit_judge(Runs.from_records(voted(random))) for _ in range(15)]
     for draws in ("votes_right", "votes_wrong"):
         below = np.array([(getattr(fit, draws) < 0.4).mean() for fit in fits])
         assert stats.kstest(below, "uniform").pvalue > FALSE_ALARM
@@ -240,3 +241,49 @@ def test_a_sound_verifier_is_known_to_err_hardly_ever_and_its_loop_is_predicted(
         solved = runs.right.any(axis=1)
         error = np.sqrt(solved.mean() * (1 - solved.mean()) / len(solved))
         assert abs(float(loop.accuracy) - solved.mean()) < 3 * error
+
+
+def judged_pool(rows, accepts):
+    """What resampling did, and what rates that are alike, and those of each question, predict."""
+    correct = np.array([row["correct"] for row in rows])
+    runs = Runs.from_arrays(correct, verdicts=accepts(rows, correct), protocol="parallel")
+    outcomes = policies_of(None, runs)
+    done = [policy.name for policy in outcomes.policies].index("samples until accepted")
+    right, wrong, accepted = runs.right, ~runs.right, runs.verdicts == 1
+
+    def rates(axis):
+        with np.errstate(invalid="ignore"):
+            both = [(accepted & x).sum(axis) / x.sum(axis) for x in (right, wrong)]
+        # Where a question has no answer of a class, its rate does not matter.
+        return right.mean(axis), Judge(*(np.nan_to_num(x) for x in both))
+
+    alike, each = (
+        np.mean(resample_until_accepted(*rates(axis), runs.samples).accuracy) for axis in (None, 1)
+    )
+    return outcomes.right[:, done].mean(), alike, each, fit_judge(runs)
+
+
+@pytest.mark.realdata
+def test_loops_over_pools_are_predicted_by_questions_that_differ_and_not_by_ones_alike(
+    real_data,
+) -> None:
+    def read(name):
+        lines = (real_data / name / "pool.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def reward_above(share):
+        def accepts(rows, _):
+            scores = np.array([row["scores"] for row in rows])
+            return scores >= np.quantile(scores, share)
+
+        return accepts
+
+    for share in (0.2, 0.5):
+        observed, alike, each, judge = judged_pool(read("pool_math100_rm"), reward_above(share))
+        assert judge.tells and judge.discrimination.low > 0.3
+        assert abs(each - observed) < 0.01 and alike - observed > 0.06
+    for variant in ("plain", "self-critique", "self-selection"):
+        rows = [x for x in read("pool_humaneval_selfcritique") if x["variant"] == variant]
+        observed, alike, each, judge = judged_pool(rows, lambda _, correct: correct)  # unit tests
+        assert judge.discrimination.low > 0.9
+        assert abs(each - observed) < 0.08 < 0.15 < alike - observed
