@@ -7,7 +7,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test lint notebooks docs dist reproduce clean
+.PHONY: help setup test lint notebooks docs dist audit reproduce clean
 
 help:
 	@echo "make reproduce            weights, pilot, posterior, rule, figures and report, in $(OUT)/"
@@ -17,6 +17,7 @@ help:
 	@echo "make docs                 documentation site, in build/site/"
 	@echo "make dist                 wheel and source distribution, checked, in build/dist/"
 	@echo "make lint                 style and types"
+	@echo "make audit                known vulnerabilities of the pinned versions; asks a database on the network"
 	@echo "make clean                remove the environment and $(OUT)/"
 
 setup: $(READY)
@@ -47,6 +48,11 @@ dist: $(READY)
 	$(BIN)/python -m build --no-isolation --outdir build/dist .
 	$(BIN)/twine check --strict build/dist/*
 	$(BIN)/check-wheel-contents build/dist/*.whl
+
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --no-compile pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 reproduce: $(READY)
 	$(BIN)/msjax reproduce --out $(OUT) $(ARGS)

@@ -18,7 +18,6 @@ from jaxtyping import Int
 from pydantic import (
     ConfigDict,
     Field,
-    FiniteFloat,
     JsonValue,
     NonNegativeInt,
     TypeAdapter,
@@ -35,6 +34,7 @@ from msjax.data.trajectory import (
     ROUNDING,
     Protocol,
     StopReason,
+    StoredScore,
     Trajectory,
     parse_trajectory,
     range_of_scores,
@@ -75,7 +75,7 @@ class _Line(_NeverAbsent, total=False):
     question: str
     gold: str
     answers: list[str | None]
-    scores: list[FiniteFloat | None]
+    scores: list[StoredScore | None]
     verdicts: list[bool | None]
     votes: list[list[bool | None]]
     tokens: list[_Account]

@@ -115,6 +115,10 @@ class Runs:
                     f"{name} has shape {array.shape} but correct has {self.correct.shape}; "
                     "give one entry for each answer"
                 )
+        if np.isinf(self.scores).any():
+            raise InputError(
+                "scores must be finite in single precision, or NaN where there is none"
+            )
         for name, array in self.tokens.items():
             if np.isinf(array).any() or (array < 0).any():
                 raise InputError(f"tokens ({name}) must be finite and >= 0, or NaN (not reported)")
@@ -194,7 +198,8 @@ class Runs:
 
         def numbers(name: str, values: Any) -> Float[np.ndarray, "row answer"]:
             found = _numbers(name, values)
-            return _fitted(name, found, states, lengths, np.nan).astype(np.float32)
+            with np.errstate(over="ignore"):  # what becomes infinite is refused
+                return _fitted(name, found, states, lengths, np.nan).astype(np.float32)
 
         empty = np.full(states.shape, np.nan, dtype=np.float32)
         by_category = tokens if isinstance(tokens, Mapping) else {"total": tokens}

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt
 
-from msjax.data.trajectory import Protocol
+from msjax.data.trajectory import Protocol, StoredScore
 from msjax.data.usage import Usage
 
 __all__ = ["Arm", "Label", "Served"]
@@ -51,7 +51,7 @@ class Served(_Line):
     question: str
     gold: str | None = None
     answers: tuple[str | None, ...]
-    scores: tuple[FiniteFloat | None, ...]
+    scores: tuple[StoredScore | None, ...]
     verdicts: tuple[bool | None, ...]
     tokens: tuple[Usage, ...]
     completions: tuple[str, ...]

@@ -4,12 +4,12 @@ import math
 import reprlib
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    FiniteFloat,
+    Field,
     JsonValue,
     NonNegativeInt,
     ValidationError,
@@ -21,17 +21,22 @@ from msjax.data.usage import Usage
 from msjax.errors import InputError
 
 __all__ = [
+    "MOST_SCORE",
     "ROUNDING",
     "Protocol",
     "StopReason",
+    "StoredScore",
     "Trajectory",
     "parse_trajectory",
     "range_of_scores",
     "trajectory_of",
 ]
 
+MOST_SCORE = 1e38
+"""Size up to which scores are kept in single precision."""
 Protocol = Literal["sequential", "prefix", "parallel", "longer"]
 StopReason = Literal["rule", "budget"]
+StoredScore = Annotated[float, Field(ge=-MOST_SCORE, le=MOST_SCORE, allow_inf_nan=False)]
 
 _PER_ANSWER: dict[str, Any] = {
     "answers": None,
@@ -94,7 +99,7 @@ class Trajectory(BaseModel):
     gold: str = ""
     answers: tuple[str | None, ...] = ()
     correct: tuple[bool, ...]
-    scores: tuple[FiniteFloat | None, ...] = ()
+    scores: tuple[StoredScore | None, ...] = ()
     verdicts: tuple[bool | None, ...] = ()
     votes: tuple[tuple[bool | None, ...], ...] = ()
     tokens: tuple[Usage, ...] = ()

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from msjax.data.messages import Completion
 from msjax.data.runs import answer_ids
+from msjax.data.trajectory import MOST_SCORE
 from msjax.data.usage import Usage, uncached_tokens
 from msjax.rules.protocol import Decision, Observation, State, StoppingRule
 
@@ -74,7 +75,7 @@ class Answers:
         self.answers.append(answer)
         self.verdicts.append(verdict)
         value = completion.score.value
-        self.scores.append(value if math.isfinite(value) else math.nan)
+        self.scores.append(value if abs(value) <= MOST_SCORE else math.nan)
         known = completion.score.tokens is not None and judge_tokens is not None
         verifier = (completion.score.tokens or 0) + (judge_tokens or 0) if known else None
         self.usages.append(completion.usage.model_copy(update={"verifier": verifier}))

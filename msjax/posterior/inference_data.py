@@ -42,6 +42,10 @@ _PREDICTED = 100
 """Draws that new runs are simulated from."""
 _AT_ONCE = 1000
 """Draws that are carried through accuracy curves together."""
+PER_QUESTION = 20_000
+"""Questions up to which there are groups with an entry for each of them; of more they would take
+gigabytes, while everything else takes the same for any number.
+"""
 _OF_NUTS = {"accept_prob": "acceptance_rate", "num_steps": "n_steps"}
 """ArviZ's names for what NumPyro reports; the others are the same."""
 
@@ -92,9 +96,11 @@ def groups(found: "Sequence[Posterior]", seed: int = 0) -> dict[str, Group]:
         found = {
             "posterior": variables(sources),
             "prior": variables(priors),
-            "log_likelihood": _log_likelihood(sources, likelihood),
             "sample_stats": _sample_stats(sources),
         }
+        if sum(each[0].count.questions for each in fits) > PER_QUESTION:
+            return found
+        found["log_likelihood"] = _log_likelihood(sources, likelihood)
         if predict:
             found["posterior_predictive"] = _new_runs(sources, random)
             found["prior_predictive"] = _new_runs(priors, random)

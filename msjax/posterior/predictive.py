@@ -27,7 +27,11 @@ from msjax.posterior.sample import host_generator
 LEVEL = 0.05
 """Chance of a false alarm over all the statistics of one benchmark (Bonferroni)."""
 REPLICATES = 500
+FEWEST, MANY = 200, 10**8
+"""Replicates of any number of questions, and replicated questions beyond which there are fewer."""
 _MOST_FLIPS = 3
+QUESTIONS_AT_ONCE = 2**21
+"""Replicated questions that are in memory at a time."""
 
 _TITLES = {
     "accuracy": "accuracy per round",
@@ -80,13 +84,14 @@ def predictive_checks(
     Reference: docs/theory.md F3.
     """
     random = host_generator(key)
-    shares = apportion(weights, REPLICATES)
+    enough = min(REPLICATES, max(FEWEST, MANY // fits[0].count.questions))
+    shares = apportion(weights, enough)
     predicted = []
     for fit, share in zip(fits, shares, strict=True):
-        number = REPLICATES if share >= MATERIAL * REPLICATES else share
+        number = enough if share >= MATERIAL * enough else share
         step = max(1, len(next(iter(fit.draws.values()))) // max(number, 1))
         draws: Draws = {name: values[::step][:number] for name, values in fit.draws.items()}
-        predicted.append(_seen(fit, replicates(fit, draws, random)) if number else None)
+        predicted.append(_replicated(fit, draws, number, random) if number else None)
     observed = _seen(fits[0], fits[0].runs[None])
     shown = {name: x[0] for name, x in observed.items() if not np.isnan(x[0]).all()}
     level = LEVEL / max(len(shown), 1)
@@ -100,11 +105,23 @@ def predictive_checks(
         judge(together),
         tuple(
             p is not None
-            and share >= MATERIAL * REPLICATES
+            and share >= MATERIAL * enough
             and any(check.surprising for check in judge(p))
             for p, share in zip(predicted, shares, strict=True)
         ),
     )
+
+
+def _replicated(
+    fit: Fit, draws: Draws, number: int, random: np.random.Generator
+) -> dict[str, Float[np.ndarray, "replicate entry"]]:
+    """The statistics of replicates, of which so many are made at a time as fit in memory."""
+    step = max(1, QUESTIONS_AT_ONCE // fit.count.questions)
+    parts = [
+        _seen(fit, replicates(fit, {name: x[k : k + step] for name, x in draws.items()}, random))
+        for k in range(0, number, step)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _seen(

@@ -121,9 +121,22 @@ def rows_of(
         InputError: a file of another kind, absent, torn, or with a field that occurs twice.
     """
     if isinstance(source, (str, Path)):
-        return _READ[_suffix(Path(source))](Path(source))
-    to_dict = getattr(source, "to_dict", None)  # of a data frame
-    return _rows_in_memory(source if to_dict is None else to_dict("records"))
+        rows = _READ[_suffix(Path(source))](Path(source))
+    else:
+        to_dict = getattr(source, "to_dict", None)  # of a data frame
+        rows = _rows_in_memory(source if to_dict is None else to_dict("records"))
+    return ((where, _writable_row(row)) for where, row in rows)
+
+
+def _writable_row(value: Any) -> Any:
+    """A row without halves of surrogate pairs, which no file can hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else writable(value)
+    if isinstance(value, list):
+        return list(map(_writable_row, value))
+    if isinstance(value, dict):
+        return {_writable_row(name): _writable_row(x) for name, x in value.items()}
+    return value
 
 
 def _rows_in_memory(source: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -100,6 +100,10 @@ REFUSED = {
     "returned": ('{"question_id": "a", "correct": [true], "returned": 1}', "returned is 1"),
     "label": ('{"question_id": "a", "correct": [1]}', "correct.0 is 1"),
     "truth": ('{"question_id": "a", "correct": [true], "tokens": [{"prompt": true}]}', "prompt"),
+    "large score": (
+        '{"question_id": "a", "correct": [true], "scores": [1e39]}',
+        "scores.0 is 1e+39",
+    ),
     "unknown": ('{"question_id": "a", "correct": [true], "extra": 1}', "unknown field extra"),
 }
 

@@ -288,3 +288,17 @@ def test_a_later_sample_that_lacks_a_field_is_named(tmp_path, name) -> None:
     other = {key: value for key, value in row.items() if key != name}
     with pytest.raises(InputError, match=f"line 2: lacks {name}, which lm-eval logs"):
         msjax.read(as_lines(tmp_path / "samples.jsonl", [row, other]))
+
+
+@pytest.mark.parametrize("name", ["score", "tokens", "completion_tokens", "round"])
+def test_true_is_no_number(name) -> None:
+    with pytest.raises(InputError, match=f"{name} is True; write a number"):
+        msjax.read([{"question": "a", "correct": 1, name: True}])
+
+
+def test_half_of_a_surrogate_pair_in_a_row_can_be_written_again(tmp_path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "1 + \\ud83d?", "correct": 1, "answer": "\\ude00"}\n')
+    (run,) = import_records(path).records
+    assert run.question == "1 + \ufffd?" and run.answers == ("\ufffd",)
+    assert run.model_dump_json()

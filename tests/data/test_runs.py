@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import msjax
 from msjax.data.importers.reading import read
 from msjax.data.runs import Runs
 from msjax.errors import InputError
@@ -201,3 +202,11 @@ def test_it_is_shown_in_one_line():
     assert repr(runs) == (
         "Runs(2 questions of 'sums' by 'm', at most 3 answers each, 0.500 of first answers right)"
     )
+
+
+@pytest.mark.parametrize("score", [np.inf, -np.inf, 1e39])
+def test_scores_that_single_precision_lacks_are_refused(score) -> None:
+    with pytest.raises(InputError, match="scores must be finite in single precision"):
+        Runs.from_arrays([[1, 0]], scores=[[0.5, score]])
+    with pytest.raises(InputError, match="score"):
+        msjax.read([{"question": "a", "correct": 1, "score": score}])

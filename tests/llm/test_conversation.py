@@ -299,7 +299,7 @@ def test_a_stream_of_questions_is_fixed_and_has_no_repeats() -> None:
             assert not question.verify(question.gold + "1")
 
 
-@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 1e39])
 def test_a_score_that_is_no_number_is_none_to_the_rule_and_in_the_record(tmp_path, value) -> None:
     def update(state, observation):
         _, decision = rule.update(state, observation)

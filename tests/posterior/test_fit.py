@@ -10,7 +10,7 @@ import scipy.stats
 from msjax.data.runs import Runs
 from msjax.errors import InputError
 from msjax.intervals import Interval
-from msjax.posterior import fit
+from msjax.posterior import fit, inference_data, predictive
 from msjax.posterior.average import apportion
 from msjax.posterior.compare import leave_future_out, training_rounds, weigh
 from msjax.posterior.fits import NotConvergedError, fit_model
@@ -473,3 +473,24 @@ def test_prices_that_rest_on_a_missing_count_are_not_identified():
     assert post.break_even(1).interval().identified
     assert not post.break_even(2).interval().identified
     assert not post.best_rounds(1.0, 1e-4).interval().identified
+
+
+def test_replicates_come_in_parts_that_fit_in_memory(monkeypatch) -> None:
+    runs = Runs.from_arrays(np.random.default_rng(0).random((40, 3)) < 0.5)
+    whole = fit(runs, model="pooled").predictive
+    monkeypatch.setattr(predictive, "QUESTIONS_AT_ONCE", 130)  # three replicates at a time
+    for one, other in zip(fit(runs, model="pooled").predictive, whole, strict=True):
+        assert one.statistic == other.statistic and one.observed.shape == other.observed.shape
+        np.testing.assert_allclose(one.median, other.median, atol=0.05)
+    monkeypatch.setattr(predictive, "MANY", 40 * 250)
+    assert len(fit(runs, model="pooled").predictive) == len(whole)
+
+
+def test_a_posterior_of_many_questions_holds_no_entry_for_each(tmp_path, monkeypatch) -> None:
+    post = fit(Runs.from_arrays([[1, 0], [0, 1], [1, 1]]), model="pooled")
+    assert "log_likelihood" in inference_data.groups([post])
+    monkeypatch.setattr(inference_data, "PER_QUESTION", 2)
+    found = inference_data.groups([post])
+    assert "posterior" in found and not {"log_likelihood", "posterior_predictive"} & found.keys()
+    save(tmp_path / "a.nc", [post])
+    assert load(tmp_path / "a.nc").benchmarks == ("benchmark",)

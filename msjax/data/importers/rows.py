@@ -289,7 +289,7 @@ def _float(where: str, name: str, value: Any) -> float | None:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
+    if isinstance(value, bool) or not math.isfinite(number):
         raise InputError(f"{where}: {name} is {value!r}; write a number")
     return number
 
@@ -302,8 +302,7 @@ def _usage(where: str, row: dict[str, Any]) -> Usage:
     counts = {}
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "tokens"):
         number = _float(where, name, row.get(name))
-        flag = isinstance(row.get(name), bool)
-        if number is not None and (flag or number < 0 or number != int(number)):
+        if number is not None and (number < 0 or number != int(number)):
             raise InputError(f"{where}: {name} is {row[name]!r}; write a whole number >= 0")
         counts[name] = None if number is None else int(number)
     large = {name: count for name, count in counts.items() if (count or 0) > MOST_TOKENS}
