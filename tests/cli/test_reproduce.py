@@ -19,14 +19,23 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def recorded(tmp_path_factory):
+    """A reproduction from recorded answers, and where weights would have been put."""
+    out = tmp_path_factory.mktemp("recorded")
+    cache = out.with_name("no weights")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSJAX_CACHE", str(cache))
+        arguments = ["reproduce", "--out", str(out), "--recorded", "--small"]
+        assert main([*arguments, "--json", str(out / "run.json")]) == 0
+    return out, cache
+
+
+@pytest.fixture(scope="module")
+def folder(request):
     """Everything a reproduction leaves behind."""
     if "MSJAX_ARTIFACTS" in os.environ:
         return Path(os.environ["MSJAX_ARTIFACTS"])
-    out = tmp_path_factory.mktemp("artifacts")
-    arguments = ["reproduce", "--out", str(out), "--recorded", "--small"]
-    assert main([*arguments, "--json", str(out / "run.json")]) == 0
-    return out
+    return request.getfixturevalue("recorded")[0]
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +112,6 @@ def test_the_page_opens_and_can_be_read_by_all(folder, tmp_path) -> None:
         assert found["faults"] == [] and found["tables"] > 10
 
 
-def test_recorded_answers_do_without_the_model(tmp_path, monkeypatch):
-    monkeypatch.setenv("MSJAX_CACHE", str(tmp_path / "no weights"))
-    assert main(["reproduce", "--out", str(tmp_path / "all"), "--recorded", "--small"]) == 0
-    assert (tmp_path / "all" / "report.html").exists()
-    assert not (tmp_path / "no weights").exists()
+def test_recorded_answers_do_without_the_model(recorded):
+    out, cache = recorded
+    assert (out / "report.html").exists() and not cache.exists()

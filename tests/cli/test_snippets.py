@@ -33,8 +33,8 @@ IN_SMALL = {
     "train": "--questions 4 --held-out 3 --samples 4 --budget 12 --retain 8 --block 4 --epochs 1 "
     "--max-new-tokens 4 --questions-per-step 2",
 }
-# All figures, and an adapted model, take a minute even so.
-SLOW = ("msjax figures", "msjax train")
+# All figures, and an adapted model, take a minute even so; test_doctor.py checks what that finds.
+SLOW = ("msjax figures", "msjax train", "msjax doctor")
 
 
 def blocks(page: Path) -> Iterator[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from msjax.verify.bench import gather, judge, select
 from msjax.verify.claim import Laboratory
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.study)])
 def test_every_claim_stands_and_the_known_error_is_refuted(verdicts, precision):
     results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 16

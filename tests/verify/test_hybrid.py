@@ -7,7 +7,7 @@ from msjax.theory import hybrid as theory
 from msjax.verify import hybrid as claims
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.study)])
 def test_every_claim_stands(verdicts, precision):
     results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 3

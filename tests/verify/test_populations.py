@@ -13,7 +13,7 @@ from msjax.verify import populations as claims
 from msjax.verify.benchmarks import BENCHMARKS, BETA, exact_flows, question_counts
 
 
-@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.study)])
 def test_every_claim_stands_and_the_known_error_is_refuted(verdicts, precision):
     results = verdicts(claims.CLAIMS, precision=precision)
     assert len(results) == 10

@@ -11,7 +11,7 @@ CLAIMS = scores.CLAIMS + votes.CLAIMS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.study)])
 def test_every_claim_stands(verdicts, precision):
     assert [r.id for r in verdicts(CLAIMS, precision=precision).values() if not r.ok] == []
 
