@@ -28,7 +28,8 @@ _LATEX = str.maketrans(
         **{sign: f"\\{sign}" for sign in "{}$&#%_"},
     }
 )
-_FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"  # some spreadsheets take wide signs for these as well
+# Some spreadsheets take wide signs for these as well, and pass over what is not seen before them.
+_FORMULA = re.compile(r"[\s\x00-\x1f\ufeff\u200b-\u200f\u2060]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 _LONGEST = 50
 _MARKED = re.compile("-[0-9a-f]{8}$")
 
@@ -56,7 +57,7 @@ def markdown_cell(text: str) -> str:
 
 def csv_cell(value: object) -> object:
     """A cell of a CSV file; before a text that a spreadsheet would take for a formula stands '."""
-    if isinstance(value, str) and value.lstrip().startswith(tuple(_FORMULA)):
+    if isinstance(value, str) and _FORMULA.match(value):
         try:
             float(value)
         except ValueError:
