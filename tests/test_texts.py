@@ -26,7 +26,8 @@ def test_latex_prints_every_sign_and_runs_no_command() -> None:
 
 
 def test_a_spreadsheet_takes_no_text_for_a_formula(tmp_path) -> None:
-    for text in ("=1+1", "+cmd", "-cmd|' /C calc'!A0", "@SUM(1)", "\t=1", " =1", "\n=1", "\uff1d1", "\ufeff=1", "\u200b+1"):
+    hidden = ("\t=1", " =1", "\n=1", "\ufeff=1", "\u200b+1")
+    for text in ("=1+1", "+cmd", "-cmd|' /C calc'!A0", "@SUM(1)", "\uff1d1", *hidden):
         assert csv_cell(text) == f"'{text}"
     for harmless in ("-1", "+2.5e3", "a=b", "", 3, None):
         assert csv_cell(harmless) == harmless
