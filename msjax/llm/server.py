@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import openai
 
-__all__ = ["FIRST_ANSWER", "MOST_BYTES", "SHOWN", "Server"]
+__all__ = ["FIRST_ANSWER", "HIDDEN", "MOST_BYTES", "SHOWN", "Server"]
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
 _T = TypeVar("_T")
@@ -43,7 +43,8 @@ MOST_BYTES = 2**25
 """Bytes of a reply, decompressed, that are read."""
 _SHORT = 4
 """Characters up to which a key is none: servers that ask for none are given a word."""
-_HIDDEN = "(secret)"
+HIDDEN = "(secret)"
+"""What stands in place of a key."""
 _KEY = "api_key (of commands: OPENAI_API_KEY, REWARD_API_KEY or JUDGE_API_KEY in the environment)"
 
 
@@ -168,7 +169,7 @@ class Server:
             says = f"its reply has more than {MOST_BYTES} bytes, and was not read further"
             content = json.dumps({"error": {"message": says}}).encode()
         for secret in self._secrets:
-            content = content.replace(secret.encode(), _HIDDEN.encode())
+            content = content.replace(secret.encode(), HIDDEN.encode())
         response._content = content
         _set_status(response)
 
@@ -217,7 +218,7 @@ class Server:
     def without_secrets(self, text: str) -> str:
         """A text without key, user and password."""
         for secret in self._secrets:
-            text = text.replace(secret, _HIDDEN)
+            text = text.replace(secret, HIDDEN)
         return text
 
     def failure(

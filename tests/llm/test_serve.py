@@ -526,6 +526,15 @@ def test_a_key_of_its_own_is_asked_for_and_never_goes_upstream(proxy):
     assert there.send("POST", "/feedback", {"id": "x", "correct": True})[0] == 401
 
 
+@pytest.mark.parametrize("more", [{}, {"extra_body": {"msjax": {"rule": "off"}}}])
+def test_a_key_that_upstream_repeats_is_not_shown(proxy, more):
+    refused = Reply({"error": {"message": "no access with Bearer their-key"}}, 403)
+    there = proxy(lambda number, request: refused, key="our key", upstream_key="their-key")
+    known = there.client.with_options(api_key="our key")
+    with pytest.raises(openai.PermissionDeniedError, match=r"no access with Bearer \(secret\)"):
+        known.chat.completions.create(model=MODEL, messages=ASKED, **more)
+
+
 def test_bodies_and_origins_are_limited(proxy):
     there = proxy(most_bytes=2000)
     chat = "/v1/chat/completions"

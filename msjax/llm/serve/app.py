@@ -213,7 +213,10 @@ class Proxy:
         self.settings = settings
         self.metrics = Metrics()
         self.upstreams = Upstreams(
-            settings.upstreams, timeout=settings.timeout, concurrency=settings.concurrency
+            settings.upstreams,
+            timeout=settings.timeout,
+            concurrency=settings.concurrency,
+            secret=settings.upstream_key,
         )
         self._rules = {one.name: one for one in settings.rules}
         self._log: ServedLog | None = None
@@ -513,14 +516,14 @@ class Proxy:
                 headers.append(("x-msjax", f"passed on untouched: {why}"))
                 self.metrics.requests.labels(f"passed on: {why}").inc()
             if "event-stream" not in found.headers.get("content-type", ""):
-                content = [piece async for piece in self.upstreams.pieces(found, server)]
-                await reply.whole(found.status, b"".join(content), headers)
+                content = b"".join([x async for x in self.upstreams.pieces(found, server)])
+                await reply.whole(found.status, self.upstreams.shown(content), headers)
                 return
             await reply.begin(found.status, headers)
             piece = b"\n\n"
             try:
                 async for piece in self.upstreams.pieces(found, server, MOST_STREAMED):
-                    await reply.more(piece)
+                    await reply.more(self.upstreams.shown(piece))
             except DownError as error:
                 if not piece.endswith((b"\n\n", b"\r\n\r\n")):
                     raise  # an event was cut short, to which nothing can be added

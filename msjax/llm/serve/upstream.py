@@ -11,12 +11,13 @@ import aiohttp
 
 from msjax.errors import InputError
 from msjax.llm.balance import UNAVAILABLE, Upstream, by_load
-from msjax.llm.server import MOST_BYTES
+from msjax.llm.server import HIDDEN, MOST_BYTES
 
 __all__ = ["Answered", "DownError", "Upstreams"]
 
 CONNECT = 10.0
 """Seconds a server may take to accept a connection."""
+_LONG = 8  # shorter keys are words, such as EMPTY, for servers that ask for none
 MOST_STREAMED = 16 * MOST_BYTES
 """Bytes of a stream that are passed on; of it nothing is held here."""
 
@@ -47,12 +48,15 @@ class Upstreams:
         urls: of their APIs, as a rule ending in /v1.
         timeout: seconds an answer may take.
         concurrency: most requests under way, to all together.
+        secret: a key that clients do not have, which replies must not show; None for none.
 
     Raises:
         InputError: no URL, one that is none, or that holds a password.
     """
 
-    def __init__(self, urls: Sequence[str], *, timeout: float, concurrency: int) -> None:
+    def __init__(
+        self, urls: Sequence[str], *, timeout: float, concurrency: int, secret: str | None = None
+    ) -> None:
         if not urls:
             raise InputError("upstream is missing; give the URL of a server, ending in /v1")
         for url in urls:
@@ -63,6 +67,7 @@ class Upstreams:
                 raise InputError("upstream holds a password; give it as a key instead")
         self.servers = [Upstream(url.rstrip("/")) for url in urls]
         self._timeout = timeout
+        self._secret = secret if secret and len(secret) >= _LONG else None
         self._slots = asyncio.Semaphore(concurrency)
 
     @asynccontextmanager
@@ -93,8 +98,12 @@ class Upstreams:
             DownError: none did.
         """
         async with self.stream(method, path, body, headers, last) as (response, server):
-            content = b"".join([piece async for piece in self.pieces(response, server)])
+            content = self.shown(b"".join([x async for x in self.pieces(response, server)]))
             return Answered(response.status, list(response.headers.items()), content), server
+
+    def shown(self, content: bytes) -> bytes:
+        """A reply without the secret, which a server may repeat when it refuses a request."""
+        return content.replace(self._secret.encode(), HIDDEN.encode()) if self._secret else content
 
     async def pieces(
         self, response: aiohttp.ClientResponse, server: Upstream, most: int = MOST_BYTES
