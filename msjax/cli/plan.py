@@ -80,6 +80,13 @@ class Plan(Prices):
                 "--error", self.error, lambda x: (x > 0) & (x < 0.5), "give a chance in (0, .5)"
             )
         worth, price = self.worth_and_price()
+        strategies = {}
+        traces = any(group.protocol == "prefix" for group in self._recorded.groups)
+        for pilot in () if traces else pilots(self._recorded):
+            if self.benchmark not in (None, pilot.name):
+                continue
+            strategies[pilot.name] = {one.name: one.lacks for one in strategies_of(pilot)}
+            print(f"{pilot.name}: {advise(pilot)}")
         try:
             plans = self._plans(worth, price or 0.0)
         except NotConvergedError as error:
@@ -94,11 +101,6 @@ class Plan(Prices):
             sentence = self._sentence(plan, chosen)
             report[name] = {**vars(plan), "smallest": chosen, "sentence": sentence}
             _print_plan(name, plan, sentence)
-        strategies = {}
-        traces = any(group.protocol == "prefix" for group in self._recorded.groups)
-        for pilot in () if traces else pilots(self._recorded):
-            strategies[pilot.name] = strategies_of(pilot)
-            print(f"\n{pilot.name}: {advise(pilot)}")
         if self.json:
             options = {x: getattr(self, x) for x in ("model", "seed", "decision")}
             options |= {"worth": worth, "price": price}

@@ -554,6 +554,11 @@ class Run(Prices):
         if self.judge == "tests":
             from msjax.llm.unit_tests import UnitTests
 
+            if votes != (1, 1) or self.judge_template != "yes_no":
+                raise InputError(
+                    "--judge tests is asked once, in no words; leave --judge-votes, "
+                    "--judge-threshold and --judge-template out"
+                )
             return UnitTests()
         if self.judge == ITSELF:
             if self.judge_votes > 1 and self.temperature == 0:

@@ -265,7 +265,7 @@ class _OwnJudge:
     def __call__(self, question: Question, completion: Completion) -> Verdict:
         try:
             said = self._function(question.text, completion.text)
-        except Exception as error:  # whatever a function of the user raises
+        except (Exception, SystemExit) as error:  # whatever a function of the user raises
             self._failures.add("failed", f"{error!r} on question {question.id!r}")
             if not self._ever and self._failures.total >= _TRIES:
                 raise InputError(

@@ -61,6 +61,9 @@ def test_report_and_json(command, tmp_path, capsys):
     assert list(report["benchmarks"]) == ["chain"]
     found = report["benchmarks"]["chain"]
     assert found["sentence"] in printed
+    assert "chain: Strategies that can be compared: first answer, revise. Not recorded: " in printed
+    lacks = report["strategies"]["chain"]
+    assert lacks["revise"] == "" and lacks["resample until accepted"] == "--samples N --judge self"
     assert found["now"]["width"]["mean"] > 0.11 and found["now"]["tokens"] == 0
     assert [design["questions"] for design in found["designs"]] == [1, 50, 100]
     assert found["smallest"] == found["designs"][2]

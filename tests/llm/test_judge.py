@@ -143,7 +143,7 @@ def test_a_function_of_ones_own(tmp_path, monkeypatch) -> None:
 
 def test_what_a_function_raises_now_and_then_is_no_verdict(tmp_path, monkeypatch, caplog) -> None:
     (tmp_path / "shy_judges.py").write_text(
-        "def high(question, text):\n    assert text[-2] in '56789', text\n    return True\n"
+        "def high(question, text):\n    assert text[-2] in '56789' or exit(3)\n    return True\n"
     )
     monkeypatch.chdir(tmp_path)
     runs = judged(tmp_path / "a.jsonl", own_judge("shy_judges:high"), count=12)
@@ -252,6 +252,7 @@ def test_a_model_behind_a_server(serve, tmp_path) -> None:
         (["--judge", "no_such_module:judge"], "there is no module 'no_such_module'"),
         (["--rule", "until_accepted"], "no judge is asked here"),
         (["--judge-votes", "3"], "--judge-votes and --judge-template are of a --judge"),
+        (["--judge", "tests", "--judge-votes", "3"], "--judge tests is asked once"),
         (["--judge", "self", "--judge-votes", "3", "--judge-threshold", "4"], "of 3 verdicts must"),
         (["--judge", "self", "--judge-votes", "3", "--temperature", "0"], "all votes equal"),
         (["--judge", "self", "--judge-template", "nowhere.txt"], "judge template is 'nowhere.txt'"),
