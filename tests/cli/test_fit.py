@@ -61,13 +61,12 @@ def runs(tmp_path):
     return path
 
 
-def test_report_json_posterior_and_figures(runs, tmp_path, capsys):
+def test_report_json_and_posterior(runs, tmp_path, capsys):
     command = Fit(
         (runs,),
         model="pooled",
         out=tmp_path / "posterior.nc",
         json=tmp_path / "fit.json",
-        figures=tmp_path / "figures",
         seed=3,
     )
     assert command.run() == 0
@@ -103,6 +102,11 @@ def test_report_json_posterior_and_figures(runs, tmp_path, capsys):
     assert oracle["parameters"]["p_ci"]["identified"] is False
     assert all(found is None for found in oracle["bounds"]["limit"].values())
     assert load(tmp_path / "posterior.nc").benchmarks == tuple(report["benchmarks"])
+
+
+@pytest.mark.slow
+def test_figures(runs, tmp_path):
+    assert Fit((runs,), model="pooled", figures=tmp_path / "figures").run() == 0
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {"bounds.png", "chain.curve.png", "oracle.checks.png"} <= drawn
 

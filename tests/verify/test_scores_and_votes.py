@@ -16,6 +16,7 @@ def test_every_claim_stands(verdicts, precision):
     assert [r.id for r in verdicts(CLAIMS, precision=precision).values() if not r.ok] == []
 
 
+@pytest.mark.slow
 def test_a_closed_form_that_is_off_by_a_ten_thousandth_is_caught(verdicts):
     assert [r.id for r in verdicts(CLAIMS, sabotage=1e-4).values() if r.exact_ok] == []
 
