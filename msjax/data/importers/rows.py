@@ -84,14 +84,15 @@ def records_of_rows(
     for where, row in _one_answer_each(rows):
         if names is None:
             names = _names(where, row, columns or {})
+            taken, numbered = set(names.values()), bool({"round", "sample"} & set(names))
         known = {one: _value(row.get(column)) for one, column in names.items()}
-        known["_rest"] = {x: v for x, v in row.items() if x not in set(names.values())}
+        known["_rest"] = {x: v for x, v in row.items() if x not in taken}
         identity = known.get("question_id", known.get("question"))
         if identity is None:
             raise InputError(f"{where}: {names.get('question_id', names.get('question'))} is empty")
         group = str(known.get("benchmark") or benchmark), str(known.get("model") or model)
         # Where answers are numbered, a run is not the number of one.
-        run = str(row.get("run") or "") if {"round", "sample"} & set(names) else ""
+        run = str(row.get("run") or "") if numbered else ""
         runs[group].add(run)
         grouped[(*group, run, str(identity), str(known.get("repeat", "")))].append((where, known))
     if names is None:
