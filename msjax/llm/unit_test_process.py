@@ -15,6 +15,7 @@ _FILES = 64
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
 _REFUSED = (
     *("socket.", "subprocess.", "shutil.", "pty.", "ftplib.", "smtplib.", "urllib.", "http."),
+    *("sqlite3.", "resource.setrlimit", "resource.prlimit"),
     *("os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.startfile"),
     *("os.kill", "signal.pthread_kill", "os.remove", "os.rename", "os.rmdir", "os.mkdir"),
     *("os.chmod", "os.chown", "os.chflags", "os.link", "os.symlink", "os.truncate", "os.utime"),
@@ -46,6 +47,9 @@ def _hold(seconds: int, memory: int) -> None:
     import _posixsubprocess
 
     _posixsubprocess.fork_exec = _refuse
+    for module in (os, sys.modules["posix"]):
+        for name in ("mkfifo", "mknod"):  # which nothing is told of
+            setattr(module, name, _refuse)
     sys.addaudithook(_watch)
 
 
