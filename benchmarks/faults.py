@@ -210,7 +210,7 @@ def readers(folder: Path) -> list[Reader]:
         Reader("resumed.jsonl", b"".join(pilot[:3]), _unless_changed(_resumed)),
         Reader("proxy_log.jsonl", _SERVED, _unless_changed(_served_again)),
         Reader("log.jsonl", _STEPS, _unless_changed(_steps)),
-        Reader("request.json", _REQUEST, _Proxy().answer),
+        Reader("request.json", _REQUEST, _Proxy(folder).answer),
         *_inspect_logs(folder),
     ]  # fmt: skip
 
@@ -312,7 +312,7 @@ def _rendered(path: Path) -> str:
 class _Proxy:
     """The proxy in front of a server of scripts, asked with whatever a file holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         import threading
 
         import uvicorn
@@ -323,7 +323,10 @@ class _Proxy:
 
         rule = Deciding("until_repeated", rule_without_pilot("until_repeated", 3, "rounds"))
         self._upstream = ScriptedServer(lambda number, request: Reply(), None)
-        app = make_app(ServeSettings((self._upstream.url,), (rule,), rule, 3))
+        settings = ServeSettings(
+            (self._upstream.url,), (rule,), rule, 3, log=folder / "served.jsonl"
+        )
+        app = make_app(settings)
         config = uvicorn.Config(app, port=0, log_level="critical", access_log=False)
         (socket,) = sockets = [config.bind_socket()]
         socket.listen()

@@ -7,8 +7,9 @@ width is gone.
 
 import re
 import unicodedata
+from typing import Any
 
-__all__ = ["clean", "writable"]
+__all__ = ["clean", "writable", "writable_value"]
 
 _NO_WIDTH = dict.fromkeys(
     [0xAD, 0x180E, 0x20E3, 0xFEFF]  # 20E3: the key around a digit
@@ -66,6 +67,17 @@ def clean(text: str) -> str:
 def writable(text: str) -> str:
     """Text that a file can hold: halves of surrogate pairs become U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def writable_value(value: Any) -> Any:
+    """The same of every text in a value of JSON."""
+    if isinstance(value, str):
+        return value if value.isascii() else writable(value)
+    if isinstance(value, list):
+        return list(map(writable_value, value))
+    if isinstance(value, dict):
+        return {writable_value(name): writable_value(x) for name, x in value.items()}
+    return value
 
 
 def _ratio(found: "re.Match[str]") -> str:

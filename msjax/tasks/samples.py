@@ -23,7 +23,7 @@ from typing import Any
 from msjax._io import reading
 from msjax.data.json_lines import without_repeats
 from msjax.errors import InputError, require_extra
-from msjax.tasks.characters import writable
+from msjax.tasks.characters import writable, writable_value
 from msjax.tasks.extract import last_box
 
 __all__ = ["SUFFIXES", "Sample", "Samples", "json_rows", "rows_of", "samples"]
@@ -125,18 +125,7 @@ def rows_of(
     else:
         to_dict = getattr(source, "to_dict", None)  # of a data frame
         rows = _rows_in_memory(source if to_dict is None else to_dict("records"))
-    return ((where, _writable_row(row)) for where, row in rows)
-
-
-def _writable_row(value: Any) -> Any:
-    """A row without halves of surrogate pairs, which no file can hold."""
-    if isinstance(value, str):
-        return value if value.isascii() else writable(value)
-    if isinstance(value, list):
-        return list(map(_writable_row, value))
-    if isinstance(value, dict):
-        return {_writable_row(name): _writable_row(x) for name, x in value.items()}
-    return value
+    return ((where, writable_value(row)) for where, row in rows)
 
 
 def _rows_in_memory(source: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:

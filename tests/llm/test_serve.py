@@ -597,6 +597,35 @@ def test_a_reply_that_comes_compressed_is_not_taken(proxy):
             proxy(lambda number, request: bomb).ask(**more)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"messages": [{"role": "user", "content": "2 + 3 \ud83d?"}]},
+        {"model": "\ud83d"},
+        {"model": 5},
+        {"msjax": {"gold": "\ud83d"}},
+        {"stream": True, "stream_options": 5},
+        {"stream": True, "stream_options": "include_usage"},
+        {"seed": 10**400},
+    ],
+)
+def test_odd_requests_are_answered_and_written_down(proxy, tmp_path, odd):
+    there = proxy(saying("4"), log=tmp_path / "served.jsonl")
+    body = json.dumps({"model": MODEL, "messages": ASKED} | odd).encode()
+    status, reply = there.send("POST", "/v1/chat/completions", body)
+    assert status == 200 and "It is 4." in reply
+    (identity,) = set(re.findall(r'"id": "([0-9a-f]{32})"', reply))
+    if "msjax" not in odd:
+        assert (
+            there.send("POST", "/feedback", b'{"id": "%s", "gold": "\\ud83d"}' % identity.encode())[
+                0
+            ]
+            == 200
+        )
+    assert eventually(lambda: (tmp_path / "served.jsonl").read_bytes().count(b"\n") >= 1)
+    assert "log" not in json.loads(there.get("/healthz"))
+
+
 def test_nothing_is_sent_where_upstream_points_to(proxy, serve):
     elsewhere = serve()
     moved = Reply(b"", 307, {"location": f"{elsewhere.url}/chat/completions"})

@@ -50,6 +50,7 @@ from msjax.llm.serve.upstream import MOST_STREAMED, Answered, DownError, Upstrea
 from msjax.rules.fixed import fixed_rounds
 from msjax.rules.protocol import StoppingRule
 from msjax.tasks.benchmark import Question
+from msjax.tasks.characters import writable_value
 from msjax.tasks.math_equal import Comparison
 from msjax.tasks.prompts import Template
 from msjax.tasks.scorers import Scorer, find_scorer
@@ -750,6 +751,8 @@ def _compile(rule: StoppingRule) -> None:
 def _object(content: bytes) -> dict[str, Any]:
     try:
         found = json.loads(content)
+        if b"\\u" in content:
+            found = writable_value(found)  # what the log and upstream can hold
     except (ValueError, RecursionError) as error:
         raise RefusedError(400, f"the body is not JSON ({error})") from None
     if not isinstance(found, dict):
@@ -856,7 +859,8 @@ def _chunks(reply: dict[str, Any], body: Mapping[str, Any]) -> list[dict[str, An
         {**head, "choices": [first]},
         {**head, "choices": [last], "msjax": reply["msjax"]},
     ]
-    if (body.get("stream_options") or {}).get("include_usage"):
+    options = body.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage"):
         chunks.append({**head, "choices": [], "usage": reply["usage"]})
     return chunks
 
