@@ -77,8 +77,7 @@ def test_a_pilot_for_all_strategies_shares_first_answers_and_goes_on_after_a_bre
 
     def said() -> list[dict[str, tuple]]:
         return [
-            {x.question_id: (x.completions, x.verdicts) for x in read_runs(file)}
-            for file in files
+            {x.question_id: (x.completions, x.verdicts) for x in read_runs(file)} for file in files
         ]
 
     whole = said()
