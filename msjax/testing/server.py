@@ -56,7 +56,7 @@ class ScriptedServer(ThreadingHTTPServer):
         self.asked: list[dict] = []
         self.keys: set[str] = set()
         self.given_up = self.open = self.most_open = 0
-        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
         self.shutdown()
