@@ -15,7 +15,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import struct
 import tempfile
 import time
@@ -533,7 +532,5 @@ def table(read: dict[str, Reading], killed: dict[str, Killed]) -> str:
 
 
 if __name__ == "__main__":
-    with suppress(AttributeError):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     tyro.cli(Faults).run()
