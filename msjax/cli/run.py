@@ -389,6 +389,15 @@ class Run(Prices):
         return self.benchmarks or _ARITHMETIC
 
     @property
+    def _rows(self) -> int:
+        """No more rows than conversations, since empty ones are computed too."""
+        if self.questions is None or self.samples is not None:
+            return self.batch_size
+        multiple = self.mesh[0]
+        most = -(-self.questions * len(self._asked) // multiple) * multiple
+        return min(self.batch_size, most)
+
+    @property
     def _longest(self) -> int:
         """Most tokens per answer."""
         if self.max_new_tokens is not None:
@@ -454,7 +463,7 @@ class Run(Prices):
 
             return FlaxEngine.load(
                 self.model_path,
-                batch_size=self.batch_size,
+                batch_size=self._rows,
                 max_new_tokens=self._longest,
                 temperature=self.temperature,
                 top_p=self.top_p,

@@ -100,6 +100,7 @@ def test_commands_run(block, folder, serve, capsys, request) -> None:
         "http://localhost:8000/v1": serve().url,
         "NAME": MODEL,
         "FOLDER": str(TINY),
+        "pilot.longer-4096.jsonl": "pilot.longer-16.jsonl",  # twice --max-new-tokens
     }
     for command in block:
         program, *words = shlex.split(command)
