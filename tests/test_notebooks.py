@@ -16,8 +16,19 @@ def test_there_are_five() -> None:
     assert [source.name[0] for source in SOURCES] == ["1", "2", "3", "4", "5"]
 
 
-@pytest.mark.slow  # a minute each where everything has to be compiled first
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+# A minute each where everything has to be compiled first; what the one with a live model does,
+# `make reproduce` does in CI too.
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(
+            source,
+            id=source.stem,
+            marks=pytest.mark.study if "live_model" in source.stem else pytest.mark.slow,
+        )
+        for source in SOURCES
+    ],
+)
 def test_a_notebook_runs(source, tmp_path) -> None:
     if "weights.ensure" in source.read_text() and not model_file().is_file():
         pytest.skip("the model is not here; obtain it with `msjax weights`")

@@ -101,7 +101,7 @@ def test_evidence_is_the_likelihood_averaged_over_the_prior(model, simulate):
     assert abs(likelihood.mean() - evidence) < error < 0.5 * evidence
 
 
-@pytest.mark.slow
+@pytest.mark.study
 def test_the_grid_agrees_with_the_sampler(settled, compiling_nothing):
     """NUTS knows nothing of factors; drawn for the model with most parameters.
 
