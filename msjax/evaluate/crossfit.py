@@ -28,7 +28,7 @@ from msjax.evaluate.means import (
 from msjax.evaluate.replay import Outcome, Replayed, outcome, replay
 from msjax.evaluate.streams import Streams, streams
 from msjax.intervals import Interval
-from msjax.rules.spec import ChainPosterior, RuleSpec, Training
+from msjax.rules.spec import ANSWERS, VERDICTS, ChainPosterior, RuleSpec, Training, offered_by
 from msjax.rules.stops import programme
 
 __all__ = ["Evaluation", "RuleResult", "Stratum", "evaluate"]
@@ -280,7 +280,7 @@ def _yardsticks(everyone: Training, met: Streams) -> list[_Judged]:
     found = outcome(pool, met, Replayed(n_used[None], ever[None], hit_budget[None], belief[None]))
     says = "stops at the first right answer, which takes the labels"
     yardsticks = [_Judged("oracle", says, ("labels",), found, 0.0)]
-    if not pool.parallel and pool.answered and pool.samples > 1:
+    if not pool.parallel and offered_by(pool) & (ANSWERS | VERDICTS) and pool.samples > 1:
         best = programme(pool)
         known = outcome(pool, met, replay(best.make, met, best.parameters(everyone)))
         yardsticks.append(_Judged(best.name, best.says, best.settings, known, 0.0))

@@ -1,7 +1,7 @@
 """The ways to stop, by name: what each may vary, needs and learns (docs/stopping.md)."""
 
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +42,15 @@ from msjax.rules.spec import (
     Training,
     at_most,
     constant,
+    offered_by,
 )
 from msjax.theory.answer_posterior import AnswerDistribution
 from msjax.theory.chain import TwoStateChain, accuracy_curve
+from msjax.theory.judge import Judge
 
 __all__ = ["answer_model", "programme"]
+
+T = TypeVar("T", TwoStateChain, Judge)
 
 
 @register_rule("fixed", returns="last", listed=("majority", "best_score", "most_probable"))
@@ -248,25 +252,29 @@ def _belief(
 
 
 def programme(runs: Runs) -> RuleSpec:
-    """The best rule of those that see which answers changed, if the benchmark were one chain.
+    """The best time to stop by changed answers and verdicts, if the benchmark were one chain.
 
-    It is told the rates of the very questions it is judged on: a yardstick for rounds.
+    It looks at whichever of the two the runs have, returns the last answer, and is told the rates
+    of the very questions it is judged on: a yardstick for rounds.
     """
-    return _programme(runs.samples)
+    return _programme(runs.samples, runs.answered, VERDICTS <= offered_by(runs))
 
 
 @cache
-def _programme(budget: int) -> RuleSpec:
+def _programme(budget: int, answered: bool, judged: bool) -> RuleSpec:
     def make(parameters: Any, _: Any) -> StoppingRule:
-        chain, rho, cost = parameters
-        return belief_programme(chain, cost, SignalDistribution(keep_wrong=rho), price=1.0)
+        chain, rho, judge, cost = parameters
+        return belief_programme(chain, cost, SignalDistribution(rho, verdicts=judge), price=1.0)
 
     def known(train: Training) -> Any:
-        rho = jnp.float32(keep_wrong_draws(train).mean())
-        return _one((_mean(train.rates), rho, _costs(train)))
+        rho = jnp.float32(keep_wrong_draws(train).mean()) if answered else None
+        judge = _mean(judge_draws(train)) if judged else None
+        return _one((_mean(train.rates), rho, judge, _costs(train)))
 
-    says = "dynamic programme of one chain whose rates it is told"
-    return RuleSpec(says, make, ("rates of all questions",), known, needs=ANSWERS, name="programme")
+    seen = [*["changed answers"] * answered, *["verdicts"] * judged]
+    says = f"dynamic programme of one chain whose rates it is told, by {' and '.join(seen)}"
+    needs = (ANSWERS if answered else frozenset()) | (VERDICTS if judged else frozenset())
+    return RuleSpec(says, make, ("rates of all questions",), known, needs=needs, name="programme")
 
 
 def answer_model(train: Training) -> AnswerDistribution:
@@ -284,7 +292,7 @@ def _costs(train: Training) -> Array:
     return jnp.asarray(train.tokens * train.price / train.value, jnp.float32)
 
 
-def _mean(rates: TwoStateChain) -> TwoStateChain:
+def _mean(rates: T) -> T:
     return jax.tree.map(lambda x: x.mean(dtype=jnp.float32), rates)
 
 

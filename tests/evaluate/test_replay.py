@@ -1,5 +1,7 @@
 """Rules over recorded answers, against a plain loop; and their comparison without tuning."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,6 +207,42 @@ def test_what_rests_on_tokens_that_nobody_reported_is_not_identified():
     found = evaluate(silent, offered, jax.random.key(0), choose=False)
     results = (*found.rules, *found.yardsticks)
     assert not any(one.saving.identified for one in results) and len(results) == 4
+
+
+@pytest.mark.slow
+def test_the_yardstick_of_judged_rounds_is_the_best_that_sees_verdicts():
+    """Every path and every verdict, as often as their probability says: means are expectations."""
+    p0, p_ic, p_ci, judge, rounds, cost = 0.25, 0.5, 0.25, np.array([0.25, 0.75]), 2, 0.06
+    paths = np.array(list(itertools.product((0, 1), repeat=rounds + 1)))
+    moves = np.array([[1 - p_ic, p_ic], [p_ci, 1 - p_ci]])
+    likely = np.where(paths[:, 0], p0, 1 - p0) * moves[paths[:, :-1], paths[:, 1:]].prod(axis=1)
+    accept = judge[paths][:, None]
+    shown = np.where(paths[None] == 1, accept, 1 - accept).prod(axis=2)
+    often = np.rint(likely[:, None] * shown * 4096).astype(int)
+    assert often.sum() == 4096 and often.min() > 0
+    path, seen = (np.repeat(x, often.ravel()) for x in np.indices(often.shape).reshape(2, -1))
+    pool = Runs.from_arrays(
+        paths[path], verdicts=paths[seen], tokens={"completion": np.full((4096, rounds + 1), 100.0)}
+    )
+
+    def judged(wrong, right, left):
+        return sum(
+            best(wrong * on_wrong, right * on_right, left)
+            for on_wrong, on_right in (judge, 1 - judge)
+        )
+
+    def best(wrong, right, left):
+        go_on = judged(*np.array([wrong, right]) @ moves, left - 1) if left else -np.inf
+        return max(right, go_on - cost * (wrong + right))
+
+    rules = [find_rule(name, pool) for name in ("fixed", "until_accepted", "belief,verdicts=only")]
+    options = {"price": cost / 100, "posterior": POSTERIOR}
+    found = evaluate(pool, rules, jax.random.key(0), **options)
+    # What the first answer costs, nobody can save.
+    nets = [one.net_value.estimate + cost for one in (*found.rules, found.yardsticks[1])]
+    assert nets[-1] == pytest.approx(judged(1 - p0, p0, rounds), abs=1e-3)
+    fixed, until_accepted, believed = nets[:-1]
+    assert max(fixed, until_accepted) + 0.05 < nets[-1] and believed <= nets[-1] + 1e-6
 
 
 def test_the_interval_of_a_share_of_tokens_covers():
