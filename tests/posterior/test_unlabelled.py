@@ -134,13 +134,16 @@ def test_right_and_wrong_can_be_exchanged(likelihoods):
         np.testing.assert_allclose(mirror(draws)[name], values)
 
 
-def rank_of_information(model, point, columns):
-    """Rank of the Fisher information of one run; derivatives by a complex step, to rounding."""
+def rank_of_information(model, point, runs, free=slice(None)):
+    """Rank of the Fisher information of one of these runs on the parameters that are free.
+
+    Derivatives are by a complex step, to rounding.
+    """
     scores = []
-    for i in range(len(point)):
+    for i in range(len(point))[free]:
         moved = np.array(point, dtype=complex)
         moved[i] += 1e-30j
-        laws = np.array([law_of(model, moved, run) for run in sequences(columns)])
+        laws = np.array([law_of(model, moved, run) for run in runs])
         scores.append(laws.imag * 1e30 / np.sqrt(laws.real))
     return np.linalg.matrix_rank(np.array(scores), tol=1e-8)
 
@@ -157,7 +160,25 @@ def rank_of_information(model, point, columns):
     ],
 )
 def test_three_columns_identify_all_parameters_and_two_do_not(model, point, ranks):
-    assert tuple(rank_of_information(model, point, k) for k in (1, 2, 3)) == ranks
+    assert tuple(rank_of_information(model, point, sequences(k)) for k in (1, 2, 3)) == ranks
+
+
+def until_accepted(columns):
+    """All runs that end with the first verdict 1."""
+    runs = [[*[0] * k, 1, *[-1] * (columns - k - 1)] for k in range(columns)]
+    return np.array([*runs, [0] * columns], dtype=np.int8)
+
+
+def test_runs_that_end_when_accepted_show_three_numbers_however_long():
+    model, point = Noisy(), NOISY["ordinary"]
+    rates = slice(0, 3)
+    assert [rank_of_information(model, point, until_accepted(k)) for k in (2, 3, 5)] == [2, 3, 3]
+    known = [rank_of_information(model, point, until_accepted(k), rates) for k in (2, 3)]
+    assert known == [2, 3]
+    calibrated = Noisy(VerifierCounts(5, 1, 5, 1))
+    assert not any(model.identified(until_accepted(5)).values())
+    assert all(calibrated.identified(until_accepted(3)).values())
+    assert not calibrated.identified(until_accepted(2))["p_ic"]
 
 
 def test_identified_parameters():

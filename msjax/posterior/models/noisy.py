@@ -162,7 +162,9 @@ class Noisy(HiddenChain):
     Dirichlet(1, 1, 3). So sensitivity and specificity are Beta(4, 1) each and their sum exceeds 1,
     which rules out the same verdicts with right and wrong exchanged. Two verdicts per question
     cannot tell the chain from the verifier, three can; a verifier that was calibrated on both
-    right and wrong answers needs one verdict for p0 and two for the rates.
+    right and wrong answers needs one verdict for p0 and two for the rates. If every run ended when
+    an answer was accepted, no number of verdicts tells the chain from the verifier, and with a
+    calibrated one three are needed for the rates.
 
     Attributes:
         calibration: verdicts on labelled answers, which enter the posterior as two binomials.
@@ -214,15 +216,21 @@ class Noisy(HiddenChain):
 
     def identified(self, verdicts: Int8[np.ndarray, "question answer"]) -> dict[str, bool]:
         answers = int((verdicts != MISSING).sum(axis=1).max(initial=0))
+        accepted = verdicts == 1
+        before = np.cumsum(accepted, axis=1) - accepted > 0
+        # Of runs that end when one is accepted only the length varies. Its distribution is that of
+        # a hidden chain of two states, which three numbers describe, however many answers it took.
+        ended = not (before & (verdicts != MISSING)).any()
         known = self.calibration
         calibrated = (
             known is not None
             and known.true_positive + known.false_negative > 0
             and known.true_negative + known.false_positive > 0
         )
-        needed = dict.fromkeys(self.parameters, 3)
+        needed = dict.fromkeys(self.parameters, np.inf if ended else 3)
         if calibrated:
-            needed = {"p0": 1, "p_ic": 2, "p_ci": 2, "sensitivity": 0, "specificity": 0}
+            rates = 3 if ended else 2
+            needed = {"p0": 1, "p_ic": rates, "p_ci": rates, "sensitivity": 0, "specificity": 0}
         return {name: answers >= least for name, least in needed.items()}
 
     def filtered(
