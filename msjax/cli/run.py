@@ -489,19 +489,13 @@ class Run(Prices):
                 "rounds": self.rounds if self.samples is None else None,
                 "seed": self.seed,
                 "template": self.template,
-                "score": None if self.score == "token_logprob" else self.score,
-                "reward_model": self.reward_model,
                 "engine": "server" if self.server else None,
                 "thinking": self.thinking or None,
                 "temperature": self.temperature,
                 "top_p": None if self.top_p == 1 else self.top_p,
                 "max_new_tokens": self._longest,
                 "audit": None if self.no_worse is None else self.audit,
-                "judge": self.judge,
-                "judge_template": None if self.judge_template == "yes_no" else self.judge_template,
-                "judge_votes": None if self.judge_votes == 1 else self.judge_votes,
-                "judge_threshold": None if self.judge_votes == 1 else self._judge_threshold,
-                "judge_temperature": self.judge_temperature,
+                **self._signals,
             },
         )
         print(f"{out}: {label}, seed {self.seed}")
@@ -591,6 +585,19 @@ class Run(Prices):
             return self.judge_threshold
         return self.judge_votes // 2 + 1
 
+    @property
+    def _signals(self) -> dict[str, str | int | float | None]:
+        """What scores and what judges the answers, as runs have it among their settings."""
+        return {
+            "score": None if self.score == "token_logprob" else self.score,
+            "reward_model": self.reward_model,
+            "judge": self.judge,
+            "judge_template": None if self.judge_template == "yes_no" else self.judge_template,
+            "judge_votes": None if self.judge_votes == 1 else self.judge_votes,
+            "judge_threshold": None if self.judge_votes == 1 else self._judge_threshold,
+            "judge_temperature": self.judge_temperature,
+        }
+
     @cached_property
     def _scorer(self) -> "Scorer | None":
         """What scores the answers; None: the judge."""
@@ -648,7 +655,27 @@ class Run(Prices):
                 model=self.pilot_model,
                 judged=self.judge is not None,
             )
+            self._require_same_signals(name, rules[benchmark], pilot[benchmark])
         return rules
+
+    def _require_same_signals(
+        self, name: str, rule: "LiveRule", pilot: "Sequence[Trajectory]"
+    ) -> None:
+        """Raises InputError if a rule learnt from other scores or another judge than are asked."""
+        from msjax.llm.live_rule import learns, require_recorded_with
+        from msjax.rules.spec import PROBABILITIES, SCORES, VERDICTS
+
+        kind = "rounds" if self.samples is None else "samples"
+        if not learns(name, self._budget + 1, kind):
+            return
+        scored = bool(rule.needs & (SCORES | PROBABILITIES))
+        judged = bool(rule.needs & VERDICTS) or (scored and self.score == "judge")
+        here = {
+            option: value
+            for option, value in self._signals.items()
+            if (judged if option.startswith("judge") else scored)
+        }
+        require_recorded_with(name, pilot, here)
 
     def _unlearnt(self, name: str) -> "LiveRule":
         """A rule that learns nothing, so that it needs no pilot."""

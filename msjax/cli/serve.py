@@ -235,8 +235,9 @@ class Serve(Prices):
         return "fixed" if self.samples is None else "fixed+majority"
 
     def _deciding(self, name: str) -> "Deciding":
-        from msjax.llm.live_rule import learns, rule_without_pilot
+        from msjax.llm.live_rule import learns, require_recorded_with, rule_without_pilot
         from msjax.llm.serve.app import Deciding
+        from msjax.rules.spec import PROBABILITIES, SCORES
 
         judged = self.judge is not None
         worth, price = self.worth_and_price()
@@ -258,6 +259,10 @@ class Serve(Prices):
         else:
             live = rule_without_pilot(name, self._budget, self._kind, judged=judged)
         self._check_scores(name)
+        if live.needs & (SCORES | PROBABILITIES) and learns(name, self._budget, self._kind):
+            score = {None: "none", "token_logprob": None}.get(self.score, self.score)
+            scoring = {"score": score, "reward_model": self.reward_model}
+            require_recorded_with(name, self._pilot, scoring)
         return Deciding(name, live)
 
     @property

@@ -19,7 +19,7 @@ from msjax.posterior.posterior import AUTO
 from msjax.posterior.store import SavedPosterior
 from msjax.rules.protocol import Observation, StoppingRule, run_rule_on_each
 from msjax.rules.registry import find_rule, find_rule_for
-from msjax.rules.spec import Curve, Training
+from msjax.rules.spec import SCORES, VERDICTS, Curve, Training
 
 __all__ = [
     "CARD",
@@ -149,7 +149,10 @@ def _recommended(pilot: Sequence[Trajectory], rounds: int, judged: bool) -> Live
             f"the card recommends {use.name!r}, and no judge is asked here; name the one of the "
             "pilot (--judge)"
         )
-    return LiveRule(use.rule, use.says, short_hash([use.name]), use.stop != "fixed")
+    looks = use.stop != "fixed"
+    needs = VERDICTS if use.stop == "until_accepted" else frozenset()
+    needs |= SCORES if use.returns == "best_score" else frozenset()
+    return LiveRule(use.rule, use.says, short_hash([use.name]), looks, needs=needs)
 
 
 def cut_by(rule: StoppingRule, runs: Sequence[Trajectory]) -> list[Trajectory]:

@@ -4,7 +4,7 @@ Nothing here imports what fits posteriors, so that a proxy starts at once.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.rules.grid import each_setting
 from msjax.rules.markovscale import RoundPlan
@@ -26,6 +27,7 @@ __all__ = [
     "learns",
     "live_rule",
     "require_live",
+    "require_recorded_with",
     "rule_without_pilot",
     "short_hash",
 ]
@@ -45,6 +47,7 @@ class LiveRule:
             they were given and learnt, to six digits.
         looks: whether it decides by what the question showed.
         plan: the plan it follows, if it follows one.
+        needs: what it looks at, of `msjax.rules.spec.NEEDS`.
     """
 
     rule: StoppingRule
@@ -52,6 +55,7 @@ class LiveRule:
     identity: str
     looks: bool
     plan: RoundPlan | None = None
+    needs: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=256)
@@ -112,6 +116,32 @@ def require_live(spec: RuleSpec, name: str, judged: bool) -> None:
         )
 
 
+def require_recorded_with(
+    name: str, pilot: Sequence[Trajectory], settings: Mapping[str, str | int | float | None]
+) -> None:
+    """Raises InputError if `msjax run` recorded a pilot with other settings than these.
+
+    Runs that came from elsewhere do not say what scored or judged them, and are taken.
+
+    Args:
+        name: of the rule that learnt from the pilot.
+        pilot: its runs.
+        settings: as a `Trajectory` has them; None: left out, as by default.
+    """
+    for run in pilot:
+        if "rule" not in run.settings:
+            continue
+        for option, here in settings.items():
+            there = run.settings.get(option)
+            if there != here:
+                usual = "token_logprob" if option == "score" else "none"
+                was, now = (usual if value is None else value for value in (there, here))
+                raise InputError(
+                    f"rule {name!r} learnt from a pilot with {option} = {was}, but this run has "
+                    f"{option} = {now}; give the options of the pilot, or record one with these"
+                )
+
+
 def live_rule(spec: RuleSpec, train: Training | Curve) -> LiveRule:
     """The rule at its default setting, with what it learns from these runs."""
     settings = each_setting(spec.parameters(train))  # type: ignore[arg-type]
@@ -122,7 +152,7 @@ def live_rule(spec: RuleSpec, train: Training | Curve) -> LiveRule:
     if plan is not None:
         says += f", N* = {plan.optimal_rounds}"
     identity = short_hash([f"{x:.6g}" for x in _numbers(parameters)])
-    return LiveRule(spec.make(parameters, None), says, identity, spec.looks, plan)
+    return LiveRule(spec.make(parameters, None), says, identity, spec.looks, plan, spec.needs)
 
 
 def short_hash(texts: Sequence[str]) -> str:

@@ -17,8 +17,9 @@ from msjax.cli import main
 from msjax.data.runs import answer_ids
 from msjax.data.trajectory import Trajectory
 from msjax.llm.flax import Decoder, DecoderConfig, weights
+from msjax.llm.judge import JUDGE
 from msjax.llm.live import ended
-from msjax.testing.server import MODEL
+from msjax.testing.server import MODEL, Reply, completion
 from msjax.train.ttrl import arithmetic
 
 T = TypeVar("T")
@@ -93,11 +94,18 @@ def first_round(line: str) -> str:
     return cut.model_copy(update={"settings": settings}).model_dump_json() + "\n"
 
 
+def answer_or_verdict(number: int, request: dict) -> Reply:
+    """What a judge that is asked says, with its log-probability; else an answer."""
+    if request["messages"][-1]["content"] != JUDGE:
+        return Reply()
+    return Reply(completion("Yes", logprobs={"content": [{"token": "Yes", "logprob": -0.2}]}))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_commands_run(block, folder, serve, capsys, request) -> None:
     meant = {
-        "http://localhost:8000/v1": serve().url,
+        "http://localhost:8000/v1": serve(answer_or_verdict).url,
         "NAME": MODEL,
         "FOLDER": str(TINY),
         "pilot.longer-4096.jsonl": "pilot.longer-16.jsonl",  # twice --max-new-tokens
@@ -117,6 +125,8 @@ def test_commands_run(block, folder, serve, capsys, request) -> None:
             small = "" if words[:2] == ["train", "priors"] else IN_SMALL.get(words[0], "")
             assert main([*(meant.get(word, word) for word in words), *small.split()]) == 0
             assert capsys.readouterr().out
+            for longer in Path().glob("pilot.longer-*.jsonl"):  # four times the usual limit
+                longer.rename("pilot.longer-4096.jsonl")
 
 
 PYTHON = [

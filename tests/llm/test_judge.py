@@ -1,5 +1,7 @@
 """Judges in front of a model: itself, a function of one's own, a model behind a server."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from msjax.rules.fixed import fixed_rounds, until_accepted
 from msjax.tasks.registry import BENCHMARKS
 from msjax.testing import ScriptedEngine
 from msjax.testing.engine import random_digit
-from msjax.testing.server import Reply, completion
+from msjax.testing.server import MODEL, Reply, completion
 
 NAME = "arithmetic-easy"
 UNTIL = {NAME: until_accepted(3)}
@@ -242,6 +244,50 @@ def test_a_model_behind_a_server(serve, tmp_path) -> None:
     down = serve(lambda *_: Reply({"error": {"message": "busy"}}, status=500))
     with pytest.raises(ServerError, match="busy"):
         judged(tmp_path / "b.jsonl", ServedJudge(down.url, "a-judge", patience=0.0))
+
+
+@pytest.mark.slow
+def test_a_threshold_of_log_odds_is_learnt_from_a_pilot_and_stops_a_run(
+    serve, tmp_path, capsys
+) -> None:
+    """A judge that says yes to all, whose log-odds know: right answers come once, then are lost."""
+
+    def script(number, request):
+        said = [one["content"] for one in request["messages"]]
+        asked = said[-1] == JUDGE
+        a, b = map(int, re.findall(r"(\d) \* (\d)", said[-3] if asked else " ".join(said))[-1])
+        if asked:
+            no = -4.0 if said[-2] == f"It is {a * b}." else -0.5
+            tops = [{"token": "Yes", "logprob": -0.1}, {"token": "No", "logprob": no}]
+            token = {"token": "Yes", "logprob": -0.1, "top_logprobs": tops}
+            return Reply(completion("Yes", logprobs={"content": [token]}))
+        revisions = sum(text.startswith("It is") for text in said)
+        return Reply(completion(f"It is {a * b + (revisions != (a + b) % 3)}."))
+
+    def run(name, *options):
+        common = ["--benchmarks", NAME, "--rounds", "2", "--server", serve(script).url]
+        return main(["run", str(tmp_path / name), *common, "--model", MODEL, *options])
+
+    judge = ["--judge", "self", "--score", "judge"]
+    assert run("pilot.jsonl", *judge, "--questions", "12") == 0
+    rule = ["--rule", "until_score", "--pilot", str(tmp_path / "pilot.jsonl")]
+    assert run("live.jsonl", *judge, *rule, "--start", "12", "--questions", "12") == 0
+    pilot, live = (read_runs(tmp_path / name) for name in ("pilot.jsonl", "live.jsonl"))
+    assert all(run.revisions == 2 and run.verdicts == (True,) * 3 for run in pilot)
+    first = [run.correct.index(True) for run in pilot]
+    assert set(first) == {0, 1, 2} and not all(run.right for run in pilot)
+    for stopped in live:
+        assert stopped.right and stopped.correct.index(True) == stopped.revisions
+        assert stopped.scores[-1] == pytest.approx(3.9)
+    capsys.readouterr()
+    for other, says in (
+        ([], "with score = judge, but this run has score = token_logprob"),
+        (["--judge", "self", "--score", "confidence"], "but this run has score = confidence"),
+        ([*judge, "--judge-temperature", "0.5"], "judge_temperature = none, but this run has"),
+    ):
+        assert run("other.jsonl", *other, *rule, "--questions", "2") == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "other.jsonl").exists()
 
 
 @pytest.mark.parametrize(
