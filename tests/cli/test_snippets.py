@@ -125,8 +125,6 @@ def test_commands_run(block, folder, serve, capsys, request) -> None:
             small = "" if words[:2] == ["train", "priors"] else IN_SMALL.get(words[0], "")
             assert main([*(meant.get(word, word) for word in words), *small.split()]) == 0
             assert capsys.readouterr().out
-            for longer in Path().glob("pilot.longer-*.jsonl"):  # four times the usual limit
-                longer.rename("pilot.longer-4096.jsonl")
 
 
 PYTHON = [
