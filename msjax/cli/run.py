@@ -281,31 +281,32 @@ class Run(Prices):
         if number < 2:
             raise InputError(f"--samples is {number}; give at least 2 to compare votes")
         parts = {
-            "rounds": dataclasses.replace(self, samples=None),
-            "samples": dataclasses.replace(self, samples=number),
-            "longer": dataclasses.replace(self, samples=None, rounds=0, max_new_tokens=limit),
-        }
-        labels = {
-            "rounds": f"fixed: {self.rounds}",
-            "samples": f"samples: {number}",
-            "longer": f"longer: {limit}",
-        }
-        rules = {
-            "rounds": fixed_rounds(self.rounds),
-            "samples": self_consistency(number),
-            "longer": fixed_rounds(0),
+            "rounds": (
+                dataclasses.replace(self, samples=None),
+                f"fixed: {self.rounds}",
+                fixed_rounds(self.rounds),
+            ),
+            "samples": (
+                dataclasses.replace(self, samples=number),
+                f"samples: {number}",
+                self_consistency(number),
+            ),
+            "longer": (
+                dataclasses.replace(self, samples=None, rounds=0, max_new_tokens=limit),
+                f"longer: {limit}",
+                fixed_rounds(0),
+            ),
         }
         begun: dict[tuple[str, str], Trajectory] = {}
         files, found = dict[str, Path](), dict[str, Any]()
-        for name, part in parts.items():
-            label = labels[name]
+        for name, (part, label, rule) in parts.items():
             files[name] = self.out if name == "rounds" else full_file(self.out, label)
             if name == "longer":
                 begun = {key: run for key, run in begun.items() if _ended_itself(run)}
             recorded = part._record(
                 files[name],
                 label,
-                dict.fromkeys(part._asked, rules[name]),
+                dict.fromkeys(part._asked, rule),
                 begun=begun,
                 texts=name == "rounds",
                 longer=name == "longer",

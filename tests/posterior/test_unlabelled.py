@@ -47,30 +47,30 @@ POINTS = {Noisy(): NOISY, LabelFree(): LABEL_FREE}
 MODELS = pytest.mark.parametrize("model", POINTS, ids=lambda model: model.name)
 
 
-def path_law(model, point, path):
+def path_probability(model, point, path):
     """Probability of a path of hidden states, and those of a signal of 1 in every column."""
     p0, p_ic, p_ci, *errors = point
-    law = p0 if path[0] else 1 - p0
+    probability = p0 if path[0] else 1 - p0
     for now, then in itertools.pairwise(path):
         leave = p_ci if now else p_ic
-        law = law * (leave if now != then else 1 - leave)
+        probability = probability * (leave if now != then else 1 - leave)
     if isinstance(model, Noisy):
         sensitivity, specificity = errors
-        return law, [sensitivity if state else 1 - specificity for state in path]
+        return probability, [sensitivity if state else 1 - specificity for state in path]
     moves = itertools.pairwise(path)
-    return law, [1 if a != b else 0 if a else 1 - errors[0] for a, b in moves]
+    return probability, [1 if a != b else 0 if a else 1 - errors[0] for a, b in moves]
 
 
-def law_of(model, point, signals, state=None):
+def probability_of(model, point, signals, state=None):
     """Probability of signals, -1 standing for either; of those with the last state, if given."""
     columns = len(signals)
     total = 0
     for path in itertools.product((0, 1), repeat=columns + (not isinstance(model, Noisy))):
         if state is None or path[-1] == state:
-            law, ones = path_law(model, point, path)
+            probability, ones = path_probability(model, point, path)
             for one, signal in zip(ones, signals, strict=True):
-                law = law * (1 if signal < 0 else one if signal else 1 - one)
-            total = total + law
+                probability = probability * (1 if signal < 0 else one if signal else 1 - one)
+            total = total + probability
     return total
 
 
@@ -97,10 +97,12 @@ def likelihoods():
 
 @MODELS
 def test_forward_algorithm_equals_the_enumeration_of_hidden_paths(model, likelihoods):
-    """Runs that ended early included: their law is that of all their continuations."""
+    """Runs that ended early included: their probability is that of all their continuations."""
     runs, found = likelihoods
-    laws = np.array([[law_of(model, p, run) for run in runs] for p in POINTS[model].values()])
-    np.testing.assert_allclose(np.exp(found[model]), laws, rtol=2e-5)
+    probabilities = np.array(
+        [[probability_of(model, p, run) for run in runs] for p in POINTS[model].values()]
+    )
+    np.testing.assert_allclose(np.exp(found[model]), probabilities, rtol=2e-5)
     np.testing.assert_allclose(np.exp(found[model][:, : 2**COLUMNS]).sum(axis=1), 1, rtol=1e-5)
 
 
@@ -143,8 +145,8 @@ def rank_of_information(model, point, runs, free=slice(None)):
     for i in range(len(point))[free]:
         moved = np.array(point, dtype=complex)
         moved[i] += 1e-30j
-        laws = np.array([law_of(model, moved, run) for run in runs])
-        scores.append(laws.imag * 1e30 / np.sqrt(laws.real))
+        probabilities = np.array([probability_of(model, moved, run) for run in runs])
+        scores.append(probabilities.imag * 1e30 / np.sqrt(probabilities.real))
     return np.linalg.matrix_rank(np.array(scores), tol=1e-8)
 
 
@@ -202,7 +204,7 @@ def simulated(model, point, questions, columns, seed):
 
 
 @MODELS
-def test_simulated_runs_have_the_law_of_the_model(model):
+def test_simulated_runs_follow_the_model(model):
     """New runs of three columns, and two more columns after a history of two."""
     point = POINTS[model]["ordinary"]
     for history in ((), (1, 0)):
@@ -212,8 +214,13 @@ def test_simulated_runs_have_the_law_of_the_model(model):
         runs = model.continue_runs(np.random.default_rng(5), draws, seen, more)[0]
         assert (runs[:, : len(history)] == history).all()
         counts = np.bincount(runs[:, len(history) :] @ (1 << np.arange(more)[::-1]))
-        laws = np.array([law_of(model, point, (*history, *s)) for s in sequences(more)])
-        assert scipy.stats.chisquare(counts, laws / laws.sum() * 20_000).pvalue > FALSE_ALARM
+        probabilities = np.array(
+            [probability_of(model, point, (*history, *s)) for s in sequences(more)]
+        )
+        assert (
+            scipy.stats.chisquare(counts, probabilities / probabilities.sum() * 20_000).pvalue
+            > FALSE_ALARM
+        )
 
 
 def test_filter_of_verdicts_equals_the_enumeration_of_hidden_paths():
@@ -224,7 +231,7 @@ def test_filter_of_verdicts_equals_the_enumeration_of_hidden_paths():
     for (i, point), (q, run), k in itertools.product(
         enumerate(points), enumerate(verdicts), range(3)
     ):
-        right, either = (law_of(model, point, run[: k + 1], state) for state in (1, None))
+        right, either = (probability_of(model, point, run[: k + 1], state) for state in (1, None))
         assert found[i, q, k] == pytest.approx(right / either, rel=1e-5)
 
 
