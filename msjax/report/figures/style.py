@@ -10,7 +10,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,13 @@ SETTINGS: Any = {
 }
 
 
+def look() -> AbstractContextManager[None]:
+    """`SETTINGS` over matplotlib's defaults, whatever style the reader or a library has set."""
+    from matplotlib.style import context
+
+    return context(SETTINGS, after_reset=True)
+
+
 @contextmanager
 def panels(
     count: int,
@@ -102,7 +109,6 @@ def panels(
     the page asks for; `columns` of them stand side by side, as many as have room if None.
     """
     # Imported late, and without pyplot, which would choose how a notebook shows its own figures.
-    import matplotlib
     from matplotlib.figure import Figure
 
     if columns is None:
@@ -110,7 +116,7 @@ def panels(
         # Rows of two rather than one panel left over.
         columns = count if ratios or count <= most else 2 if count == most + 1 else most
     rows = -(-count // columns)
-    with matplotlib.rc_context(rc=SETTINGS):
+    with look():
         figure = Figure(figsize=(min(0.6 + width * columns, WIDEST), height * rows))
         axes = figure.subplots(
             rows, columns, squeeze=False, sharex=share_x, sharey=share_y, width_ratios=ratios
@@ -212,11 +218,9 @@ def save(
     A note on how to read it and the source are said in small print below the panels. Files depend
     on nothing but the figure.
     """
-    import matplotlib
-
     stem.parent.mkdir(parents=True, exist_ok=True)
     png = stem.with_suffix(".png")
-    with matplotlib.rc_context(rc=SETTINGS):
+    with look():
         place_small_print(figure, source, note)
         write_figure(figure, png)
         # The second file has the same layout, which takes longer than drawing.
