@@ -1,8 +1,9 @@
 """What `msjax serve` adds to a request beside a plain reverse proxy, and whether it keeps memory.
 
-A server that takes a set time for every answer is asked directly, through a plain reverse proxy of
-the same libraries, and through `msjax serve` with the rule off, by so many clients at a time, in
-turns. Then requests are revised by the thousand, and the memory of the proxy is read.
+A server that takes a random time for every answer, as models do, is asked directly, through a plain
+reverse proxy of the same libraries, and through `msjax serve` with the rule off, by so many clients
+at a time, in turns; its own time is taken off. Then requests are revised by the thousand, and the
+memory of the proxy is read.
 
     python -m benchmarks.proxy --json proxy.json
 """
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
 import statistics
 import subprocess
@@ -28,7 +30,7 @@ from msjax.cli.output import write_json
 
 _REPLY = json.dumps(
     {
-        "id": "chatcmpl-1",
+        "id": "chatcmpl-%.6f",  # the seconds that the server waited
         "object": "chat.completion",
         "created": 1,
         "model": "m",
@@ -41,7 +43,7 @@ _REPLY = json.dumps(
         ],
         "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
     }
-).encode()
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Proxies:
     clients: int = 64
     """requests at a time"""
     seconds: float = 0.2
-    """that the server takes for an answer"""
+    """that the server takes for an answer in the mean, each time between half and three halves"""
     requests: int = 640
     """per timed turn"""
     turns: int = 5
@@ -103,7 +105,7 @@ class _Connection:
         self._request = head.encode() + body
 
     async def ask(self, times: int) -> list[float]:
-        """Seconds of each of so many requests, one after the other."""
+        """Seconds of each of so many requests, one after the other, beyond the server's own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         found = []
         for _ in range(times):
@@ -113,8 +115,9 @@ class _Connection:
             if not head.startswith(b"http/1.1 200"):
                 raise SystemExit(f"port {self._port} answered {head[:60]!r}")
             length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(length))
-            found.append(time.perf_counter() - begun)
+            reply = await reader.readexactly(int(length))
+            taken = time.perf_counter() - begun
+            found.append(taken - float(json.loads(reply)["id"].removeprefix("chatcmpl-")))
         writer.close()
         return found
 
@@ -128,7 +131,8 @@ def _load(port: int, clients: int, requests: int, body: bytes) -> list[float]:
 
 
 def serve_answers(port: int, seconds: float) -> None:
-    """The server: the same answer to everything, after so many seconds."""
+    """The server: the same answer to everything, after so many seconds in the mean."""
+    chance = random.Random(0)
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -136,9 +140,12 @@ def serve_answers(port: int, seconds: float) -> None:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
                 await reader.readexactly(int(length))
-                await asyncio.sleep(seconds)
+                wait = seconds * chance.uniform(0.5, 1.5)
+                begun = time.perf_counter()
+                await asyncio.sleep(wait)
+                reply = (_REPLY % (time.perf_counter() - begun)).encode()
                 kind = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-                writer.write(kind + b"content-length: %d\r\n\r\n" % len(_REPLY) + _REPLY)
+                writer.write(kind + b"content-length: %d\r\n\r\n" % len(reply) + reply)
 
     async def forever() -> None:
         server = await asyncio.start_server(one, "127.0.0.1", port)

@@ -42,6 +42,9 @@ _ALIGNMENT = 256  # words; vector units run odd lengths at a fraction of their s
 
 _AXIS = "blocks"
 
+_WIDE = {"xla_cpu_prefer_vector_width": 512}
+"""XLA uses half of the widest vector units of a CPU unless asked; integers lose nothing by it."""
+
 Devices = tuple[jax.Device, ...]
 
 
@@ -281,7 +284,9 @@ def _run(
     return seen
 
 
-@partial(jax.jit, static_argnames=("n", "rounds", "devices", "reduction"))
+@partial(
+    jax.jit, static_argnames=("n", "rounds", "devices", "reduction"), compiler_options=_WIDE
+)
 def _reduced(
     key: Key[Array, ""],
     chain: TwoStateChain,
@@ -301,7 +306,7 @@ def _reduced(
     return _over_blocks(per_block, combine, key, chain, n, devices, Over())
 
 
-@partial(jax.jit, static_argnames=("n", "rounds", "devices"))
+@partial(jax.jit, static_argnames=("n", "rounds", "devices"), compiler_options=_WIDE)
 def _paths(
     key: Key[Array, ""], chain: TwoStateChain, n: int, rounds: int, devices: Devices
 ) -> Bool[Array, "{n} {rounds}+1"]:
