@@ -229,7 +229,9 @@ _TINY = {
     "num_key_value_heads": 1,
     "head_dim": 8,
 }
-_SIZES = "--questions 4 --held-out 3 --samples 4 --budget 12 --retain 8 --block 4 --epochs 2"
+_SIZES = (
+    "--questions 4 --held-out 3 --samples 4 --budget 12 --n-train-rollouts 8 --block 4 --epochs 2"
+)
 
 
 def _adapt(folder: Path, chance: random.Random, count: Killed) -> None:

@@ -7,7 +7,8 @@ decoder also in the decoder itself, which is trained from scratch.
 
     python -m simulate.test_time_training --out ttt --json test_time_training.json
     python -m simulate.test_time_training --out ttt-smollm2 --model smollm2 --seeds 1 \
-        --questions 16 --held-out 32 --epochs 1 --questions-per-step 4 --budget 32 --retain 16
+        --questions 16 --held-out 32 --epochs 1 --questions-per-step 4 --budget 32 \
+        --n-train-rollouts 16
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class TestTimeTraining:
     """questions per update"""
     budget: int = 64
     """votes of the fixed rule, and the most of OptPO's"""
-    retain: int = 32
+    n_train_rollouts: int = 32
     """rollouts learnt from, and the least votes of OptPO's"""
     samples: int = 16
     """answers per held-out question"""
@@ -79,7 +80,7 @@ class TestTimeTraining:
                 epochs=self.epochs,
                 questions_per_step=self.questions_per_step,
                 budget=self.budget,
-                retain=self.retain,
+                n_train_rollouts=self.n_train_rollouts,
                 max_new_tokens=self.max_new_tokens,
                 seed=seed,
             ).run()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit"]
 
 _OPTIONS = (
-    "threshold", "margin", "window", "times", "alpha", "retain", "classes",
+    "threshold", "margin", "window", "times", "alpha", "min_samples", "classes",
     "assumed_right", "assumed_wrong",
 )  # fmt: skip
 
@@ -49,7 +49,7 @@ class Audit:
     """Equal answers in a row (until_repeated)."""
     alpha: float | None = None
     """Claimed error (certificate)."""
-    retain: int | None = None
+    min_samples: int | None = None
     """Answers wanted in any case (vote_margin, optpo)."""
     classes: int | None = None
     """Answers that could be right (optpo,evidence=posterior); by default as many as have votes."""
@@ -150,14 +150,14 @@ def rules_to_audit(rates: tuple[float, ...]) -> dict[str, _Rule]:
     from msjax.rules import fixed, optpo, votes
 
     wrong = sum(rates[1:]) / (len(rates) - 1)
-    assumed = {"assumed_right": rates[0], "assumed_wrong": wrong, "retain": 1}
+    assumed = {"assumed_right": rates[0], "assumed_wrong": wrong, "min_samples": 1}
     names = {"assumed_right": "p_right", "assumed_wrong": "p_wrong"}
     alpha: dict[str, Any] = {"options": {"alpha": 0.05}, "parameter": {"alpha": "delta"}}
     plug_in = {"predictive": False}
     return {
         "fixed+majority": _Rule(fixed.self_consistency, {}),
         "until_repeated": _Rule(fixed.until_repeated, {"times": 2}),
-        "vote_margin": _Rule(votes.vote_margin, {"margin": 3, "retain": 1}),
+        "vote_margin": _Rule(votes.vote_margin, {"margin": 3, "min_samples": 1}),
         "asc": _Rule(votes.asc, {"threshold": 0.95}, claim=lambda p: 1 - p["threshold"]),
         "esc": _Rule(votes.esc, {"window": 5}),
         "consol": _Rule(votes.consol, {}, claim=lambda p: 0.05),

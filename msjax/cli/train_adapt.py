@@ -23,10 +23,10 @@ class TrainAdapt:
     """Train a model on its own votes: sample, take the consensus as label, reward agreement.
 
     Rollouts of a question are sampled until OptPO's rule is content with the votes; the first of
-    them (see --retain) are learnt from. Held-out questions are answered before and after. The
-    folder gets log.jsonl, checkpoints/, summary.json and model/, which `msjax run --model`
+    them (see --n-train-rollouts) are learnt from. Held-out questions are answered before and after.
+    The folder gets log.jsonl, checkpoints/, summary.json and model/, which `msjax run --model`
     loads. The same command resumes an interrupted run, with the same result to the bit. The exit
-    status is 1 if a guard stopped the run; model/ then holds the last good weights.
+    status is 1 if early stopping ended the run; model/ then holds the last good weights.
 
     Example: msjax train adapt adapted --tiny
     """
@@ -70,7 +70,7 @@ class TrainAdapt:
     budget: int = 64
     """M, most rollouts per question."""
 
-    retain: int = 32
+    n_train_rollouts: int = 32
     """N, rollouts sampled in any case and learnt from."""
 
     block: int = 8
@@ -100,7 +100,7 @@ class TrainAdapt:
     questions_per_step: int = 32
     """Questions that one update learns from together."""
 
-    passes: int = 1
+    epochs_per_step: int = 1
     """Updates on the same rollouts."""
 
     clip_low: float = 0.2
@@ -199,13 +199,13 @@ class TrainAdapt:
 
         if self.rule == "fixed":
             return self_consistency(self.budget)
-        return optpo(self.budget, self.p_right, self.p_wrong, self.threshold, self.retain)
+        return optpo(self.budget, self.p_right, self.p_wrong, self.threshold)
 
     def _adapt(self, folder: Path) -> tuple[Outcome, Any]:
         from msjax.llm.flax.chat import Chat, load_tokenizer
         from msjax.llm.flax.checkpoint import load
         from msjax.llm.flax.weights import model_name
-        from msjax.train.ttrl.early_stopping import Guards
+        from msjax.train.ttrl.early_stopping import EarlyStopping
         from msjax.train.ttrl.loop import Schedule, TestTimeTraining
         from msjax.train.ttrl.pseudo_labels import ChatTask, Voting
         from msjax.train.ttrl.updates import Update
@@ -214,19 +214,26 @@ class TrainAdapt:
         asked = benchmark.questions(self.start, self.questions + self.held_out)
         rank = self.rank if self.rank is not None else 0 if tiny else 8
         longest = self.max_new_tokens if self.max_new_tokens is not None else 5 if tiny else 16
-        voting = Voting(self._rule(), budget=self.budget, retain=self.retain, block=self.block)
+        voting = Voting(
+            self._rule(),
+            budget=self.budget,
+            n_train_rollouts=self.n_train_rollouts,
+            block=self.block,
+        )
         update = Update(
             method=self.method,
             rank=rank,
             learning_rate=self.learning_rate,
-            passes=self.passes,
+            epochs_per_step=self.epochs_per_step,
             clip_low=self.clip_low,
             clip_high=self.clip_high,
             kl_weight=self.kl_weight,
             aggregation=self.aggregation,
             scaled=self.scaled,
         )
-        guards = Guards(max_kl=self.max_kl, collapse=self.collapse, patience=self.patience)
+        early_stopping = EarlyStopping(
+            max_kl=self.max_kl, collapse=self.collapse, patience=self.patience
+        )
         schedule = Schedule(
             epochs=self.epochs,
             questions_per_step=self.questions_per_step,
@@ -240,7 +247,7 @@ class TrainAdapt:
         chat = Chat(load_tokenizer(folder), model_name(folder), decoder.config.eos_token_ids)
         print(f"{self.out}: {model_name(folder)}, {benchmark.name}, {self.rule}, seed {self.seed}")
         training = TestTimeTraining(
-            decoder, ChatTask(benchmark, chat), voting, update, guards, schedule
+            decoder, ChatTask(benchmark, chat), voting, update, early_stopping, schedule
         )
         settings = {
             "model": str(folder),
@@ -248,9 +255,9 @@ class TrainAdapt:
             "template": self.template,
             "questions": [self.start, self.questions, self.held_out],
             "rule": [self.rule, self.p_right, self.p_wrong, self.threshold],
-            "votes": [self.budget, self.retain, self.block],
+            "votes": [self.budget, self.n_train_rollouts, self.block],
             "update": asdict(update),
-            "guards": asdict(guards),
+            "early_stopping": asdict(early_stopping),
             "schedule": asdict(schedule),
         }
         questions, held_out = asked[: self.questions], asked[self.questions :]

@@ -18,7 +18,7 @@ Number = Real[Array, ""] | float
 
 
 def optpo(
-    budget: int, p_right: Number, p_wrong: Number, threshold: Number = 20.0, retain: int = 1
+    budget: int, p_right: Number, p_wrong: Number, threshold: Number = 20.0, min_samples: int = 1
 ) -> StoppingRule:
     """Stop when the Bayes factor of leader against runner-up reaches `threshold`.
 
@@ -31,15 +31,15 @@ def optpo(
         p_right: probability that a vote falls on the right answer, in (0, 1).
         p_wrong: probability that it falls on one given wrong answer, in (0, 1).
         threshold: Bayes factor wanted, > 1.
-        retain: answers wanted in any case, at most `budget` (those the policy update keeps).
+        min_samples: answers wanted in any case, at most `budget` (those the policy update keeps).
 
     Raises:
-        InputError: a budget < 1, not 1 <= retain <= budget, a probability outside (0, 1), or a
+        InputError: a budget < 1, not 1 <= min_samples <= budget, a probability outside (0, 1), or a
             threshold <= 1.
 
     Reference: OptPO (arXiv 2512.02882); docs/theory.md E1 and E3.
     """
-    return vote_margin(budget, margin_needed(threshold, p_right, p_wrong), retain)
+    return vote_margin(budget, margin_needed(threshold, p_right, p_wrong), min_samples)
 
 
 def optpo_posterior(
@@ -48,7 +48,7 @@ def optpo_posterior(
     p_wrong: Number,
     classes: Int[Array, ""] | int,
     confidence: Number = 0.95,
-    retain: int = 1,
+    min_samples: int = 1,
 ) -> StoppingRule:
     """Stop when the posterior of the leader reaches `confidence`; it is the belief reported.
 
@@ -59,7 +59,7 @@ def optpo_posterior(
         budget: as for `optpo`.
         p_right: as for `optpo`.
         p_wrong: as for `optpo`.
-        retain: as for `optpo`.
+        min_samples: as for `optpo`.
         classes: m, answers that could be right, >= 2. If more than m appear they are all counted.
         confidence: probability wanted, in (0, 1).
 
@@ -89,4 +89,4 @@ def optpo_posterior(
         belief = 1 / (1 + others)
         return belief >= confidence, belief
 
-    return counting_rule(budget, judge, retain)
+    return counting_rule(budget, judge, min_samples)

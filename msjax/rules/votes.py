@@ -106,46 +106,51 @@ def standing(votes: Votes) -> Standing:
 def counting_rule(
     budget: int,
     judge: Callable[[Votes, Standing], tuple[Bool[Array, ""], Float[Array, ""]]],
-    retain: int = 1,
+    min_samples: int = 1,
 ) -> StoppingRule:
     """A rule that looks at vote counts alone and returns the leader.
 
     Args:
         budget: the most answers; the rule stops there in any case.
         judge: whether the votes are enough, and the belief to report.
-        retain: answers wanted in any case.
+        min_samples: answers wanted in any case.
 
     Raises:
-        InputError: a budget < 1, or not 1 <= retain <= budget.
+        InputError: a budget < 1, or not 1 <= min_samples <= budget.
     """
     require_budget(budget)
-    require("retain", retain, lambda x: (x >= 1) & (x <= budget), f"give 1 to {budget} (budget)")
+    require(
+        "min_samples",
+        min_samples,
+        lambda x: (x >= 1) & (x <= budget),
+        f"give 1 to {budget} (budget)",
+    )
 
     def update(before: Votes, seen: Observation) -> tuple[Votes, Decision]:
         votes = cast(before, seen.answer_id)
         now = standing(votes)
         enough, belief = judge(votes, now)
-        stop = (enough & (votes.asked >= retain)) | (votes.asked >= budget)
+        stop = (enough & (votes.asked >= min_samples)) | (votes.asked >= budget)
         return votes, Decision(stop, now.leader, belief)
 
     return StoppingRule(lambda: no_votes(budget), update)
 
 
-def vote_margin(budget: int, margin: Int[Array, ""] | int, retain: int = 1) -> StoppingRule:
+def vote_margin(budget: int, margin: Int[Array, ""] | int, min_samples: int = 1) -> StoppingRule:
     """Stop when the leader is `margin` votes ahead of the runner-up, v_1 - v_2 >= margin.
 
     Args:
         budget: the most answers.
         margin: lead in votes, >= 1.
-        retain: answers wanted in any case.
+        min_samples: answers wanted in any case.
 
     Raises:
-        InputError: a margin < 1, a budget < 1, or not 1 <= retain <= budget.
+        InputError: a margin < 1, a budget < 1, or not 1 <= min_samples <= budget.
 
     Reference: docs/theory.md E4.
     """
     require("margin", margin, lambda x: x >= 1, "give a lead in votes >= 1")
-    return counting_rule(budget, lambda votes, now: (now.lead >= margin, no_belief()), retain)
+    return counting_rule(budget, lambda votes, now: (now.lead >= margin, no_belief()), min_samples)
 
 
 def asc(budget: int, threshold: Real[Array, ""] | float = 0.95) -> StoppingRule:

@@ -284,9 +284,7 @@ def _run(
     return seen
 
 
-@partial(
-    jax.jit, static_argnames=("n", "rounds", "devices", "reduction"), compiler_options=_WIDE
-)
+@partial(jax.jit, static_argnames=("n", "rounds", "devices", "reduction"), compiler_options=_WIDE)
 def _reduced(
     key: Key[Array, ""],
     chain: TwoStateChain,

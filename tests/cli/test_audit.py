@@ -42,7 +42,7 @@ def test_options_reach_the_rule(short_horizons, tmp_path, capsys):
         "threshold": 40.0,
         "assumed_right": 0.6,
         "assumed_wrong": 0.1,
-        "retain": 1,
+        "min_samples": 1,
     }
     assert found["equivalent_margin"] == 3 and len(found["rates"]) == 3
     assert "the same as stopping at a lead of 3" in capsys.readouterr().out

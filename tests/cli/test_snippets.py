@@ -31,8 +31,8 @@ TINY = ROOT / "tests/fixtures/tiny_llama/tied"
 IN_SMALL = {
     "run": "--questions 2 --max-new-tokens 8",
     "replay": "--orders 10 --no-choose --rules fixed",
-    "train": "--questions 4 --held-out 3 --samples 4 --budget 12 --retain 8 --block 4 --epochs 1 "
-    "--max-new-tokens 4 --questions-per-step 2",
+    "train": "--questions 4 --held-out 3 --samples 4 --budget 12 --n-train-rollouts 8 --block 4 "
+    "--epochs 1 --max-new-tokens 4 --questions-per-step 2",
 }
 # All figures, and an adapted model, take a minute even so; test_doctor.py checks what that finds.
 SLOW = ("msjax figures", "msjax train", "msjax doctor")

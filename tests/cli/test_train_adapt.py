@@ -12,7 +12,9 @@ from msjax.train.ttrl import arithmetic
 
 SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
-SIZES = "--questions 4 --held-out 3 --samples 4 --budget 12 --retain 8 --block 4 --epochs 2"
+SIZES = (
+    "--questions 4 --held-out 3 --samples 4 --budget 12 --n-train-rollouts 8 --block 4 --epochs 2"
+)
 
 
 @pytest.fixture
@@ -73,8 +75,8 @@ def test_a_guard_that_stops_a_run_is_status_1(start, tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--retain", "13"], "retain is 13"),
-        (["--retain", "1"], "retain is 1"),
+        (["--n-train-rollouts", "13"], "n_train_rollouts is 13"),
+        (["--n-train-rollouts", "1"], "n_train_rollouts is 1"),
         (["--questions", "0"], "questions 0"),
         (["--start", "5000"], "may have seen answers from question"),
         (["--benchmark", "arithmetic-easy"], "knows sums only"),

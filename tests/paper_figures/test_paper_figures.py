@@ -53,7 +53,9 @@ def test_differences_see_a_wrong_number():
 def test_a_figure_repeats_byte_by_byte_whatever_is_set_with_embedded_fonts(tmp_path):
     first, _ = drawn("optpo_margin", tmp_path / "a")
     # Libraries and readers set styles of their own.
-    with matplotlib.rc_context(rc={"font.family": "serif", "lines.linewidth": 4, "axes.grid": False}):
+    with matplotlib.rc_context(
+        rc={"font.family": "serif", "lines.linewidth": 4, "axes.grid": False}
+    ):
         again, _ = drawn("optpo_margin", tmp_path / "b")
     assert first.files == again.files and set(first.files) == {
         f"optpo_margin{suffix}" for suffix in (".png", ".pdf", ".csv")

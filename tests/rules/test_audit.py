@@ -60,7 +60,7 @@ def outcomes(rule, streams):
         partial(esc, window=3),
         consol,
         partial(until_repeated, times=3),
-        partial(optpo, p_right=0.5, p_wrong=0.2, threshold=6.0, retain=4),
+        partial(optpo, p_right=0.5, p_wrong=0.2, threshold=6.0, min_samples=4),
         partial(optpo_posterior, p_right=0.5, p_wrong=0.2, classes=3),
         partial(certificate, delta=0.4, predictive=False),
         partial(certificate, delta=0.4),
@@ -138,7 +138,7 @@ def test_claims_at_a_coin_toss() -> None:
     [
         (consol, 3),
         (partial(vote_margin, margin=5), 5),
-        (partial(vote_margin, margin=2, retain=4), None),
+        (partial(vote_margin, margin=2, min_samples=4), None),
         (asc, None),
         (esc, None),
         (partial(until_repeated, times=3), None),

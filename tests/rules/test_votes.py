@@ -83,12 +83,12 @@ def prefix_counts(stream):
         yield t, first, second, ranked[0][0] if ranked else -1
 
 
-def expected(judge, streams=STREAMS, budget=BUDGET, retain=1):
+def expected(judge, streams=STREAMS, budget=BUDGET, min_samples=1):
     """The same from a judgement of the two largest counts."""
     found = []
     for stream in streams.tolist():
         for t, first, second, leader in prefix_counts(stream):
-            if (judge(first, second) and t >= retain) or t == budget:
+            if (judge(first, second) and t >= min_samples) or t == budget:
                 found.append((t, leader))
                 break
     return tuple(np.array(found).T)
@@ -107,11 +107,11 @@ def sprt(first: int, second: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("rule", "judge", "retain"),
+    ("rule", "judge", "min_samples"),
     [
         (self_consistency(BUDGET), lambda a, b: False, 1),
         (vote_margin(BUDGET, 3), lambda a, b: a - b >= 3, 1),
-        (vote_margin(BUDGET, 2, retain=9), lambda a, b: a - b >= 2, 9),
+        (vote_margin(BUDGET, 2, min_samples=9), lambda a, b: a - b >= 2, 9),
         (asc(BUDGET), lambda a, b: ahead(a, b) >= Fraction(19, 20), 1),
         (asc(BUDGET, 0.99), lambda a, b: ahead(a, b) >= Fraction(99, 100), 1),
         (consol(BUDGET), sprt, 1),
@@ -121,8 +121,10 @@ def sprt(first: int, second: int) -> bool:
         (dsc(BUDGET, HARD), lambda a, b: False, 1),
     ],
 )
-def test_rules_of_the_two_largest_counts(rule, judge, retain) -> None:
-    for found, wanted in zip(stops(rule, STREAMS), expected(judge, retain=retain), strict=True):
+def test_rules_of_the_two_largest_counts(rule, judge, min_samples) -> None:
+    for found, wanted in zip(
+        stops(rule, STREAMS), expected(judge, min_samples=min_samples), strict=True
+    ):
         np.testing.assert_array_equal(found, wanted)
 
 
@@ -340,8 +342,8 @@ def test_thresholds_may_be_traced() -> None:
         (lambda: esc(0), "budget is 0"),
         (lambda: esc(5, 0), "window is 0"),
         (lambda: vote_margin(5, 0), "margin is 0"),
-        (lambda: vote_margin(5, 2, retain=6), r"retain is 6; give 1 to 5"),
-        (lambda: optpo(5, 0.5, 0.2, retain=6), "retain is 6"),
+        (lambda: vote_margin(5, 2, min_samples=6), r"min_samples is 6; give 1 to 5"),
+        (lambda: optpo(5, 0.5, 0.2, min_samples=6), "min_samples is 6"),
         (lambda: optpo(5, 0.5, 0.2, 1.0), "threshold is 1.0"),
         (lambda: optpo(5, 1.5, 0.2), "p_right is 1.5"),
         (lambda: optpo_posterior(5, 0.5, 0.4, 3), r"p_right \+ \(classes - 1\) p_wrong is 1.3"),

@@ -119,15 +119,15 @@ def train_tiny(*, seed: int, accuracy: float = 0.5) -> Decoder:
         optax.clip_by_global_norm(1.0),
         optax.adamw(optax.linear_schedule(0.0, _LEARNING_RATE, _WARM_UP), weight_decay=0.01),
     )
-    moments = optimiser.init(weights)
+    opt_state = optimiser.init(weights)
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(
-        weights: PyTree[Array], moments: PyTree[Array], tokens: Int[Array, "batch time"]
+        weights: PyTree[Array], opt_state: PyTree[Array], tokens: Int[Array, "batch time"]
     ) -> tuple[PyTree[Array], PyTree[Array], Float[Array, ""]]:
         (_, right), gradient = jax.value_and_grad(_loss, has_aux=True)(weights, graphdef, tokens)
-        updates, moments = optimiser.update(gradient, moments, weights)
-        return optax.apply_updates(weights, updates), moments, right
+        updates, opt_state = optimiser.update(gradient, opt_state, weights)
+        return optax.apply_updates(weights, updates), opt_state, right
 
     sums = worked_sums()
     random = np.random.default_rng(seed)
@@ -140,7 +140,7 @@ def train_tiny(*, seed: int, accuracy: float = 0.5) -> Decoder:
                     "lower it"
                 )
             batch = sums[random.integers(len(sums), size=_BATCH)]
-            weights, moments, right = step(weights, moments, batch)
+            weights, opt_state, right = step(weights, opt_state, batch)
             reached = _MEMORY * reached + (1 - _MEMORY) * float(right)
             bar.set_postfix_str(f"accuracy {reached:.2f}", refresh=False)
             bar.update()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from msjax.errors import InputError
 
-__all__ = ["Guards", "Step", "stop_reason", "trouble"]
+__all__ = ["EarlyStopping", "Step", "stop_reason", "trouble"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Guards:
+class EarlyStopping:
     """What is too much.
 
     Attributes:
@@ -76,7 +76,7 @@ class Guards:
             raise InputError(f"patience is {self.patience}; give at least 1 step")
 
 
-def trouble(history: Sequence[Step], guards: Guards) -> str | None:
+def trouble(history: Sequence[Step], early_stopping: EarlyStopping) -> str | None:
     """What is wrong with the last step, None if nothing is.
 
     - "no consensus": no question of the step has a label;
@@ -86,25 +86,29 @@ def trouble(history: Sequence[Step], guards: Guards) -> str | None:
     now = history[-1]
     if now.reward is None:
         return "no consensus"
-    if now.kl is None or now.kl > guards.max_kl:
+    if now.kl is None or now.kl > early_stopping.max_kl:
         return "diverged"
     if now.learnt and (now.loss is None or now.gradient is None):
         return "diverged"
-    first = [step.reward for step in history[: guards.patience] if step.reward is not None]
-    return "reward collapse" if now.reward < guards.collapse * sum(first) / len(first) else None
+    first = [step.reward for step in history[: early_stopping.patience] if step.reward is not None]
+    return (
+        "reward collapse"
+        if now.reward < early_stopping.collapse * sum(first) / len(first)
+        else None
+    )
 
 
-def stop_reason(history: Sequence[Step], guards: Guards) -> str | None:
+def stop_reason(history: Sequence[Step], early_stopping: EarlyStopping) -> str | None:
     """Why to stop after the last step: divergence at once, other trouble after `patience` steps.
 
     "nothing left to learn" is no trouble: every label of the last `patience` steps was shared by
     all of its rollouts.
     """
-    now = trouble(history, guards)
-    if now == "diverged" or len(history) < guards.patience:
+    now = trouble(history, early_stopping)
+    if now == "diverged" or len(history) < early_stopping.patience:
         return now if now == "diverged" else None
-    last = range(len(history) - guards.patience + 1, len(history) + 1)
+    last = range(len(history) - early_stopping.patience + 1, len(history) + 1)
     if now is not None:
-        return now if all(trouble(history[:end], guards) == now for end in last) else None
+        return now if all(trouble(history[:end], early_stopping) == now for end in last) else None
     idle = all(not history[end - 1].learnt for end in last)
     return "nothing left to learn" if idle else None

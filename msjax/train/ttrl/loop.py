@@ -22,12 +22,12 @@ from msjax.llm.conversation import question_key
 from msjax.llm.flax.decoder import Decoder
 from msjax.tasks.benchmark import Question
 from msjax.train.ttrl.checkpoints import Checkpoints
-from msjax.train.ttrl.early_stopping import Guards, Step, stop_reason, trouble
+from msjax.train.ttrl.early_stopping import EarlyStopping, Step, stop_reason, trouble
 from msjax.train.ttrl.held_out import HeldOut, held_out_accuracy
 from msjax.train.ttrl.policy_losses import kl_estimate
-from msjax.train.ttrl.pseudo_labels import Ballot, ChatTask, Voting, hold
+from msjax.train.ttrl.pseudo_labels import ChatTask, Vote, Voting, vote_on
 from msjax.train.ttrl.rollouts import Prompt, Sampler
-from msjax.train.ttrl.run_log import Journal, open_journal
+from msjax.train.ttrl.run_log import RunLog, open_run_log
 from msjax.train.ttrl.updates import Learner, Measured, Rewarded, State, Update
 
 __all__ = ["FINISHED", "Outcome", "Schedule", "TestTimeTraining"]
@@ -104,7 +104,7 @@ class TestTimeTraining:
         task: how questions are asked and read.
         voting: when the votes of a question are enough.
         update: how the policy is updated.
-        guards: when to stop.
+        early_stopping: when to stop.
         schedule: what is asked.
     """
 
@@ -116,10 +116,15 @@ class TestTimeTraining:
         task: ChatTask,
         voting: Voting,
         update: Update,
-        guards: Guards,
+        early_stopping: EarlyStopping,
         schedule: Schedule,
     ):
-        self._task, self._voting, self._guards, self._schedule = task, voting, guards, schedule
+        self._task, self._voting, self._early_stopping, self._schedule = (
+            task,
+            voting,
+            early_stopping,
+            schedule,
+        )
         self._config = decoder.config
         graphdef, base = nnx.split(decoder)
         self._learner = Learner(
@@ -155,37 +160,37 @@ class TestTimeTraining:
                 f"{len(questions)} questions and {len(held_out)} held-out ones share "
                 f"{len(shared)}; give at least one of each, and none in both"
             )
-        with open_journal(out / "log.jsonl", settings) as journal:
+        with open_run_log(out / "log.jsonl", settings) as log:
             checkpoints = Checkpoints(out / "checkpoints", self._schedule.checkpoint_every)
             try:
-                return self._run(journal, checkpoints, questions, held_out)
+                return self._run(log, checkpoints, questions, held_out)
             finally:
                 checkpoints.close()
 
     def _run(
         self,
-        journal: Journal,
+        log: RunLog,
         checkpoints: Checkpoints,
         questions: Sequence[Question],
         held_out: Sequence[Question],
     ) -> Outcome:
         seed = self._schedule.seed
         progress = _Progress(self._learner.initial(jax.random.key(seed)))
-        if "before" not in journal.held_out:
+        if "before" not in log.held_out:
             start = self._learner.weights(progress.state)
-            journal.write_held_out("before", self._accuracy(start, held_out, "before"))
+            log.write_held_out("before", self._accuracy(start, held_out, "before"))
         done = checkpoints.latest() or 0
         if done:
             progress.state, progress.good = checkpoints.restore(progress.stored())
-        journal.rewind(done)
-        reason = self._train(journal, checkpoints, progress, self._plan(questions))
-        troubled = reason != FINISHED and trouble(journal.steps, self._guards) is not None
+        log.rewind(done)
+        reason = self._train(log, checkpoints, progress, self._plan(questions))
+        troubled = reason != FINISHED and trouble(log.steps, self._early_stopping) is not None
         final = progress.state._replace(policy=progress.good) if troubled else progress.state
         weights = self._learner.weights(final)
-        if "after" not in journal.held_out:
-            journal.write_held_out("after", self._accuracy(weights, held_out, "after"))
-        before, after = journal.held_out["before"], journal.held_out["after"]
-        return Outcome(journal.steps, reason, troubled, before, after, weights)
+        if "after" not in log.held_out:
+            log.write_held_out("after", self._accuracy(weights, held_out, "after"))
+        before, after = log.held_out["before"], log.held_out["after"]
+        return Outcome(log.steps, reason, troubled, before, after, weights)
 
     def _plan(self, questions: Sequence[Question]) -> list[tuple[int, list[Question]]]:
         """Epoch and questions of every step; each epoch shuffles anew."""
@@ -198,43 +203,41 @@ class TestTimeTraining:
 
     def _train(
         self,
-        journal: Journal,
+        log: RunLog,
         checkpoints: Checkpoints,
         progress: _Progress,
         plan: Sequence[tuple[int, list[Question]]],
     ) -> str:
         """Takes the steps that are left; returns why it stopped."""
-        reason = stop_reason(journal.steps, self._guards) if journal.steps else None
-        with tqdm(
-            plan, initial=len(journal.steps), total=len(plan), unit="step", disable=None
-        ) as bar:
+        reason = stop_reason(log.steps, self._early_stopping) if log.steps else None
+        with tqdm(plan, initial=len(log.steps), total=len(plan), unit="step", disable=None) as bar:
             try:
-                while reason is None and len(journal.steps) < len(plan):
-                    number = len(journal.steps)
+                while reason is None and len(log.steps) < len(plan):
+                    number = len(log.steps)
                     state, step = self._step(progress.state, number, *plan[number])
-                    if trouble([*journal.steps, step], self._guards) is None:
+                    if trouble([*log.steps, step], self._early_stopping) is None:
                         progress.good = progress.state.policy
                     progress.state = state
-                    journal.write_step(step)
-                    checkpoints.save(len(journal.steps), progress.stored())
-                    reason = stop_reason(journal.steps, self._guards)
+                    log.write_step(step)
+                    checkpoints.save(len(log.steps), progress.stored())
+                    reason = stop_reason(log.steps, self._early_stopping)
                     bar.set_postfix_str(_shown(step), refresh=False)
                     bar.update()
             finally:
-                if len(journal.steps) != (checkpoints.latest() or 0):
-                    checkpoints.save(len(journal.steps), progress.stored(), force=True)
+                if len(log.steps) != (checkpoints.latest() or 0):
+                    checkpoints.save(len(log.steps), progress.stored(), force=True)
         return reason or FINISHED
 
     def _step(
         self, state: State, number: int, epoch: int, questions: Sequence[Question]
     ) -> tuple[State, Step]:
-        learner, retain = self._learner, self._voting.retain
+        learner, n_train_rollouts = self._learner, self._voting.n_train_rollouts
         prompts = [self._task.prompt(question) for question in questions]
-        ballots = self._ballots(learner.weights(state), epoch, questions, prompts)
+        votes = self._votes(learner.weights(state), epoch, questions, prompts)
         groups = [
-            Rewarded(prompt, ballot.rollouts.first(retain), ballot.rewards(retain))
-            for prompt, ballot in zip(prompts, ballots, strict=True)
-            if ballot.label is not None
+            Rewarded(prompt, vote.rollouts.first(n_train_rollouts), vote.rewards(n_train_rollouts))
+            for prompt, vote in zip(prompts, votes, strict=True)
+            if vote.label is not None
         ]
         measured = [learner.measure(state, group.prompt, group.rollouts) for group in groups]
         useful = [i for i, group in enumerate(groups) if learner.useful(group.rewards)]
@@ -248,11 +251,11 @@ class TestTimeTraining:
             step=number,
             epoch=epoch,
             questions=tuple(question.id for question in questions),
-            rollouts=tuple(len(ballot.answers) for ballot in ballots),
-            labels=tuple(ballot.label for ballot in ballots),
+            rollouts=tuple(len(vote.answers) for vote in votes),
+            labels=tuple(vote.label for vote in votes),
             label_right=tuple(
-                ballot.label is not None and question.verify(ballot.label)
-                for question, ballot in zip(questions, ballots, strict=True)
+                vote.label is not None and question.verify(vote.label)
+                for question, vote in zip(questions, votes, strict=True)
             ),
             reward=float(np.mean([group.rewards for group in groups])) if groups else None,
             uniform=sum(bool(np.ptp(group.rewards) == 0) for group in groups),
@@ -262,17 +265,17 @@ class TestTimeTraining:
             gradient=gradient,
         )
 
-    def _ballots(
+    def _votes(
         self,
         weights: PyTree[Array],
         epoch: int,
         questions: Sequence[Question],
         prompts: Sequence[Prompt],
-    ) -> list[Ballot]:
+    ) -> list[Vote]:
         """The votes of each question; keeps nothing of the weights, which may be many."""
         keys = [jax.random.fold_in(self._key(question), epoch) for question in questions]
         return [
-            hold(self._task, self._sampler(weights, prompt), self._voting, key)
+            vote_on(self._task, self._sampler(weights, prompt), self._voting, key)
             for prompt, key in zip(prompts, keys, strict=True)
         ]
 

@@ -17,7 +17,7 @@ from msjax.rules.protocol import Observation, StoppingRule, restopped, run_rule_
 from msjax.tasks.benchmark import Question, Task
 from msjax.train.ttrl.rollouts import Prompt, Rollouts, Sampler, joined, pad_prompt
 
-__all__ = ["Ballot", "ChatTask", "Voting", "hold", "rollout_keys"]
+__all__ = ["ChatTask", "Vote", "Voting", "rollout_keys", "vote_on"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ChatTask:
         return self.benchmark.spelled_as(self.benchmark.read(completion), earlier)
 
 
-class Ballot(NamedTuple):
+class Vote(NamedTuple):
     """The votes of one question.
 
     Attributes:
@@ -69,7 +69,7 @@ class Ballot(NamedTuple):
     answers: list[str | None]
     label: str | None
 
-    def rewards(self, retain: int) -> Float[np.ndarray, " retained"]:
+    def rewards(self, n_train_rollouts: int) -> Float[np.ndarray, " retained"]:
         """1 for each of the first rollouts that agrees with the label, else 0.
 
         Raises:
@@ -77,45 +77,47 @@ class Ballot(NamedTuple):
         """
         if self.label is None:
             raise InputError("label is None; a question without consensus has no rewards")
-        return np.array([answer == self.label for answer in self.answers[:retain]], np.float32)
+        return np.array(
+            [answer == self.label for answer in self.answers[:n_train_rollouts]], np.float32
+        )
 
 
 class Voting:
     """When the votes of a question are enough.
 
-    The rule is consulted after the first `retain` rollouts and then after every `block`, with all
+    The rule is consulted after the first `n_train_rollouts` and then after every `block`, with all
     that were paid for; so a rollout that is sampled always has its vote.
 
     Args:
         rule: stopping rule for at most `budget` answers.
         budget: M, the most rollouts.
-        retain: N, the rollouts that are sampled in any case and kept for the update.
+        n_train_rollouts: N, the rollouts that are sampled in any case and kept for the update.
         block: rollouts sampled between two looks.
 
     Raises:
-        InputError: not 2 <= retain <= budget, or a block < 1.
+        InputError: not 2 <= n_train_rollouts <= budget, or a block < 1.
     """
 
-    def __init__(self, rule: StoppingRule, *, budget: int, retain: int, block: int):
-        if not 2 <= retain <= budget:
+    def __init__(self, rule: StoppingRule, *, budget: int, n_train_rollouts: int, block: int):
+        if not 2 <= n_train_rollouts <= budget:
             raise InputError(
-                f"retain is {retain} and budget {budget}; retain at least 2 rollouts for the "
-                "update and at most the budget"
+                f"n_train_rollouts is {n_train_rollouts} and budget {budget}; keep at least 2 "
+                "rollouts for the update and at most the budget"
             )
         if block < 1:
             raise InputError(f"block is {block}; sample at least 1 rollout between two looks")
-        self.budget, self.retain, self.block = budget, retain, block
+        self.budget, self.n_train_rollouts, self.block = budget, n_train_rollouts, block
 
         def consulted(n_used: Int[Array, ""], stop: Bool[Array, ""]) -> Bool[Array, ""]:
-            return stop & (n_used >= retain) & ((n_used - retain) % block == 0)
+            return stop & (n_used >= n_train_rollouts) & ((n_used - n_train_rollouts) % block == 0)
 
         self._rule = restopped(rule, consulted)
 
     def sizes(self) -> list[int]:
         """Rollouts of each block, if the rule never stops before the budget."""
-        rest = self.budget - self.retain
+        rest = self.budget - self.n_train_rollouts
         whole, last = divmod(rest, self.block)
-        return [self.retain, *[self.block] * whole, *[last] * (last > 0)]
+        return [self.n_train_rollouts, *[self.block] * whole, *[last] * (last > 0)]
 
     def decide(self, answers: list[str | None]) -> tuple[bool, str | None]:
         """Whether to stop, and the leading answer, None if no answer was given twice."""
@@ -130,7 +132,7 @@ class Voting:
         return stop, answers[ids.index(leader)] if agreed else None
 
 
-def hold(task: ChatTask, sampler: Sampler, voting: Voting, key: Key[Array, ""]) -> Ballot:
+def vote_on(task: ChatTask, sampler: Sampler, voting: Voting, key: Key[Array, ""]) -> Vote:
     """Samples rollouts of one question until the rule stops or the budget is spent.
 
     Rollout i is sampled with ``fold_in(key, i)``, so the first rollouts do not depend on the rule.
@@ -150,7 +152,7 @@ def hold(task: ChatTask, sampler: Sampler, voting: Voting, key: Key[Array, ""]) 
         stop, label = voting.decide(answers)
         if stop:
             break
-    return Ballot(joined(blocks), answers, label)
+    return Vote(joined(blocks), answers, label)
 
 
 def rollout_keys(key: Key[Array, ""], start: int, count: int) -> Key[Array, " count"]:

@@ -15,11 +15,11 @@ from msjax.errors import InputError
 from msjax.train.ttrl.early_stopping import Step
 from msjax.train.ttrl.held_out import HeldOut
 
-__all__ = ["Journal", "open_journal"]
+__all__ = ["RunLog", "open_run_log"]
 
 
 @contextmanager
-def open_journal(path: Path, settings: dict[str, Any]) -> Iterator[Journal]:
+def open_run_log(path: Path, settings: dict[str, Any]) -> Iterator[RunLog]:
     """The log of one run, for one process at a time.
 
     Args:
@@ -51,10 +51,10 @@ def open_journal(path: Path, settings: dict[str, Any]) -> Iterator[Journal]:
     with open_lines(path, _parse, _render, head=head, what="steps", check=check) as file:
         if not file.lines:
             file.append(first)
-        yield Journal(file)
+        yield RunLog(file)
 
 
-class Journal:
+class RunLog:
     """The log of one run: line by line, each on disk before the run goes on.
 
     Attributes:

@@ -47,7 +47,7 @@ class Update:
         rank: of LoRA adapters; 0 updates all weights.
         learning_rate: of AdamW (without weight decay).
         max_norm: gradients are clipped to this norm.
-        passes: updates on the same rollouts.
+        epochs_per_step: updates on the same rollouts.
         clip_low, clip_high: bounds of the ratio, see `clipped_policy_loss`.
         kl_weight: of the KL to the starting policy in the loss.
         aggregation: see `token_weights`.
@@ -63,7 +63,7 @@ class Update:
     rank: int = 0
     learning_rate: float = 1e-4
     max_norm: float = 1.0
-    passes: int = 1
+    epochs_per_step: int = 1
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl_weight: float = 0.0
@@ -84,7 +84,12 @@ class Update:
             require(name, getattr(self, name), lambda x: x >= 0, "give a number >= 0")
         for name in ("learning_rate", "max_norm", "value_clip"):
             require(name, getattr(self, name), lambda x: x > 0, "give a number > 0")
-        require("passes", self.passes, lambda x: x >= 1, "give a number of updates >= 1")
+        require(
+            "epochs_per_step",
+            self.epochs_per_step,
+            lambda x: x >= 1,
+            "give a number of updates >= 1",
+        )
 
 
 class Rewarded(NamedTuple):
@@ -115,12 +120,12 @@ class State(NamedTuple):
     Attributes:
         policy: weights, or adapters by name.
         critic: weight and bias on hidden states; None but for PPO.
-        moments: of the optimiser.
+        opt_state: of the optimiser.
     """
 
     policy: PyTree[Array]
     critic: dict[str, Array] | None
-    moments: PyTree[Array]
+    opt_state: PyTree[Array]
 
 
 class Learnt(NamedTuple):
@@ -187,7 +192,7 @@ class Learner:
     def learn(
         self, state: State, groups: Sequence[Rewarded], measured: Sequence[Measured]
     ) -> Learnt:
-        """Updates on the groups together, `passes` times.
+        """Updates on the groups together, `epochs_per_step` times.
 
         Args:
             state: before.
@@ -205,7 +210,7 @@ class Learner:
         targets = self.targets(groups, measured)
         parts = [part for pair in zip(groups, targets, strict=True) for part in _parts(*pair)]
         loss = norm = jnp.zeros(())
-        for _ in range(self.update.passes):
+        for _ in range(self.update.epochs_per_step):
             trainable = state.policy, state.critic
             total, loss = None, jnp.zeros(())
             for prompt, tokens, target in parts:
@@ -373,6 +378,6 @@ def _applied(
 ) -> tuple[State, Float[Array, ""]]:
     """The state after one step of the optimiser, and the norm of the gradient."""
     trainable = state.policy, state.critic
-    changes, moments = _optimiser(update).update(gradient, state.moments, trainable)
+    changes, opt_state = _optimiser(update).update(gradient, state.opt_state, trainable)
     policy, critic = optax.apply_updates(trainable, changes)
-    return State(policy, critic, moments), optax.tree.norm(gradient)
+    return State(policy, critic, opt_state), optax.tree.norm(gradient)

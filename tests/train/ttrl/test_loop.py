@@ -1,4 +1,4 @@
-"""Test-time training of a one-layer decoder: rollouts, votes, updates, guards, resuming."""
+"""Test-time training of a one-layer decoder: rollouts, votes, updates, early_stopping, resuming."""
 
 import json
 from dataclasses import replace
@@ -20,9 +20,9 @@ from msjax.rules.optpo import optpo
 from msjax.train.ttrl import arithmetic, updates
 from msjax.train.ttrl import loop as test_time
 from msjax.train.ttrl.checkpoints import Checkpoints
-from msjax.train.ttrl.early_stopping import Guards, Step, stop_reason, trouble
+from msjax.train.ttrl.early_stopping import EarlyStopping, Step, stop_reason, trouble
 from msjax.train.ttrl.loop import FINISHED, Schedule, TestTimeTraining
-from msjax.train.ttrl.pseudo_labels import Ballot, ChatTask, Voting, hold
+from msjax.train.ttrl.pseudo_labels import ChatTask, Vote, Voting, vote_on
 from msjax.train.ttrl.rollouts import Rollouts, Sampler, completion_logprobs, pad_prompt
 from msjax.train.ttrl.updates import Learner, Measured, Rewarded, Update
 
@@ -108,7 +108,7 @@ def test_prompts_that_leave_no_room_are_named(decoder) -> None:
 
 
 def test_votes_are_looked_at_between_blocks() -> None:
-    voting = Voting(optpo(10, 0.6, 0.2, 9.0, 4), budget=10, retain=4, block=4)  # margin 2
+    voting = Voting(optpo(10, 0.6, 0.2, 9.0, 4), budget=10, n_train_rollouts=4, block=4)  # margin 2
     assert voting.sizes() == [4, 4, 2]
     assert voting.decide(["1", "2", "1", "2"]) == (False, "1")
     assert voting.decide(["1", "2", "1", "1"]) == (True, "1")
@@ -117,23 +117,25 @@ def test_votes_are_looked_at_between_blocks() -> None:
 
 
 def test_one_distinct_answer_is_a_consensus_with_nothing_to_learn() -> None:
-    voting = Voting(self_consistency(4), budget=4, retain=3, block=1)
+    voting = Voting(self_consistency(4), budget=4, n_train_rollouts=3, block=1)
     stop, label = voting.decide(["7"] * 4)
-    rewards = Ballot(None, ["7"] * 4, label).rewards(3)
+    rewards = Vote(None, ["7"] * 4, label).rewards(3)
     assert stop and label == "7" and rewards.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("settings", [{"retain": 9}, {"retain": 1}, {"block": 0}])
+@pytest.mark.parametrize(
+    "settings", [{"n_train_rollouts": 9}, {"n_train_rollouts": 1}, {"block": 0}]
+)
 def test_settings_of_votes_outside_their_range(settings) -> None:
     with pytest.raises(InputError, match=f"{next(iter(settings))} is"):
-        Voting(self_consistency(8), **{"budget": 8, "retain": 4, "block": 2, **settings})
+        Voting(self_consistency(8), **{"budget": 8, "n_train_rollouts": 4, "block": 2, **settings})
 
 
 def test_a_rule_does_not_change_the_rollouts_it_is_shown(decoder, task) -> None:
     key = jax.random.key(3)
     rules = self_consistency(12), optpo(12, 0.6, 0.2, 2.0, 4)
     fixed, adaptive = (
-        hold(task, sampler(decoder), Voting(rule, budget=12, retain=4, block=4), key)
+        vote_on(task, sampler(decoder), Voting(rule, budget=12, n_train_rollouts=4, block=4), key)
         for rule in rules
     )
     assert len(fixed.answers) == 12
@@ -143,7 +145,7 @@ def test_a_rule_does_not_change_the_rollouts_it_is_shown(decoder, task) -> None:
 
 def test_without_consensus_there_are_no_rewards() -> None:
     with pytest.raises(InputError, match="label is None"):
-        Ballot(None, ["1", "2"], None).rewards(2)
+        Vote(None, ["1", "2"], None).rewards(2)
 
 
 # Updates
@@ -166,7 +168,7 @@ def rewarded(decoder: Decoder) -> Rewarded:
     "update",
     [
         {"method": "grpo"},
-        pytest.param({"method": "grpo", "rank": 2, "passes": 2}, marks=pytest.mark.study),
+        pytest.param({"method": "grpo", "rank": 2, "epochs_per_step": 2}, marks=pytest.mark.study),
         pytest.param({"method": "ppo", "aggregation": "token"}, marks=pytest.mark.study),
         {"method": "sft", "aggregation": "constant"},
     ],
@@ -220,7 +222,7 @@ def test_rewards_that_teach_nothing_are_named(decoder) -> None:
     [
         {"rank": -1},
         {"learning_rate": 0.0},
-        {"passes": 0},
+        {"epochs_per_step": 0},
         {"method": "dpo"},
         {"aggregation": "mean"},
     ],
@@ -295,7 +297,7 @@ def _leaves(decoder: Decoder) -> list:
     return jax.tree.leaves(nnx.split(decoder)[1])
 
 
-# Guards
+# EarlyStopping
 
 GOOD = Step(
     step=0,
@@ -316,7 +318,7 @@ SILENT = replace(
 )
 COLLAPSED = replace(GOOD, reward=0.39)
 IDLE = replace(GOOD, reward=1.0, uniform=1, learnt=0, loss=None, gradient=None)
-GUARDS = Guards(max_kl=0.5, collapse=0.5, patience=2)
+EARLY_STOPPING = EarlyStopping(max_kl=0.5, collapse=0.5, patience=2)
 
 
 @pytest.mark.parametrize(
@@ -333,23 +335,23 @@ GUARDS = Guards(max_kl=0.5, collapse=0.5, patience=2)
 )
 def test_trouble_is_named(last, found) -> None:
     history = [GOOD, GOOD, last]
-    assert trouble(history, GUARDS) == found
-    assert stop_reason(history, GUARDS) == (found if found == "diverged" else None)
-    assert stop_reason([GOOD, GOOD, last, last], GUARDS) == {
+    assert trouble(history, EARLY_STOPPING) == found
+    assert stop_reason(history, EARLY_STOPPING) == (found if found == "diverged" else None)
+    assert stop_reason([GOOD, GOOD, last, last], EARLY_STOPPING) == {
         **dict.fromkeys(("no consensus", "reward collapse", "diverged")),
         found: found or ("nothing left to learn" if last is IDLE else None),
     }.get(found)
 
 
 def test_trouble_of_different_kinds_is_waited_out() -> None:
-    assert stop_reason([GOOD, GOOD, SILENT, COLLAPSED], GUARDS) is None
-    assert stop_reason([GOOD, GOOD, COLLAPSED, GOOD], GUARDS) is None
+    assert stop_reason([GOOD, GOOD, SILENT, COLLAPSED], EARLY_STOPPING) is None
+    assert stop_reason([GOOD, GOOD, COLLAPSED, GOOD], EARLY_STOPPING) is None
 
 
 # The whole
 
 
-def training(decoder, task, *, guards=GUARDS) -> TestTimeTraining:
+def training(decoder, task, *, early_stopping=EARLY_STOPPING) -> TestTimeTraining:
     schedule = Schedule(
         epochs=2,
         questions_per_step=2,
@@ -357,9 +359,9 @@ def training(decoder, task, *, guards=GUARDS) -> TestTimeTraining:
         max_new_tokens=MAX_NEW,
         checkpoint_every=2,
     )
-    voting = Voting(optpo(12, 0.6, 0.2, 20.0, 8), budget=12, retain=8, block=4)
+    voting = Voting(optpo(12, 0.6, 0.2, 20.0, 8), budget=12, n_train_rollouts=8, block=4)
     settings = Update(learning_rate=0.01)
-    return TestTimeTraining(decoder, task, voting, settings, guards, schedule)
+    return TestTimeTraining(decoder, task, voting, settings, early_stopping, schedule)
 
 
 def run(one: TestTimeTraining, out, task, settings=None):
@@ -384,9 +386,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
         held.count += 1
         if held.count == 8:
             raise KeyboardInterrupt
-        return hold(*arguments)
+        return vote_on(*arguments)
 
-    monkeypatch.setattr(test_time, "hold", stopping)
+    monkeypatch.setattr(test_time, "vote_on", stopping)
     if killed:
         save = Checkpoints.save
         monkeypatch.setattr(
@@ -412,7 +414,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
 
 
 def test_divergence_leaves_the_last_good_weights(decoder, task, tmp_path) -> None:
-    strict = training(decoder, task, guards=Guards(max_kl=1e-9))
+    strict = training(decoder, task, early_stopping=EarlyStopping(max_kl=1e-9))
     outcome = run(strict, tmp_path / "strict", task)
     assert outcome.reason == "diverged" and outcome.troubled
     assert outcome.steps[-1].kl > 1e-9
