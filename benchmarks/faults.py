@@ -276,9 +276,9 @@ def _resumed(path: Path) -> None:
 
 
 def _steps(path: Path) -> None:
-    from msjax.train.ttrl.run_log import open_journal
+    from msjax.train.ttrl.run_log import open_run_log
 
-    with open_journal(path, {"seed": 0}):
+    with open_run_log(path, {"seed": 0}):
         pass
 
 
