@@ -52,7 +52,7 @@ class Study:
     """Pilots of every distribution, number of questions and number of rounds."""
     answers: int = 100
     """Pilots of distributions whose answers are simulated too: all policies are compared."""
-    futures: int = 200
+    futures: int = 1000
     """Pilots whose advice is followed."""
     seed: int = 0
     """Seed of all random draws."""
