@@ -1,5 +1,9 @@
 """What msjax says of trajectories that others recorded: gain, model, checks, bounds, later rounds.
 
+Three kinds are compared with the first answer: rounds of revision that nothing cut short, loops
+that ended when a judge accepted, and votes over independent samples. What the authors report stands
+beside it where it is in their files.
+
 The recordings are not part of this project. `--data` names a folder that holds them, one folder
 per source; those that are absent are skipped by name. Fits are kept in `--json` one by one, and a
 second call goes on where the first stopped.
@@ -14,11 +18,11 @@ import json
 import re
 import sys
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -41,10 +45,14 @@ class Row(NamedTuple):
     Attributes:
         correct: after each round.
         cluster: runs of one cluster are not independent; None: it is one by itself.
+        verdicts: whether a judge accepted each answer; None: there was no judge.
+        published: first and last label as its authors have them; None: they have these.
     """
 
     correct: list[int]
     cluster: str | None = None
+    verdicts: list[int | None] | None = None
+    published: tuple[int, int] | None = None
 
 
 States = dict[tuple[str, str], list[Row]]
@@ -63,7 +71,7 @@ class RealData:
     json: Path = Path("real_data.json")
     """results of fits, read again to go on where an earlier call stopped"""
     gains: Path | None = None
-    """what the last round gains over the first answer, a second file, made in seconds"""
+    """what revisions, loops with a judge and votes gain, a second file, made in seconds"""
     fits: bool = True
     """also fit and predict, which takes hours"""
     only: str = ""
@@ -78,6 +86,8 @@ class Recording:
 
     source: str
     count: Runs
+    published: tuple[float, float] | None = None
+    """Accuracy of the first and last answers as the authors have it, where that differs."""
 
     @property
     def name(self) -> str:
@@ -95,7 +105,11 @@ def _textgrad(folder: Path) -> States:
     for name in ("trajectories.jsonl", "leetcode_hard.jsonl"):
         for line in _lines(folder / name):
             cluster = line["question_id"] if name == "leetcode_hard.jsonl" else None
-            runs[line["model"], line["benchmark"]].append(Row(line["correct"], cluster))
+            # The authors report a vote over all rounds.
+            vote = line.get("majority_correct")
+            published = None if vote is None else (line["correct"][0], vote)
+            row = Row(line["correct"], cluster, published=published)
+            runs[line["model"], line["benchmark"]].append(row)
     return runs
 
 
@@ -103,14 +117,21 @@ def _incremental(folder: Path) -> States:
     runs: States = defaultdict(list)
     for line in _lines(folder / "qwen2.5-7b.jsonl"):
         benchmark = f"GSM8K, temperature {line['temperature']}"
-        runs[line["model"], benchmark].append(Row(line["correct"]))
+        runs[line["model"], benchmark].append(Row(line["correct"], published=_ends(line)))
     return runs
+
+
+def _ends(line: dict[str, Any]) -> tuple[int, int] | None:
+    """First and last label by the authors' own reading of the answers."""
+    labels = line.get("correct_published")
+    return labels and (labels[0], labels[-1])
 
 
 def _trajectories(folder: Path) -> States:
     runs: States = defaultdict(list)
     for line in _lines(folder / "trajectories.jsonl"):
-        runs[line["model"], line["benchmark"]].append(Row(line["correct"]))
+        row = Row(line["correct"], published=_ends(line))
+        runs[line["model"], line["benchmark"]].append(row)
     return runs
 
 
@@ -149,17 +170,53 @@ def _debate(folder: Path) -> States:
     return runs
 
 
-SOURCES: dict[str, tuple[Callable[[Path], States], bool, bool]] = {
-    # name of the folder: reader, stopped by an oracle, rounds are revisions
-    "textgrad_gpt4o": (_textgrad, False, True),
-    "incremental_gsm8k": (_incremental, False, True),
-    "debate_mmlu": (_debate, False, True),
-    "cot_prefix_mmlupro": (_trajectories, False, False),
-    "oracle_stop_gsm8k": (_oracle_stop, True, True),
-    "self_reflection_mcqa": (_self_reflection, True, True),
-    "intercode_turns": (_trajectories, True, True),
-    "reflexion_trials": (_reflexion, True, True),
+def _game24(folder: Path) -> States:
+    """The model that answers is its own judge; five runs of every problem."""
+    runs: States = defaultdict(list)
+    for line in _lines(folder / "trajectories.jsonl"):
+        row = Row(line["correct"], line["question_id"], line["verifier_accepts"])
+        runs[line["model"], line["benchmark"]].append(row)
+    return runs
+
+
+def _planning(folder: Path) -> States:
+    """A validator of plans accepts what is right and nothing else."""
+    runs: States = defaultdict(list)
+    for line in _lines(folder / "trajectories.jsonl"):
+        row = Row(line["correct"], verdicts=line["correct"])
+        runs[line["model"].removesuffix("_chat"), line["benchmark"]].append(row)
+    return {key: rows for key, rows in runs.items() if any(len(row.correct) > 1 for row in rows)}
+
+
+class Source(NamedTuple):
+    """A folder.
+
+    Attributes:
+        read: its reader.
+        ends: whether runs go on to the last round ("never"), or end when an oracle says that an
+            answer is right, or when a judge accepts one.
+        revises: whether rounds are revisions, not ever longer prefixes of one answer.
+    """
+
+    read: Callable[[Path], States]
+    ends: Literal["never", "right", "accepted"] = "never"
+    revises: bool = True
+
+
+SOURCES: dict[str, Source] = {
+    "textgrad_gpt4o": Source(_textgrad),
+    "incremental_gsm8k": Source(_incremental),
+    "debate_mmlu": Source(_debate),
+    "cot_prefix_mmlupro": Source(_trajectories, revises=False),
+    "oracle_stop_gsm8k": Source(_oracle_stop, "right"),
+    "self_reflection_mcqa": Source(_self_reflection, "right"),
+    "intercode_turns": Source(_trajectories, "right"),
+    "reflexion_trials": Source(_reflexion, "right"),
+    "game24_llm_verifier": Source(_game24, "accepted"),
+    "planning_sound_verifier": Source(_planning, "accepted"),
 }
+SAMPLES = "epoch_pools"
+"""Folder of independent samples."""
 
 
 _AGAINST = ("NOT REVISIONS", "CONTRADICTED", "NOT ONE CHAIN")
@@ -169,21 +226,31 @@ _AGAINST = ("NOT REVISIONS", "CONTRADICTED", "NOT ONE CHAIN")
 def read_recordings(folder: Path) -> list[Recording]:
     """All recordings in `folder` that show every question's rounds."""
     found = []
-    for source, (read, oracle, revises) in SOURCES.items():
-        if not (folder / source).is_dir():
-            print(f"skipped: {source} is not in {folder}")
+    for name, source in SOURCES.items():
+        if not (folder / name).is_dir():
+            print(f"skipped: {name} is not in {folder}")
             continue
-        for (model, benchmark), rows in read(folder / source).items():
+        for (model, benchmark), rows in source.read(folder / name).items():
+            judged = source.ends == "accepted"
             count = Runs.from_arrays(
                 [row.correct for row in rows],
+                verdicts=[row.verdicts for row in rows] if judged else None,
                 cluster=_clusters(rows),
                 benchmark=benchmark,
                 model=model,
-                protocol="sequential" if revises else "prefix",
-                censored=[oracle and 1 in row.correct for row in rows],
+                protocol="sequential" if source.revises else "prefix",
+                censored=[source.ends == "right" and 1 in row.correct for row in rows],
             )
-            found.append(Recording(source, count))
+            found.append(Recording(name, count, _published(rows)))
     return found
+
+
+def _published(rows: Sequence[Row]) -> tuple[float, float] | None:
+    ends = [row.published for row in rows if row.published is not None]
+    if len(ends) < len(rows):
+        return None
+    first, last = np.mean(ends, axis=0)
+    return float(first), float(last)
 
 
 def _clusters(rows: Sequence[Row]) -> list[str] | None:
@@ -250,45 +317,100 @@ def predict_later_rounds(recording: Recording, seed: int) -> dict[str, Any]:
     }
 
 
-def gains(recordings: Sequence[Recording]) -> dict[str, Any]:
-    """What the last round gains over the first answer, where no oracle stopped the runs.
+def gains(recordings: Sequence[Recording], folder: Path) -> dict[str, Any]:
+    """What asking again gains over the first answer: by revisions, by loops with a judge, by votes.
 
-    Intervals of all recordings hold at once with probability .9. Fix and damage are shares of the
-    wrong and of the right answers that one round changed, whatever the round.
+    Left out are runs that an oracle stopped. Intervals of one kind hold at once with probability
+    .9. Fix and damage are shares of the wrong and of the right answers that one round changed,
+    whatever the round; of a judge it is counted how often it accepts right and wrong answers.
+    `ever_right` is what counting "once right" as right for ever would report at the end.
     """
     free = [r for r in recordings if not r.count.n_censored and r.count.protocol == "sequential"]
-    level = LEVEL ** (1 / max(len(free), 1))
+    found: dict[str, Any] = {}
+    for kind, judged in (("revisions", False), ("loops", True)):
+        ours = [r for r in free if bool((r.count.verdicts >= 0).any()) == judged]
+        found[kind] = {r.name: _gain(r, LEVEL ** (1 / len(ours))) for r in ours}
+    return found | {"votes": _votes(folder / SAMPLES) if (folder / SAMPLES).is_dir() else {}}
+
+
+def _gain(recording: Recording, level: float) -> dict[str, Any]:
+    runs = recording.count
+    right = runs.correct == 1
+    names = np.arange(runs.questions) if runs.cluster is None else np.array(runs.cluster)
+    _, cluster = np.unique(names, return_inverse=True)
+    rows, last = np.arange(runs.questions), runs.recorded - 1
+    moved = np.arange(right.shape[1] - 1) < last[:, None]
+    before, after = right[:, :-1], right[:, 1:]
+    gain = mean_interval(
+        right[rows, last].astype(float) - right[:, 0], DIFFERENCES, cluster=cluster, level=level
+    )
+    judged, accepted = runs.verdicts >= 0, runs.verdicts == 1
+    return {
+        "questions": runs.questions,
+        "clusters": int(cluster.max()) + 1,
+        "rounds": runs.rounds,
+        "first": right[:, 0].mean(),
+        "last": right[rows, last].mean(),
+        "ever_right": right.any(axis=1).mean(),
+        "published": recording.published,
+        "gain": gain,
+        "fix": _rate(moved & ~before & after, moved & ~before, cluster),
+        "damage": _rate(moved & before & ~after, moved & before, cluster),
+        # Of a verifier whose verdicts are the labels there is nothing to count.
+        "verdict_is_label": bool((accepted == right)[judged].all()),
+        "accepts_right": _rate(accepted & right, judged & right, cluster),
+        "accepts_wrong": _rate(accepted & ~right, judged & ~right, cluster),
+        "word": word(gain.low, gain.high, MARGIN),
+    }
+
+
+def _votes(folder: Path) -> dict[str, Any]:
+    """Majorities of independent samples against the first one, over the runs of every benchmark.
+
+    Taken are runs that keep at least nine of ten answers. Equal counts go to the answer given
+    first. The mean over runs is clustered by question, since all runs have the same questions.
+    """
+    kept = {
+        run["run"]
+        for run in json.loads((folder / "runs.json").read_text())
+        if run["answers_recorded"] >= 0.9
+    }
+    pools: dict[str, dict[str, list[tuple[str, list[int], int]]]] = {}
+    for line in _lines(folder / "pool.jsonl"):
+        if line["run"] in kept:
+            votes = Counter(answer for answer in line["answers"] if answer is not None)
+            leader = max(votes, key=votes.__getitem__) if votes else None
+            chosen = line["answers"].index(leader) if votes else 0
+            of_run = pools.setdefault(line["benchmark"], {}).setdefault(line["run"], [])
+            of_run.append((line["question_id"], line["correct"], line["correct"][chosen]))
     found = {}
-    for recording in free:
-        runs = recording.count
-        right = runs.correct == 1
-        names = np.arange(runs.questions) if runs.cluster is None else np.array(runs.cluster)
-        _, cluster = np.unique(names, return_inverse=True)
-        rows, last = np.arange(runs.questions), runs.recorded - 1
-        moved = np.arange(right.shape[1] - 1) < last[:, None]
-        before, after = right[:, :-1], right[:, 1:]
-        difference = mean_interval(
-            right[rows, last].astype(float) - right[:, 0],
-            DIFFERENCES,
-            cluster=cluster,
-            level=level,
-        )
-        found[recording.name] = {
-            "questions": runs.questions,
-            "clusters": int(cluster.max()) + 1,
-            "rounds": runs.rounds,
-            "first": right[:, 0].mean(),
-            "last": right[rows, last].mean(),
-            "gain": difference,
-            "fix": _rate(moved & ~before & after, moved & ~before, cluster),
-            "damage": _rate(moved & before & ~after, moved & before, cluster),
-            "word": word(difference.low, difference.high, MARGIN),
+    for benchmark, runs in pools.items():
+        changes, questions, words = [], [], Counter[str]()
+        for rows in runs.values():
+            change = np.array([vote - labels[0] for _, labels, vote in rows], float)
+            own = mean_interval(change, DIFFERENCES, level=LEVEL ** (1 / len(runs)))
+            words[word(own.low, own.high, MARGIN)] += 1
+            changes.append(change)
+            questions += [question for question, _, _ in rows]
+        everything = [row for rows in runs.values() for row in rows]
+        _, cluster = np.unique(questions, return_inverse=True)
+        found[benchmark] = {
+            "runs": len(runs),
+            "questions": int(cluster.max()) + 1,
+            "samples": sorted({len(labels) for _, labels, _ in everything}),
+            "first": np.mean([labels[0] for _, labels, _ in everything]),
+            "majority": np.mean([vote for _, _, vote in everything]),
+            "ever_right": np.mean([max(labels) for _, labels, _ in everything]),
+            "gain": mean_interval(np.concatenate(changes), DIFFERENCES, cluster=cluster),
+            "words": dict(words),
         }
     return found
 
 
-def _rate(changed: np.ndarray, chances: np.ndarray, cluster: np.ndarray) -> Interval:
-    """Share of the chances to change that were taken, with one more, half taken."""
+def _rate(changed: np.ndarray, chances: np.ndarray, cluster: np.ndarray) -> Interval | None:
+    """Share of the chances that were taken, with one more, half taken; None if there were none."""
+    if not chances.any():
+        return None
     found = ratio_interval(
         np.append(changed.sum(axis=1), 0.5),
         np.append(chances.sum(axis=1), 1.0),
@@ -297,23 +419,70 @@ def _rate(changed: np.ndarray, chances: np.ndarray, cluster: np.ndarray) -> Inte
     return Interval(found.estimate, max(found.low, 0.0), min(found.high, 1.0))
 
 
-def gains_table(found: dict[str, Any]) -> str:
-    """One row per recording: accuracy before and after, gain, rates, and the word."""
-    rows = [
+def gains_tables(found: dict[str, Any]) -> str:
+    """Tables of revisions, of loops with a judge and of votes."""
+    header = ["recording", "runs x rounds", "accuracy", "published", "ever right", "gain"]
+    header += ["fix", "damage"]
+    revisions = [[*_cells(name, x), x["word"]] for name, x in found["revisions"].items()]
+    loops = [
         [
-            name,
-            f"{x['questions']} x {x['rounds']}"
-            + (f" ({x['clusters']} questions)" if x["clusters"] < x["questions"] else ""),
-            f"{x['first']:.3f} -> {x['last']:.3f}",
-            "{estimate:+.3f} [{low:+.3f}, {high:+.3f}]".format(**x["gain"]),
-            "{estimate:.3f} [{low:.3f}, {high:.3f}]".format(**x["fix"]),
-            "{estimate:.3f} [{low:.3f}, {high:.3f}]".format(**x["damage"]),
+            *_cells(name, x),
+            *(
+                "as labelled" if x["verdict_is_label"] else _share(x[accepts])
+                for accepts in ("accepts_right", "accepts_wrong")
+            ),
             x["word"],
         ]
-        for name, x in found.items()
+        for name, x in found["loops"].items()
     ]
-    header = ["recording", "runs x rounds", "accuracy", "gain", "fix", "damage", "asking again is"]
-    return markdown(header, rows)
+    votes = [
+        [
+            benchmark,
+            f"{x['runs']} x {x['questions']}",
+            ", ".join(map(str, x["samples"])),
+            f"{x['first']:.3f} -> {x['majority']:.3f}",
+            f"{x['ever_right']:.3f}",
+            _change(x["gain"]),
+            ", ".join(f"{count} {said}" for said, count in sorted(x["words"].items())),
+        ]
+        for benchmark, x in found["votes"].items()
+    ]
+    return "\n\n".join(
+        (
+            markdown([*header, "asking again is"], revisions),
+            markdown([*header, "accepts right", "accepts wrong", "the loop is"], loops),
+            markdown(
+                ["benchmark", "runs x questions", "samples", "accuracy", "ever right", "gain"]
+                + ["a vote is, run by run"],
+                votes,
+            ),
+        )
+    )
+
+
+def _cells(name: str, x: dict[str, Any]) -> list[str]:
+    published = x["published"]
+    return [
+        name,
+        f"{x['questions']} x {x['rounds']}"
+        + (f" ({x['clusters']} questions)" if x["clusters"] < x["questions"] else ""),
+        f"{x['first']:.3f} -> {x['last']:.3f}",
+        "-" if published is None else "{:.3f} -> {:.3f}".format(*published),
+        f"{x['ever_right']:.3f}",
+        _change(x["gain"]),
+        _share(x["fix"]),
+        _share(x["damage"]),
+    ]
+
+
+def _change(found: dict[str, float]) -> str:
+    return "{estimate:+.3f} [{low:+.3f}, {high:+.3f}]".format(**found)
+
+
+def _share(found: dict[str, float] | None) -> str:
+    if found is None:
+        return "not identified"
+    return "{estimate:.3f} [{low:.3f}, {high:.3f}]".format(**found)
 
 
 def study(recording: Recording, seed: int) -> dict[str, Any]:
@@ -415,8 +584,8 @@ def main() -> None:
         print(f"--only is {options.only!r}, which no recording's name contains", file=sys.stderr)
         sys.exit(2)
     if options.gains is not None:
-        write_json(options.gains, gains(recordings))
-        print(gains_table(json.loads(options.gains.read_text())))
+        write_json(options.gains, gains(recordings, options.data))
+        print(gains_tables(json.loads(options.gains.read_text())))
     for recording in tqdm(recordings if options.fits else [], unit="recording"):
         if recording.name not in done:
             done[recording.name] = study(recording, options.seed)
