@@ -28,13 +28,14 @@ from paper_figures import (
     regret_map,
     study_front,
     study_predictions,
+    study_table,
 )
 from paper_figures.sources import PaperSources
 
 __all__ = ["CATALOGUE", "NOT_REPRODUCIBLE"]
 
 
-_TABLES = (markovscale_table, optscale_table, optscale_summary, auditor_table)
+_TABLES = (markovscale_table, study_table, optscale_table, optscale_summary, auditor_table)
 
 
 def _figure(module: ModuleType) -> Figure[PaperSources]:
@@ -52,6 +53,7 @@ CATALOGUE = [
         markovscale_bounds,
         markovscale_table,
         study_front,
+        study_table,
         study_predictions,
         atlas_gains,
         optscale_n_star,

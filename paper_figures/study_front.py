@@ -15,16 +15,17 @@ from msjax.report.figures import style
 from msjax.texts import figure_text
 from paper_figures.sources import PaperSources
 
-__all__ = ["SAYS", "make"]
+__all__ = ["SAYS", "WAYS", "make"]
 
 SAYS = "MarkovScale Fig. 1 on our study: accuracy against tokens of every way to ask again"
 
-_WAYS = {
+WAYS = {
     "reconsider": "asked to check its answer",
     "restart": "solved anew, shown the answer before",
     "samples": "majority of independent answers",
     "longer": "one longer answer",
 }
+"""Strategies of the study, in words."""
 
 
 def make(sources: PaperSources, stem: Path) -> None:
@@ -35,10 +36,10 @@ def make(sources: PaperSources, stem: Path) -> None:
     with style.panels(len(cells), width=3.4) as (figure, axes):
         for axis, cell in zip(axes, cells, strict=True):
             mine = [row for row in found if (row["model"], row["benchmark"]) == cell]
-            for number, way in enumerate(_WAYS):
+            for number, way in enumerate(WAYS):
                 points = [row for row in mine if row["way"] == way]
                 if points:
-                    _draw(axis, points, style.series(number), _WAYS[way])
+                    _draw(axis, points, style.series(number), WAYS[way])
             n = max(row["questions"] for row in mine)
             axis.set_title(f"{figure_text(cell[0])}\n{figure_text(cell[1])} (n = {n})")
             axis.set_xlabel("uncached tokens per question")
@@ -54,7 +55,7 @@ def make(sources: PaperSources, stem: Path) -> None:
 
 
 def _points(sources: PaperSources) -> Iterator[dict[str, Any]]:
-    for way in _WAYS:
+    for way in WAYS:
         recorded = sources.study(way)
         for decision in decide(recorded).decisions if recorded is not None else ():
             runs = decision.pilot.runs
