@@ -39,9 +39,9 @@ def make(sources: PaperSources, stem: Path) -> None:
     for i, (way, policy) in enumerate(methods):
         cells = [f"{way}: {policy}" if way else policy]
         for j, cell in enumerate(found.values()):
-            row = cell.get((way, policy))
-            cells += ["-", "-"] if row is None else _shown(row)
-            if row is not None and row.gain is not None and row.gain.low > 0:
+            done = cell.get((way, policy))
+            cells += ["-", "-"] if done is None else _shown(done)
+            if done is not None and done.gain is not None and done.gain.low > 0:
                 better.append((i, 1 + 2 * j))
         rows.append(cells)
     note = (
