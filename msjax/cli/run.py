@@ -469,6 +469,7 @@ class Run(Prices):
                 temperature=self.temperature,
                 top_p=self.top_p,
                 mesh=None if self.mesh == (1, 1) else device_mesh(*self.mesh),
+                log_odds=self.score == "judge",
             )
 
         plan = RunPlan(
@@ -527,10 +528,10 @@ class Run(Prices):
             raise InputError("--judge-server needs --judge NAME, as the server calls the model")
         if self.judge_temperature is not None and not by_server:
             raise InputError("--judge-temperature is of a model behind --judge-server")
-        if self.score == "judge" and not by_server:
+        if self.score == "judge" and not by_server and self.judge != ITSELF:
             raise InputError(
-                "--score judge needs the log-probabilities of a judge behind a server: --judge "
-                "NAME --judge-server URL, or --judge self with --server"
+                "--score judge needs the log-probabilities of a model that judges: --judge self, "
+                "or --judge NAME --judge-server URL"
             )
         if self.judge is None:
             if votes != (1, 1) or self.judge_template != "yes_no":

@@ -64,6 +64,8 @@ class Completion:
             that is not said.
         reasoning: thoughts that came apart from the text; no answer is read from them.
         thinking: whether the prompt ended inside a thought, so that the text begins with one.
+        log_odds: of yes against no (nats) where the text says the last of these words; NaN when
+            unknown.
     """
 
     text: str
@@ -75,6 +77,7 @@ class Completion:
     finish: str | None = None
     reasoning: str = ""
     thinking: bool = False
+    log_odds: float = float("nan")
 
     @property
     def unasked(self) -> bool:

@@ -148,9 +148,12 @@ def refine(
                     Verdict(
                         None if reply.unasked else read_verdict(reply.text),
                         None if np.isnan(tokens) else int(tokens),
+                        log_odds=reply.log_odds,
                     )
                 )
             verdict = combined(votes, itself.threshold)
+            if score is None:
+                completion = replace(completion, score=Score(verdict.log_odds))
         elif callable(judge) and asked < len(given):
             verdict = judge(question, completion)
         so_far.add(completion, answer, verdict.accepted, verdict.tokens)

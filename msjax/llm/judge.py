@@ -428,22 +428,23 @@ def log_odds_of(body: str) -> float:
     choice = (read_json(body).get("choices") or [{}])[0]
     tokens = (choice.get("logprobs") or {}).get("content") or []
     for token in reversed(tokens):
-        if _word(token) not in ("yes", "no"):
+        if bare_word(token.get("token")) not in ("yes", "no"):
             continue
         top = [one for one in (token.get("top_logprobs") or [token]) if _finite(one)]
         if not top:
             return math.nan
         least = min(one["logprob"] for one in top)
         yes, no = (
-            [one["logprob"] for one in top if _word(one) == word] or [least]
+            [one["logprob"] for one in top if bare_word(one.get("token")) == word] or [least]
             for word in ("yes", "no")
         )
         return float(np.logaddexp.reduce(yes) - np.logaddexp.reduce(no))
     return math.nan
 
 
-def _word(token: Any) -> str:
-    return re.sub(r"[^a-z]", "", str(token.get("token", "")).lower())
+def bare_word(token: Any) -> str:
+    """A token in small letters, without what stands before and after them."""
+    return re.sub(r"^[\W_]+|[\W_]+$", "", str(token).lower())
 
 
 def _finite(token: Any) -> bool:

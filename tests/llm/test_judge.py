@@ -1,6 +1,8 @@
 """Judges in front of a model: itself, a function of one's own, a model behind a server."""
 
+import math
 import re
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -85,6 +87,30 @@ def test_a_question_goes_on_with_its_own_conversation_after_the_judge() -> None:
     # What the first turn had computed need not be computed again, whoever was asked since.
     assert [usage.cached for usage in run.tokens] == [0, 50]
     assert [usage.verifier for usage in run.tokens] == [54, 54]
+
+
+@pytest.mark.parametrize("votes", [1, 2])
+def test_log_odds_of_the_model_itself_are_the_scores_of_its_answers(votes) -> None:
+    task = BENCHMARKS[NAME]
+    (question,) = task.questions(0, 1)
+    found = []
+    settings = {"model": "m", "seed": 0, "rounds": 1, "settings": {}, "finish": found.append}
+    judge = Itself(votes=votes, threshold=1)
+    talk = refine(task, question, fixed_rounds(1), **settings, judge=judge, score=None)
+
+    def reply(text, log_odds=math.nan):
+        usage = Usage(prompt=50, cached=0, completion=4)
+        said = Completion(text, -0.25, 0.5, True, usage, finish="stop", log_odds=log_odds)
+        return replace(said, score=turn.score(said)) if turn.score else said
+
+    turn = next(talk)
+    with pytest.raises(StopIteration):
+        for odds in (1.5, -2.0):
+            turn = talk.send(reply("It is 4."))
+            for vote in range(votes):
+                turn = talk.send(reply("yes", odds + vote))
+    assert found[0].scores == ((1.5, -2.0) if votes == 1 else (2.0, -1.5))
+    assert found[0].verdicts == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +328,7 @@ def test_a_threshold_of_log_odds_is_learnt_from_a_pilot_and_stops_a_run(
         (["--judge", "self", "--judge-votes", "3", "--judge-threshold", "4"], "of 3 verdicts must"),
         (["--judge", "self", "--judge-votes", "3", "--temperature", "0"], "all votes equal"),
         (["--judge", "self", "--judge-template", "nowhere.txt"], "judge template is 'nowhere.txt'"),
-        (["--judge", "self", "--score", "judge"], "--score judge needs the log-probabilities"),
+        (["--judge", "tests", "--score", "judge"], "--score judge needs the log-probabilities"),
     ],
 )
 def test_bad_judges_are_refused_before_anything_is_asked(tmp_path, capsys, options, says) -> None:

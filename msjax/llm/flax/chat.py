@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from msjax.data.messages import Message, asked
 from msjax.errors import InputError
 from msjax.llm.flax.gguf import is_gguf, read_gguf
 from msjax.llm.flax.templates import TemplateError, render
+from msjax.llm.judge import bare_word
 from msjax.tasks.thoughts import is_mark, opens_thought
 
 if TYPE_CHECKING:
@@ -109,6 +112,26 @@ class Chat:
                 f"{name} names no token that ends a turn, so that every answer would run to the "
                 "limit; give eos_token_id in config.json"
             )
+
+    @cached_property
+    def yes_no(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Tokens that say yes and tokens that say no, whatever their capitals and spaces.
+
+        Raises:
+            InputError: one of these words is no token.
+        """
+        ids: dict[str, list[int]] = {"yes": [], "no": []}
+        for token, number in self._tokenizer.get_vocab().items():
+            word = re.sub(r"[^a-z]", "", token.lower())
+            # As byte-level tokenizers write it, "nÃ£o" (não) has the letters of no as well.
+            if word in ids and bare_word(self._tokenizer.decode([number])) == word:
+                ids[word].append(number)
+        if missing := [word for word in ids if not ids[word]]:
+            raise InputError(
+                f"{missing[0]!r} is no token of {self._name}, so that it has no log-odds of yes "
+                "against no; take another --score"
+            )
+        return tuple(sorted(ids["yes"])), tuple(sorted(ids["no"]))
 
     def begin(self, messages: Sequence[Message], *, alone: bool = False) -> Transcript:
         """A conversation of these messages, the user's last.

@@ -13,9 +13,12 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from msjax.llm.engine import Sampling
 from msjax.llm.flax.kv_cache import KVCache, put_rows, take_rows
 
-__all__ = ["Decoded", "Sampling", "decode", "entropy", "prefill", "prefill_rows", "sample"]
+__all__ = ["Decoded", "Sampling", "YesNo", "decode", "entropy", "prefill", "prefill_rows", "sample"]
 
 _BLOCK = 256  # tokens per block of the two-level searches
+
+YesNo = tuple[tuple[int, ...], tuple[int, ...]]
+"""Ids of the tokens that say yes, and of those that say no."""
 
 
 class Decoded(NamedTuple):
@@ -28,6 +31,8 @@ class Decoded(NamedTuple):
             at temperature 1 and without top_p.
         entropies: (batch,) sum of the entropies, in nats, of that distribution at these tokens.
         ended: (batch,) whether the row stopped at an end token.
+        log_odds: (batch,) of yes against no (nats), under the same distribution, where the last of
+            these words was drawn; NaN where none was, or none is known.
         cache: what went in, plus every token but the last one.
     """
 
@@ -36,6 +41,7 @@ class Decoded(NamedTuple):
     logprobs: Float[Array, " batch"]
     entropies: Float[Array, " batch"]
     ended: Bool[Array, " batch"]
+    log_odds: Float[Array, " batch"]
     cache: KVCache
 
 
@@ -71,7 +77,7 @@ def prefill_rows(
 
 @partial(
     jax.jit,
-    static_argnames=("graphdef", "sampling", "end_tokens", "max_new"),
+    static_argnames=("graphdef", "sampling", "end_tokens", "max_new", "yes_no"),
     donate_argnames="cache",
 )
 def decode(
@@ -87,6 +93,7 @@ def decode(
     sampling: Sampling,
     end_tokens: tuple[int, ...],
     max_new: int,
+    yes_no: YesNo | None = None,
 ) -> Decoded:
     """Generates tokens in every row until each, or enough of them, met an end token or its limit.
 
@@ -105,6 +112,7 @@ def decode(
         sampling: how tokens are drawn.
         end_tokens: ids that end a row.
         max_new: width of the result, in tokens.
+        yes_no: tokens that say yes and tokens that say no, for `Decoded.log_odds`.
     """
     decoder = nnx.merge(graphdef, weights)
     batch = pending.shape[0]
@@ -131,6 +139,9 @@ def decode(
             logprobs=done.logprobs + jnp.where(loop.alive, logprobs, 0.0),
             entropies=done.entropies + jnp.where(loop.alive, entropy(logits), 0.0),
             ended=done.ended | met_end,
+            log_odds=done.log_odds
+            if yes_no is None
+            else jnp.where(loop.alive, _said(done.log_odds, logits, last, yes_no), done.log_odds),
             cache=cache,
         )
         return Loop(loop.step + 1, last, loop.alive & ~met_end & (counts < limits), result)
@@ -141,6 +152,7 @@ def decode(
         logprobs=jnp.zeros((batch,), jnp.float32),
         entropies=jnp.zeros((batch,), jnp.float32),
         ended=jnp.zeros((batch,), bool),
+        log_odds=jnp.full((batch,), jnp.nan, jnp.float32),
         cache=cache,
     )
     loop = Loop(jnp.zeros((), jnp.int32), pending, limits > 0, start)
@@ -172,6 +184,19 @@ def entropy(logits: Float[Array, "vocab batch"]) -> Float[Array, " batch"]:
     """Entropy in nats of softmax(logits), column by column: log sum exp x - E[x]."""
     total = jax.nn.logsumexp(logits, axis=0)
     return total - jnp.sum(jnp.exp(logits - total[None, :]) * logits, axis=0)
+
+
+def _said(
+    before: Float[Array, " batch"],
+    logits: Float[Array, "vocab batch"],
+    drawn: Int[Array, " batch"],
+    yes_no: YesNo,
+) -> Float[Array, " batch"]:
+    """Log-odds of yes against no where the token that was drawn is one of them, else as before."""
+    yes, no = (jnp.asarray(ids, jnp.int32) for ids in yes_no)
+    odds = jax.nn.logsumexp(logits[yes], axis=0) - jax.nn.logsumexp(logits[no], axis=0)
+    either = jnp.concatenate([yes, no])
+    return jnp.where(jnp.any(drawn[:, None] == either[None, :], axis=1), odds, before)
 
 
 def _most_probable(logits: Float[Array, "vocab batch"]) -> Int[Array, " batch"]:

@@ -38,6 +38,7 @@ class FlaxEngine:
         top_p: nucleus of sampling; None keeps every token.
         mesh: the devices that hold the decoder's weights, if these are sharded
             (`msjax.llm.flax.sharding`); the KV cache then is as well.
+        log_odds: whether completions carry the log-odds of yes against no, for a model that judges.
 
     Raises:
         InputError: a setting outside its range, a tokenizer without chat template, or a batch
@@ -55,6 +56,7 @@ class FlaxEngine:
         temperature: float = 0.0,
         top_p: float | None = None,
         mesh: Mesh | None = None,
+        log_odds: bool = False,
     ):
         for setting, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
             if value < 1:
@@ -75,6 +77,7 @@ class FlaxEngine:
         self.chat = Chat(tokenizer, name, decoder.config.eos_token_ids)
         self.settings = self.chat.settings
         self.dtype = decoder.dtype
+        self.yes_no = self.chat.yes_no if log_odds else None
         self.graphdef, self.weights = nnx.split(decoder)
 
     @classmethod
@@ -87,6 +90,7 @@ class FlaxEngine:
         temperature: float = 0.0,
         top_p: float | None = None,
         mesh: Mesh | None = None,
+        log_odds: bool = False,
     ) -> FlaxEngine:
         """Engine for a model on this machine, with a chat template.
 
@@ -108,6 +112,7 @@ class FlaxEngine:
             temperature=temperature,
             top_p=top_p,
             mesh=mesh,
+            log_odds=log_odds,
         )
 
     def converse(self, conversations: Iterable[Conversation]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class _Dialogue:
     drawn: list[int] = field(default_factory=list)  # of this turn's completion
     logprob: float = 0.0
     entropy: float = 0.0
+    log_odds: float = math.nan
 
     @property
     def ids(self) -> list[int]:
@@ -251,14 +253,17 @@ class Batch:
             sampling=engine.sampling,
             end_tokens=engine.chat.end_tokens,
             max_new=engine.max_new_tokens,
+            yes_no=engine.yes_no,
         )
         self._cache = done.cache
-        tokens, counts, logprobs, entropies, ended = jax.device_get(done[:5])
+        tokens, counts, logprobs, entropies, ended, log_odds = jax.device_get(done[:6])
         answered, scores = {}, {}
         for row, one in live:
             one.drawn += tokens[row, : counts[row]].tolist()
             one.logprob += float(logprobs[row])
             one.entropy += float(entropies[row])
+            if not np.isnan(log_odds[row]):
+                one.log_odds = float(log_odds[row])
             self._held[row] = one.ids[:-1]
             if ended[row] or len(one.drawn) == one.limit:
                 transcript, said = self._answer(one, bool(ended[row]))
@@ -281,6 +286,7 @@ class Batch:
             usage,
             finish="stop" if ended else "length",
             thinking=self._engine.chat.thinking,
+            log_odds=one.log_odds,
         )
         return transcript, said
 

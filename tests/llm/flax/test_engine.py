@@ -106,6 +106,33 @@ def greedy(decoder, ids, count: int) -> list[int]:
     return found[len(ids) :]
 
 
+def test_log_odds_are_those_where_the_last_of_the_words_was_drawn() -> None:
+    engine, decoder = engine_with(), load(FOLDER)
+    prompts = [engine.chat.begin(asked(prompt)).ids for prompt in PROMPTS]
+    heard = ask(engine, [asked(prompt) for prompt in PROMPTS], keys(3))
+    assert all(np.isnan(completion.log_odds) for completion in heard)
+    drawn = [
+        greedy(decoder, ids, said.usage.completion)
+        for ids, said in zip(prompts, heard, strict=True)
+    ]
+    # Words that the model says: the first token of one answer, and one in the midst of another.
+    yes, no = [drawn[0][0], 5, 6, 7], [drawn[1][len(drawn[1]) // 2], 8, 9]
+    engine.yes_no = tuple(yes), tuple(no)
+    again = ask(engine, [asked(prompt) for prompt in PROMPTS], keys(3))
+    for ids, tokens, completion in zip(prompts, drawn, again, strict=True):
+        at = [i for i, token in enumerate(tokens) if token in yes + no]
+        if not at:
+            assert np.isnan(completion.log_odds)
+            continue
+        (logprobs,) = log_probabilities_of(decoder, [[*ids, *tokens]])
+        there = logprobs[:, len(ids) + at[-1] - 1]
+        odds = np.logaddexp.reduce(there[yes]) - np.logaddexp.reduce(there[no])
+        assert completion.log_odds == pytest.approx(odds, abs=1e-4)
+    assert sum(np.isfinite(completion.log_odds) for completion in again) >= 2
+    with pytest.raises(InputError, match="'yes' is no token of tied"):
+        engine_with(log_odds=True)
+
+
 def computed_tokens(monkeypatch, engine, talks) -> tuple[int, list]:
     """Prompt tokens that went through the decoder, and the completions."""
     counted = []
