@@ -551,10 +551,10 @@ def as_text(card: Card, width: int = _WIDTH) -> str:
         name = title(decision)
         lines = [*([name] if width >= _WIDTH else _wrapped("", name, width)), ""]
         lines += [*_wrapped("  ", headline(decision), width), ""]
-        for what, command in commands(decision):
-            lines.append(f"  {what + ':':<{_LABEL - 4}}{command}")
+        if pairs := commands(decision):
+            lines += [*(f"  {what + ':':<{_LABEL - 4}}{command}" for what, command in pairs), ""]
         rows = _aligned(table_of(decision), width - 2 if width < _WIDTH else None)
-        lines += ["", *(f"  {line}" for line in rows)]
+        lines += [f"  {line}" for line in rows]
         lines += [*_wrapped("  * ", f"the policy to use; {INTERVALS}", width), ""]
         for label, sentence in statements(decision):
             lines += _wrapped(f"  {label:<{_LABEL}}", sentence, width)

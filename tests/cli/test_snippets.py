@@ -138,9 +138,10 @@ PYTHON = [
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # arviz_plots of matplotlib
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_runs(code, folder, serve) -> None:
-    for library in re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE):
+    for library in re.findall(r"^(?:from|import) ([\w.]+)", code, re.MULTILINE):
         pytest.importorskip(library)
     if "jax.distributed" in code:
         # Two processes run it in tests/simulate/test_paths.py.

@@ -180,6 +180,11 @@ def test_repeated_questions_are_one_cluster():
     assert str(card).startswith("b (m): 50 questions in 10 clusters, up to 3 rounds")
 
 
+def test_without_a_command_one_line_is_blank_before_the_table():
+    card = decide(runs(["01", "11", "10"]))
+    assert "  apply it:" not in str(card) and "\n\n\n" not in str(card)
+
+
 def test_a_cluster_field():
     found = Runs.from_records(
         Trajectory(question_id=str(i), correct=(i % 3 == 0, True), metadata={"source": i // 2})
