@@ -43,8 +43,8 @@ def make(sources: PaperSources, stem: Path) -> None:
             n = max(row["questions"] for row in mine)
             axis.set_title(f"{figure_text(cell[0])}\n{figure_text(cell[1])} (n = {n})")
             axis.set_xlabel("uncached tokens per question")
-            axis.set_xlim(left=0)
-            axis.set_ylim(0, 1)
+            axis.set_xlim(0, 1.06 * max(row["tokens"] for row in mine))
+            axis.set_ylim(0, min(1.0, 0.05 + max(row["accuracy_high"] for row in found)))
             handles, labels = axis.get_legend_handles_labels()
             looks |= dict(zip(labels, handles, strict=True))
         axes[0].set_ylabel("accuracy")
@@ -97,6 +97,7 @@ def _draw(axis: Any, points: list[dict[str, Any]], look: dict[str, Any], label: 
             label=None if rule else label,
             ms=4,
             lw=1,
-            capsize=2,
+            elinewidth=0.7,
+            capsize=1.5,
             **look,
         )

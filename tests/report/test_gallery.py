@@ -50,3 +50,16 @@ def test_unknown_name_gives_near_ones():
     with pytest.raises(InputError, match="auditor_table"):
         select(CATALOGUE, ["auditor_tabel"])
     assert select(CATALOGUE, []) == CATALOGUE
+
+
+def test_a_name_stands_beside_its_point_where_there_is_room() -> None:
+    from msjax.report.figures import style
+
+    points = [(x, y, y - 0.03, y + 0.03, "name", "k") for y in (0.2, 0.5, 0.8) for x in range(5)]
+    with style.panels(1, width=6.0) as (figure, (axis,)):
+        axis.set(xlim=(-0.5, 5), ylim=(0, 1))
+        style.label_points(axis, points)
+        height = axis.texts[0].get_window_extent().height * 72 / figure.dpi
+        for text in axis.texts:
+            across, up = text.get_position()
+            assert across == pytest.approx(6) and up == pytest.approx(-height / 2, abs=0.5)

@@ -172,32 +172,42 @@ def label_points(axis: Axes, points: Sequence[tuple[float, float, float, float, 
         (across, bottom), (_, top) = axis.transData.transform([(x, low), (x, high)])
         half = 4 * pixel
         taken.append((across - half, bottom, across + half, top))
-    for x, y, low, high, name, colour in points:
-        across, middle = axis.transData.transform((x, y))
-        text = axis.annotate(
+    texts = [
+        axis.annotate(
             name, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=7, color=colour
         )
+        for x, y, _, _, name, colour in points
+    ]
+    names: dict[int, tuple[float, ...]] = {}
+    # The first to be placed does not know where the others will be, so each has a second turn.
+    for number in [*range(len(points))] * 2:
+        (x, y, low, high, _, _), text = points[number], texts[number]
+        across, middle = axis.transData.transform((x, y))
         size = text.get_window_extent()
         (_, bottom), (_, top) = axis.transData.transform([(x, low), (x, high)])
         ways = [
             (left, middle + up * size.height)
-            for up in (-0.5, 0.5, -1.5, 1.5, -2.5, 2.5, -3.5)
+            for up in (-0.5, 0.5, -1.5, 1.5, -2.5, 2.5, -3.5, 3.5, -4.5)
             for left in (across + 6 * pixel, across - 6 * pixel - size.width)
         ]
         ways += [
             (across - size.width / 2, top + 2),
             (across - size.width / 2, bottom - size.height - 2),
         ]
+        others = [*taken, *(box for other, box in names.items() if other != number)]
 
-        def covered(way: tuple[float, float], size: Any = size) -> float:
+        def covered(
+            way: tuple[float, float], size: Any = size, others: list[tuple[float, ...]] = others
+        ) -> int:
             box = (way[0], way[1], way[0] + size.width, way[1] + size.height)
             outside = (frame.x0, frame.y0, frame.x1, frame.y1)
             beyond = size.width * size.height - _overlap(box, outside)
-            return 5 * beyond + sum(_overlap(box, other) for other in taken)
+            # Whole pixels: of places that cover nothing the first is taken, not the luckiest sum.
+            return round(5 * beyond + sum(_overlap(box, other) for other in others))
 
-        best = min(ways, key=covered)
-        text.set_position(((best[0] - across) / pixel, (best[1] - middle) / pixel))
-        taken.append((best[0], best[1], best[0] + size.width, best[1] + size.height))
+        left, below = min(ways, key=covered)
+        text.set_position(((left - across) / pixel, (below - middle) / pixel))
+        names[number] = (left, below, left + size.width, below + size.height)
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
