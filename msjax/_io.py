@@ -6,6 +6,7 @@ And objects that are named on the command line, and the memory that is free.
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import hashlib
 import importlib
@@ -60,7 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part: Path | None = None
     try:
         device = path.exists() and not (path.is_file() and not path.is_relative_to("/dev"))
-        target = path.resolve() if path.is_symlink() and not device else path
+        target = _resolved(path) if path.is_symlink() and not device else path
         if not device:
             target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(
@@ -89,6 +90,17 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def _resolved(path: Path) -> Path:
+    """Where a path leads to; `OSError` where links lead in a circle.
+
+    Since Python 3.13 `Path.resolve` follows a circle as far as it goes, without a word.
+    """
+    target = path.resolve()
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -171,7 +183,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         try:
             require_file(path)
-            target = path.resolve()
+            target = _resolved(path)
             lock = target.with_name(f".{target.name}.lock")
             lock.parent.mkdir(parents=True, exist_ok=True)
             descriptor = _open_and_lock(lock)

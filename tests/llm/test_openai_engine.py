@@ -250,7 +250,7 @@ def test_a_reply_without_end_is_an_outcome_of_its_question(serve, monkeypatch, c
         return Reply(gzip.compress(body) if compressed else body, 200, headers)
 
     engine = engine_at(serve(answer))
-    assert one_turn(engine) == replace(REFUSED, finish=REJECTED)
+    assert repr(one_turn(engine)) == repr(replace(REFUSED, finish=REJECTED))  # NaN is not NaN
     assert "has more than 65536 bytes" in engine.notes[0]
 
 
