@@ -1,5 +1,6 @@
-"""A proxy at work, for tests of what clients get from it."""
+"""A proxy at work, for tests of what clients get from it, and what stands behind it."""
 
+import importlib.util
 import json
 import re
 import threading
@@ -7,8 +8,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import openai
+import pytest
 import uvicorn
 
 from msjax.llm.serve.app import ServeSettings, make_app
@@ -64,3 +67,33 @@ def eventually(holds: Callable[[], bool]) -> bool:
     while not holds() and time.monotonic() < end:
         time.sleep(0.01)
     return holds()
+
+
+def is_healthy(port: int) -> bool:
+    """Whether a server says that it is ready."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            return True
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def smollm2_folder(parent: Path) -> Path:
+    """SmolLM2 as a folder, for servers that read no GGUF files."""
+    for package in ("torch", "accelerate", "fastapi"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; pip install torch 'transformers[serving]'")
+    from transformers import AutoModelForCausalLM
+
+    from msjax.llm.flax.chat import load_tokenizer
+    from msjax.llm.flax.weights import ensure
+
+    path = ensure()
+    folder = parent / path.stem
+    read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype="float32")
+    # It is read as plain numbers, but would be refused as a quantized model.
+    read.hf_quantizer = None
+    read.config.__dict__.pop("quantization_config", None)
+    read.save_pretrained(folder)
+    load_tokenizer(path).save_pretrained(folder)
+    return folder

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from keyword import iskeyword
 from typing import Any
@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutputLostError as error:
         if error.errno == errno.EPIPE:
             return 141  # as the shell says of programs that a closed pipe ends
-        print(f"msjax: error: standard output cannot be written ({error})", file=sys.stderr)
+        with suppress(OSError):  # nor may standard error have room
+            print(f"msjax: error: standard output cannot be written ({error})", file=sys.stderr)
         return 2
 
 

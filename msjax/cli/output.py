@@ -93,7 +93,7 @@ def check_options(command: Any) -> None:
         for given in value if isinstance(value, tuple) else (value,):
             # Some texts are the name of something or a file, such as --benchmarks.
             if isinstance(given, Path) or (isinstance(given, str) and Path(given).suffix):
-                paths.append((option, Path(given).resolve(), _file in marks))
+                paths.append((option, Path(os.path.realpath(given)), _file in marks))
     for (one, path, is_output), (other, same, other_is_output) in itertools.combinations(paths, 2):
         if path == same and (is_output or other_is_output):
             output = other if other_is_output else one

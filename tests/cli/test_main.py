@@ -122,6 +122,19 @@ def test_outputs_replace_neither_inputs_nor_each_other(
 
 
 @pytest.mark.parametrize(
+    "arguments", ["card CIRCLE", "fit RUNS --out CIRCLE", "card RUNS --html CIRCLE"]
+)
+def test_a_link_that_leads_back_to_itself_is_named(arguments, tmp_path, capsys) -> None:
+    circle, runs = tmp_path / "circle.jsonl", tmp_path / "runs.csv"
+    circle.symlink_to(circle)
+    runs.write_text("question,round,correct\na,0,1\n")
+    given = arguments.replace("CIRCLE", str(circle)).replace("RUNS", str(runs))
+    assert main(given.split()) == 2
+    assert "circle.jsonl" in capsys.readouterr().err
+    assert circle.is_symlink()
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         "check runs --json FOLDER",

@@ -21,6 +21,7 @@ HELP, BAD = "['--help']", "['card', 'absent.jsonl']"
     ("arguments", "redirect", "status", "says"),
     [
         (HELP, ">/dev/full", 2, "No space left on device"),
+        (HELP, ">/dev/full 2>/dev/full", 2, ""),
         (HELP, "| true", 141, ""),
         (BAD, "2>/dev/full", 2, ""),
         (BAD, "2>&- >&-", 2, ""),

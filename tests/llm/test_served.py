@@ -1,28 +1,23 @@
 """SmolLM2 behind `transformers serve` and in our own decoder: the same conversations."""
 
-import importlib.util
 import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
-from proxies import Running
+from proxies import Running, is_healthy, smollm2_folder
 
 from msjax.data.messages import asked
 from msjax.data.trajectory import Trajectory
 from msjax.errors import InputError
 from msjax.llm.conversation import refine
 from msjax.llm.engine import Engine, ask
-from msjax.llm.flax.chat import load_tokenizer
 from msjax.llm.flax.engine import FlaxEngine
-from msjax.llm.flax.weights import ensure
 from msjax.llm.live_rule import rule_without_pilot
 from msjax.llm.serve.app import Deciding, ServeSettings
 from msjax.rules.fixed import fixed_rounds
@@ -30,28 +25,13 @@ from msjax.tasks.registry import BENCHMARKS
 
 pytestmark = pytest.mark.served
 
-NEEDED = ("torch", "accelerate", "fastapi", "uvicorn", "openai")
 MAX_NEW_TOKENS = 24
 START_UP = 180  # seconds, of which a busy machine takes a minute to import torch
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model as a folder, since this server reads no GGUF files."""
-    for package in NEEDED:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed; pip install torch 'transformers[serving]'")
-    from transformers import AutoModelForCausalLM
-
-    path = ensure()
-    folder = tmp_path_factory.mktemp("models") / path.stem
-    read = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype="float32")
-    # It is read as plain numbers, but would be refused as a quantized model.
-    read.hf_quantizer = None
-    read.config.__dict__.pop("quantization_config", None)
-    read.save_pretrained(folder)
-    load_tokenizer(path).save_pretrained(folder)
-    return folder
+    return smollm2_folder(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +66,6 @@ def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-
-
-def is_healthy(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-            return True
-    except (urllib.error.URLError, TimeoutError, ConnectionError):
-        return False
 
 
 def refined(engine: Engine) -> list[Trajectory]:

@@ -1,5 +1,11 @@
-"""llama.cpp with a small model behind the engine and the proxy: what a real server does."""
+"""llama.cpp and vLLM with a small model behind the engine and the proxy: what real servers do.
 
+llama.cpp comes with `xllamacpp`. vLLM has an environment of its own: name its executable in
+MSJAX_VLLM, and `make test ARGS='-m served'`.
+"""
+
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +16,7 @@ import jax
 import numpy as np
 import openai
 import pytest
-from proxies import Running, eventually
+from proxies import Running, eventually, is_healthy, smollm2_folder
 
 import msjax
 from msjax.data.messages import asked
@@ -23,54 +29,72 @@ from msjax.llm.scores import find_score
 from msjax.llm.serve.app import Deciding, ServeSettings
 from msjax.rules.fixed import fixed_rounds
 
-pytest.importorskip("xllamacpp")
-
-SERVER = """
+LLAMA_CPP = """
 import sys, time, xllamacpp
 settings = xllamacpp.CommonParams()
 settings.model.path, settings.model_alias = sys.argv[1], {"smollm2"}
 settings.port, settings.n_parallel, settings.n_ctx = int(sys.argv[2]), 4, 2048
 settings.cpuparams.n_threads, settings.warmup = 1, False
 server = xllamacpp.Server(settings)
-print("ready", flush=True)
 time.sleep(3600)
 """
+VLLM = "--dtype float32 --enforce-eager --max-model-len 2048 --enable-prompt-tokens-details"
+START_UP = 180
+"""Seconds, of which vLLM takes a minute."""
 
 
-class LlamaCpp:
-    """The server in a process of its own, which may be killed and started again."""
+class Server:
+    """A server in processes of its own, which may be killed and started again."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: list[str], **environment: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
+        self.command = [one.replace("PORT", str(self.port)) for one in command]
+        self.environment = os.environ | environment
         self.start()
 
     def start(self) -> None:
-        model = ensure()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(model), str(self.port)],
-            stdout=subprocess.PIPE,
+            self.command,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            text=True,
+            start_new_session=True,
         )
-        assert any("ready" in line for line in self.process.stdout)
+        end = time.monotonic() + START_UP
+        while not is_healthy(self.port):
+            assert self.process.poll() is None and time.monotonic() < end, self.command
+            time.sleep(0.1)
 
     def kill(self) -> None:
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LlamaCpp]:
-    there = LlamaCpp()
+@pytest.fixture(
+    scope="module", params=["llama.cpp", pytest.param("vLLM", marks=pytest.mark.served)]
+)
+def server(request, tmp_path_factory) -> Iterator[Server]:
+    if request.param == "llama.cpp":
+        pytest.importorskip("xllamacpp")
+        there = Server([sys.executable, "-c", LLAMA_CPP, str(ensure()), "PORT"])
+    else:
+        if "MSJAX_VLLM" not in os.environ:
+            pytest.skip("vLLM is not named; set MSJAX_VLLM to its executable")
+        folder = smollm2_folder(tmp_path_factory.mktemp("models"))
+        there = Server(
+            [os.environ["MSJAX_VLLM"], "serve", str(folder), *VLLM.split()]
+            + ["--served-model-name", "smollm2", "--port", "PORT", "--generation-config", "vllm"],
+            VLLM_CPU_KVCACHE_SPACE="1",
+            HF_HUB_OFFLINE="1",
+        )
     yield there
     there.kill()
 
 
-def engine(server: LlamaCpp, **settings) -> OpenAIEngine:
+def engine(server: Server, **settings) -> OpenAIEngine:
     known = {"max_new_tokens": 16, "temperature": 0.0, "concurrency": 4, "patience": 0.0}
     return OpenAIEngine(server.url, "smollm2", **known | settings)
 
@@ -101,7 +125,7 @@ def test_a_conversation_beyond_the_context_is_an_outcome(server):
     assert not found.finished and found.text == ""
 
 
-def proxy(server: LlamaCpp, rule: str, budget: int, **settings) -> Running:
+def proxy(server: Server, rule: str, budget: int, **settings) -> Running:
     parallel = settings.get("parallel", False)
     only = Deciding(rule, rule_without_pilot(rule, budget, "samples" if parallel else "rounds"))
     return Running(ServeSettings((server.url,), (only,), only, budget, **settings))
