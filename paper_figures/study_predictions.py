@@ -34,7 +34,8 @@ def make(sources: PaperSources, stem: Path) -> None:
             axis.set_ylim(len(models) - 0.5, -0.5)
             model, benchmark, way, questions = name
             n = len(said["question_ids"])
-            axis.set_title(figure_text(f"{model}\n{benchmark}, {way}, {questions} (n = {n})"))
+            where = f"questions {questions} (n = {n})"
+            axis.set_title(figure_text(f"{model}\n{benchmark}, {way}\n{where}"))
             axis.set_xlabel(f"accuracy after {said['rounds_predicted'][-1]} rounds")
             axis.set_xlim(0, 1)
         note = "bars: 90 % intervals; solid line: what came; dotted: accuracy of round 1"
