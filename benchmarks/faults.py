@@ -358,17 +358,22 @@ def _inspect_logs(folder: Path) -> list[Reader]:
         return []
     from inspect_ai import Task, eval
     from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.model import get_model
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
     from inspect_ai.scorer import match
 
     from msjax.data.importers.reading import read
+
+    def output(*_: object) -> ModelOutput:
+        said = ModelOutput.from_content("mockllm/model", "2")
+        said.usage = ModelUsage(input_tokens=5, output_tokens=1)  # else they would be counted
+        return said
 
     questions = MemoryDataset([Sample(input=f"{i} + 1?", target="2", id=i) for i in (1, 2)])
     found = []
     for form in ("json", "eval"):
         (log,) = eval(
             Task(dataset=questions, scorer=match(), name="sums"),
-            model=get_model("mockllm/model"),
+            model=get_model("mockllm/model", custom_outputs=output),
             log_dir=str(folder / form),
             log_format=form,
             display="none",
