@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ BUILD = Path(__file__).parents[1] / "build"
 
 # Tests compile more than they compute, so XLA optimises little, and the processes of one suite
 # share what they compiled. JAX reads these when it is imported; what the shell sets wins.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+if version("jaxlib") < "0.11":  # later ones end a process that sets it
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
 for variable, value in {
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1",
+    "XLA_FLAGS": QUICK,
     "JAX_COMPILATION_CACHE_DIR": str(BUILD / "compiled-for-tests"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",  # nobody reads the programs
