@@ -130,3 +130,27 @@ def test_what_is_no_log_is_refused(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps({**log, "samples": []}))
     with pytest.raises(InputError, match="has no sample with a score"):
         import_records(tmp_path / "c.json")
+
+
+def changed(tmp_path, change):
+    """A log whose first sample's score has been changed by hand."""
+    path = logged(tmp_path / "whole", form="json")
+    log = json.loads(open(path.removeprefix("file://")).read())
+    change(log["samples"][0]["scores"])
+    (tmp_path / "changed.json").write_text(json.dumps(log))
+    return tmp_path / "changed.json"
+
+
+def test_a_sample_without_the_score_that_is_the_label_is_left_out(tmp_path):
+    path = changed(tmp_path, lambda scores: scores.update(other=scores.pop("ends")))
+    found = import_records(path, metric="ends")
+    assert sorted(len(run.correct) for run in found.records) == [2, 3]
+    assert any(note.startswith("1 of 6 samples failed or have no score") for note in found.notes)
+
+
+def test_rounds_that_are_damaged_are_named(tmp_path):
+    def change(scores):
+        scores["ends"]["metadata"] = {"msjax": {"protocol": "sequential"}}
+
+    with pytest.raises(InputError, match="sample 1, epoch 1: what the solver 'msjax' kept of it"):
+        import_records(changed(tmp_path, change))

@@ -72,6 +72,7 @@ def records_of_inspect(
     if chosen not in names:
         raise InputError(f"metric is {chosen!r}; {path} has {', '.join(names)}")
     notes = [f"scores of {chosen!r} are the labels"]
+    scored = [one for one in scored if chosen in one.scores]
     if len(names) > 1:
         others = ", ".join(name for name in names if name != chosen)
         notes[0] += f"; left out: {others} (choose with metric=)"
@@ -127,15 +128,23 @@ class _Reader:
             return None
         self._counts["later epochs"] += len(epochs) - 1
         where = self._where(epochs[0])
-        return {
-            "protocol": known["protocol"],
-            "answers": tuple(known["answers"]),
-            "correct": tuple(_label(where, value) for value in known["scores"]),
-            "tokens": tuple(Usage.model_validate(one) for one in known["tokens"]),
-            "completions": tuple(known["completions"]),
-            "returned": known["returned"],
-            "stop_reason": "rule" if known["stop_reason"] == "rule" else "budget",
-        }
+        try:
+            return {
+                "protocol": known["protocol"],
+                "answers": tuple(known["answers"]),
+                "correct": tuple(_label(where, value) for value in known["scores"]),
+                "tokens": tuple(Usage.model_validate(one) for one in known["tokens"]),
+                "completions": tuple(known["completions"]),
+                "returned": known["returned"],
+                "stop_reason": "rule" if known["stop_reason"] == "rule" else "budget",
+            }
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{where}: what the solver {SOLVER!r} kept of it is damaged ({error!r}); run it "
+                "again, or leave the sample out"
+            ) from None
 
     def samples(self, epochs: list[Any]) -> dict[str, Any]:
         """The epochs of one question."""
