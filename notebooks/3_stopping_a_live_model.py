@@ -68,7 +68,7 @@ shadow = cut_by(learnt.rule, full)
 for one in compare(shadow, full, 3):
     gain, saved = one.accuracy_gain, one.tokens_saved
     print(
-        f"against {one.k} revisions: accuracy {gain.estimate:+.2f} "
+        f"against {one.k} revision{'s' * (one.k != 1)}: accuracy {gain.estimate:+.2f} "
         f"[{gain.low:+.2f}, {gain.high:+.2f}], "
         f"tokens saved per question {saved.estimate:.0f} [{saved.low:.0f}, {saved.high:.0f}]"
     )
