@@ -384,7 +384,7 @@ def _require_boolean(changed: Bool[ArrayLike, "..."]) -> None:
 def _together(chain: TwoStateChain, *others: Real[ArrayLike, "..."]) -> list[Array]:
     """p_ic, p_ci and the others, brought to the chain's type and one shape."""
     arrays = (jnp.asarray(other, chain.dtype) for other in others)
-    return jnp.broadcast_arrays(chain.p_ic, chain.p_ci, *arrays)
+    return [*jnp.broadcast_arrays(chain.p_ic, chain.p_ci, *arrays)]  # a tuple in newer JAX
 
 
 def _predict(
