@@ -146,7 +146,7 @@ def read_verdict(text: str) -> bool | None:
     for found in reversed(re.findall(r"\{[^{}]*\}", text)):
         try:
             said = json.loads(found)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         values = [value for key, value in said.items() if key.strip().lower() in _KEYS]
         if values:

@@ -206,10 +206,12 @@ def test_parquet_comes_back_as_it_was_written(tmp_path) -> None:
 def test_bad_files_are_named(tmp_path) -> None:
     (tmp_path / "result.json").write_text('{"benchmarks": {}}')
     (tmp_path / "nothing").mkdir()
+    (tmp_path / "nested.jsonl").write_text('{"a":' * 100_000)
     for source, message in [
         (tmp_path / "absent.csv", "no such file"),
         (tmp_path / "result.json", "holds one JSON object"),
         (tmp_path / "nothing", "no file of recorded runs"),
+        (tmp_path / "nested.jsonl", "is no file of recorded runs"),
         (tmp_path / "*.nothing", "no file of recorded runs"),
     ]:
         with pytest.raises(InputError, match=message):

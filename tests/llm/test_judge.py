@@ -127,6 +127,7 @@ def test_log_odds_of_the_model_itself_are_the_scores_of_its_answers(votes) -> No
         ('{"accept": null}, no less', None),
         ('{"steps": 2} so yes', True),
         ('{"accept": maybe} no', False),
+        ('{"accept": ' + "[" * 100_000 + "} no", False),
     ],
 )
 def test_a_verdict_is_that_of_the_json_or_the_last_yes_or_no(text, verdict) -> None:

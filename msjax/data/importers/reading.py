@@ -154,7 +154,7 @@ def _holds_trajectories(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             first = json.loads(file.readline().removeprefix(b"\xef\xbb\xbf"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return True
     if not isinstance(first, dict):
         return True

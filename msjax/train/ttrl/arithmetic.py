@@ -20,7 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from tqdm import tqdm
 
-from msjax._io import write_text
+from msjax._io import reading, write_text
 from msjax.errors import InputError, require_uncertain
 from msjax.llm.flax.config import DecoderConfig
 from msjax.llm.flax.decoder import Decoder
@@ -86,7 +86,9 @@ def write_tiny(folder: Path, *, seed: int, accuracy: float = 0.5) -> Path:
     marker = {"trained": "msjax tiny arithmetic", "seed": seed, "accuracy": accuracy}
     described = folder / "training.json"
     if described.is_file():
-        if (found := json.loads(described.read_text(encoding="utf-8"))) == marker:
+        with reading(described, "name a new folder"):
+            found = json.loads(described.read_text(encoding="utf-8"))
+        if found == marker:
             return folder
         raise InputError(f"{folder} was trained with {found}, not {marker}; name a new folder")
     decoder = train_tiny(seed=seed, accuracy=accuracy)

@@ -104,7 +104,7 @@ def _parse(where: str, line: bytes) -> dict[str, Any]:
         if kind == "step":
             return {kind: Step(**_tuples(content))}
         raise ValueError(f"unknown field {kind}")
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise InputError(f"{where}: no line of such a run ({error}); name another folder") from None
 
 

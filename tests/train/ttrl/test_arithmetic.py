@@ -71,3 +71,9 @@ def test_answers_alone_count(folder) -> None:
 def test_accuracies_outside_their_range_are_named(accuracy) -> None:
     with pytest.raises(InputError, match=f"accuracy is {accuracy}"):
         train_tiny(seed=0, accuracy=accuracy)
+
+
+def test_a_folder_whose_description_is_damaged_is_named(tmp_path) -> None:
+    (tmp_path / "training.json").write_text('{"trained":')
+    with pytest.raises(InputError, match="training.json: not JSON"):
+        write_tiny(tmp_path, seed=3)

@@ -432,6 +432,9 @@ def test_logs_of_other_settings_and_other_files_are_refused(decoder, task, tmp_p
     log.write_text("no JSON\n")
     with pytest.raises(InputError, match="is no file of steps"):
         run(training(decoder, task), tmp_path, task)
+    log.write_text(json.dumps({"settings": {}}) + "\n" + '{"step":' * 100_000 + "\n")
+    with pytest.raises(InputError, match="line 2: no line of such a run"):
+        run(training(decoder, task), tmp_path, task)
     questions = task.benchmark.questions(0, 3)
     with pytest.raises(InputError, match="share 1"):
         training(decoder, task).run(tmp_path, questions[:2], questions[1:], {})
