@@ -1,5 +1,6 @@
 """`msjax serve`: a proxy that revises or samples answers by a rule."""
 
+import asyncio
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -148,7 +149,14 @@ class Serve(Prices):
             proxy_headers=False,
             timeout_keep_alive=75,
         )
-        sockets = [config.bind_socket()]
+        if settings.log is not None:
+            asyncio.run(_require_log(settings.log))
+        try:
+            sockets = [config.bind_socket()]
+        except SystemExit:  # uvicorn has said why, with a status that means something else here
+            raise InputError(
+                f"port {self.port} of {self.host} cannot be had; name another with --port or --host"
+            ) from None
         sockets[0].listen(_WAITING)  # who reads the address may connect at once
         port = sockets[0].getsockname()[1]
         self._announce(settings, port)
@@ -350,3 +358,11 @@ class Serve(Prices):
             patience=5.0,  # a client waits
         )
         return reward, True
+
+
+async def _require_log(path: Path) -> None:
+    """InputError here is one line; where the server starts it would be the server's traceback."""
+    from msjax.llm.serve.log import open_log
+
+    async with open_log(path):
+        pass

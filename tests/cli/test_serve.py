@@ -1,6 +1,7 @@
 """`msjax serve` as it is typed: rules from a pilot, what is refused at the start, how it stops."""
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,3 +107,21 @@ def test_bad_input_is_one_line_and_status_2(capsys):
     error = capsys.readouterr().err
     assert error.startswith("msjax: error: upstream is 'localhost:8000'; it must begin with http")
     assert error.count("\n") == 1
+
+
+# uvicorn leaves a socket that it could not bind open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_log_or_port_that_cannot_be_had_is_one_line_and_status_2(tmp_path, capsys):
+    log = tmp_path / "runs.jsonl"
+    log.write_text('{"a": 1}\n')
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        common = ["serve", "--upstream", "http://127.0.0.1:9/v1", "--port", port]
+        assert main([*common, "--out", str(log)]) == 2
+        error = capsys.readouterr().err
+        assert "runs.jsonl: is no file of served requests" in error and "Traceback" not in error
+        assert main(common) == 2
+        assert f"port {port} of 127.0.0.1 cannot be had" in capsys.readouterr().err
+    assert log.read_text() == '{"a": 1}\n'
