@@ -196,34 +196,47 @@ def _judge(
     choose: bool,
 ) -> _Judged:
     pool, value = trainings[0].runs, trainings[0].value
-    whole, *left_out = _outcomes(rule, pool, met, [rule.parameters(one) for one in trainings])
+    different, which = _replayed(rule, pool, met, [rule.parameters(one) for one in trainings])
 
-    def best(found: Outcome, chosen: Bool[np.ndarray, " question"]) -> int:
-        if not choose:
-            return rule.default
-        accuracy = found.accuracy[:, chosen].mean(axis=1)
-        tokens = found.uncached[:, chosen].mean(axis=1)
-        if price is None:
-            return int(np.lexsort((tokens, -accuracy))[0])
-        return int(np.argmax(value * accuracy - price * tokens))
+    def judged(number: int, setting: int) -> Outcome:
+        """Of one setting at a time: all of them together would fill the memory."""
+        return outcome(pool, met, Replayed(*(x[setting, None] for x in different[number])))
 
-    def net(found: Outcome) -> Float[np.ndarray, "setting question"]:
-        return found.accuracy if price is None else value * found.accuracy - price * found.uncached
+    def net(found: Outcome) -> float:
+        accuracy = found.accuracy[0]
+        return float(
+            (accuracy if price is None else value * accuracy - price * found.uncached[0]).mean()
+        )
 
-    out = jax.tree.map(lambda x: np.empty((1, x.shape[1])), whole)
-    settings = []
-    for (others, judged), found in zip(split, left_out, strict=True):
-        setting = best(found, others)
-        settings.append(rule.settings[setting])
+    chosen = [rule.default] * len(trainings)
+    if choose:
+        means = np.zeros((2, len(trainings), len(rule.settings)))
+        for number in range(len(different)):
+            for setting in range(len(rule.settings)):
+                found = judged(number, setting)
+                both = np.stack([found.accuracy[0], found.uncached[0]])
+                for i, training in enumerate(trainings):
+                    if which[i] == number:
+                        means[:, i, setting] = both[:, training.chosen].mean(axis=1)
+        for i, (accuracy, tokens) in enumerate(zip(*means, strict=True)):
+            if price is None:
+                chosen[i] = int(np.lexsort((tokens, -accuracy))[0])
+            else:
+                chosen[i] = int(np.argmax(value * accuracy - price * tokens))
+    inside = judged(which[0], chosen[0])
+    out = jax.tree.map(np.empty_like, inside)
+    for number, setting, (_, mine) in zip(which[1:], chosen[1:], split, strict=True):
+        found = judged(number, setting)
         for target, source in zip(jax.tree.leaves(out), jax.tree.leaves(found), strict=True):
-            target[0, judged] = source[setting, judged]
-    inside = best(whole, trainings[0].chosen)
-    optimism = float(net(whole)[inside].mean() - net(out)[0].mean())
-    return _Judged(rule.name, rule.says, tuple(settings), out, optimism)
+            target[0, mine] = source[0, mine]
+    settings = tuple(rule.settings[setting] for setting in chosen[1:])
+    return _Judged(rule.name, rule.says, settings, out, net(inside) - net(out))
 
 
-def _outcomes(rule: RuleSpec, pool: Runs, met: Streams, parameters: Sequence[Any]) -> list[Outcome]:
-    """Outcomes of several sets of parameters, equal ones replayed once and all of them together."""
+def _replayed(
+    rule: RuleSpec, pool: Runs, met: Streams, parameters: Sequence[Any]
+) -> tuple[list[Replayed], list[int]]:
+    """What the rule did with each different set of parameters, and which set each of them is."""
     side_info = None if rule.side_info is None else rule.side_info(pool)
     different: list[Any] = []
     which = []
@@ -232,11 +245,15 @@ def _outcomes(rule: RuleSpec, pool: Runs, met: Streams, parameters: Sequence[Any
         different += [one] if same == len(different) else []
         which.append(same)
     if len(different) == 1:
-        return [outcome(pool, met, replay(rule.make, met, different[0], side_info))] * len(which)
+        return [replay(rule.make, met, different[0], side_info)], which
     joined = jax.tree.map(lambda *x: np.concatenate(list(map(np.asarray, x))), *different)
-    found = outcome(pool, met, replay(rule.make, met, joined, side_info))
+    found = replay(rule.make, met, joined, side_info)
     size = len(rule.settings)
-    return [jax.tree.map(lambda x, start=i * size: x[start : start + size], found) for i in which]
+    parts = [
+        Replayed(*(x[start : start + size] for x in found))
+        for start in range(0, size * len(different), size)
+    ]
+    return parts, which
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -29,6 +29,8 @@ _FEWEST_TOGETHER, _MOST_TOGETHER = 256, 16384
 """Streams followed at once: enough for all cores, few enough for the cache."""
 _STATES = 2**27
 """Bytes that what rules remember may take if it depends on every parameter."""
+_STREAMS = 2**18
+"""Streams of one call, so that what it holds meanwhile does not grow with the questions."""
 
 
 class Replayed(NamedTuple):
@@ -95,10 +97,22 @@ def replay(
     state = jax.eval_shape(remembered, values, jax.tree.map(jnp.asarray, side_info))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     room = _STATES // (size * _number(parameters))
-    together = min(_MOST_TOGETHER, orders * questions, max(room, _FEWEST_TOGETHER))
-    result = _replay(make, streams, parameters, side_info, together=together)
-    shape = (-1, orders, questions)
-    return Replayed(*(np.asarray(x).reshape(shape) for x in result))
+    at_once = min(questions, max(_STREAMS // orders, 1))
+    together = min(_MOST_TOGETHER, orders * at_once, max(room, _FEWEST_TOGETHER))
+    if at_once < questions:
+        streams = Streams._make(map(np.asarray, streams))  # whose slices compile nothing
+    results: list[np.ndarray] = []
+    for start in range(0, questions, at_once):
+        # The last ones overlap with those before, as another number would compile anew.
+        some = slice(min(start, questions - at_once), min(start, questions - at_once) + at_once)
+        part = Streams._make([*(x[:, some] for x in streams[:-1]), streams.recorded[some]])
+        info = jax.tree.map(lambda x, some=some: x[some], side_info)
+        found = _replay(make, part, parameters, info, together=together)
+        for i, x in enumerate(found):
+            if not start:
+                results.append(np.empty((len(x), orders, questions), x.dtype))
+            results[i][:, :, some] = np.asarray(x).reshape(-1, orders, at_once)
+    return Replayed(*results)
 
 
 def _number(parameters: Any) -> int:

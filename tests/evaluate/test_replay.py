@@ -95,6 +95,17 @@ def test_a_second_replay_compiles_nothing(compiling_nothing):
         replay(margin_rule, met, np.array([2, 4, 5]))
 
 
+def test_more_questions_than_are_run_at_once_are_judged_like_few():
+    few = streams(make_pool(), jax.random.key(0), 1)
+    copies = 2**18 // QUESTIONS + 2
+    many = few._make(np.tile(x, copies if x.ndim == 1 else (1, copies, 1)) for x in few)
+    margins = np.array([1, 3])
+    for ours, theirs in zip(
+        replay(margin_rule, many, margins), replay(margin_rule, few, margins), strict=True
+    ):
+        np.testing.assert_array_equal(ours, np.tile(theirs, copies))
+
+
 @pytest.mark.slow
 def test_a_grid_is_all_combinations_one_by_one():
     pool = make_pool()
