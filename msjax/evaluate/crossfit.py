@@ -161,12 +161,12 @@ def evaluate(
         Training(pool, chosen, value, price or 0.0, posterior)
         for chosen in (everyone, *(others for others, _ in split))
     ]
-    judged = []
+    everything = _everything(pool)
+    results = []
     for rule in rules:
         progress(rule.name)
-        judged.append(_judge(rule, trainings, met, split, price, choose))
-    everything = _everything(pool)
-    results = [_summarise(one, everything, pool, value, price) for one in judged]
+        judged = _judge(rule, trainings, met, split, price, choose)
+        results.append(_summarise(judged, everything, pool, value, price))
     yardsticks = [
         _summarise(one, everything, pool, value, price) for one in _yardsticks(trainings[0], met)
     ]
