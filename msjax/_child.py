@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,18 @@ __all__ = ["Child", "EndedError"]
 
 _PROCESSOR_TIME = 27  # SIGPROF, by which a timer of processor time ends a process
 _GRACE = 0.5  # seconds for a process to end by itself once its input has
+_WATCHED = """
+import os, runpy, sys, threading, time
+parent, script = int(sys.argv[1]), sys.argv[2]
+def watch():
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+if os.name == "posix":
+    threading.Thread(target=watch, daemon=True).start()
+runpy.run_path(script, run_name="__main__")
+"""
+"""Runs a script that ends with the process that started it, in the midst of any request."""
 
 
 class EndedError(Exception):
@@ -35,7 +48,7 @@ class Child:
     """The process, started with the first request and anew when it is gone; for one thread.
 
     The script bounds the processor time and the memory of a request itself; the deadline here, on
-    the clock, is for what neither bounds. It ends when its input does, thus with this process too.
+    the clock, is for what neither bounds. It ends when its input does, and when this process does.
 
     Args:
         script: is run by its path, so that it imports nothing of this package.
@@ -97,7 +110,8 @@ class Child:
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", str(self._script)],
+            [sys.executable, "-P", "-W", "ignore", "-c", _WATCHED]
+            + [str(os.getpid()), str(self._script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

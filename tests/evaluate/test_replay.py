@@ -13,7 +13,7 @@ from msjax.errors import InputError
 from msjax.evaluate.crossfit import evaluate
 from msjax.evaluate.means import ratio_interval
 from msjax.evaluate.replay import outcome, replay
-from msjax.evaluate.streams import streams
+from msjax.evaluate.streams import Streams, streams
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.rules.fixed import fixed_rounds
 from msjax.rules.grid import Grid
@@ -98,7 +98,7 @@ def test_a_second_replay_compiles_nothing(compiling_nothing):
 def test_more_questions_than_are_run_at_once_are_judged_like_few():
     few = streams(make_pool(), jax.random.key(0), 1)
     copies = 2**18 // QUESTIONS + 2
-    many = few._make(np.tile(x, copies if x.ndim == 1 else (1, copies, 1)) for x in few)
+    many = Streams(*(np.tile(x, copies if x.ndim == 1 else (1, copies, 1)) for x in few))
     margins = np.array([1, 3])
     for ours, theirs in zip(
         replay(margin_rule, many, margins), replay(margin_rule, few, margins), strict=True
