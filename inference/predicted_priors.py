@@ -191,7 +191,7 @@ def judge(
     def follow(rule: RuleSpec, pool: Runs, parameters: Any) -> Any:
         ordered = streams(pool, jax.random.key(0), orders)
         side_info = None if rule.side_info is None else rule.side_info(pool)
-        return outcome(pool, ordered, replay(rule.make, ordered, parameters, side_info))
+        return outcome(pool.tokens, ordered, replay(rule.make, ordered, parameters, side_info))
 
     if len(rule.settings) > 1:
         tried = follow(on_labelled, choosing, parameters)

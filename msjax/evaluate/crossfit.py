@@ -6,8 +6,10 @@ How much better the same choice would have looked on the reported questions them
 beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from typing import Any
 
 import jax
@@ -25,9 +27,17 @@ from msjax.evaluate.means import (
     mean_interval,
     ratio_interval,
 )
-from msjax.evaluate.replay import Outcome, Replayed, outcome, replay
+from msjax.evaluate.replay import (
+    Outcome,
+    Replayed,
+    outcome,
+    questions_at_once,
+    replay,
+    replay_in_parts,
+)
 from msjax.evaluate.streams import Streams, streams
 from msjax.intervals import Interval
+from msjax.rules.grid import each_setting
 from msjax.rules.spec import ANSWERS, VERDICTS, ChainPosterior, RuleSpec, Training, offered_by
 from msjax.rules.stops import programme
 
@@ -195,65 +205,120 @@ def _judge(
     price: float | None,
     choose: bool,
 ) -> _Judged:
-    pool, value = trainings[0].runs, trainings[0].value
-    different, which = _replayed(rule, pool, met, [rule.parameters(one) for one in trainings])
+    value = trainings[0].value
+    replays = _Replays(rule, met, trainings)
 
-    def judged(number: int, setting: int) -> Outcome:
-        """Of one setting at a time: all of them together would fill the memory."""
-        return outcome(pool, met, Replayed(*(x[setting, None] for x in different[number])))
-
-    def net(found: Outcome) -> float:
+    def net(found: Outcome) -> Float[np.ndarray, " question"]:
         accuracy = found.accuracy[0]
-        return float(
-            (accuracy if price is None else value * accuracy - price * found.uncached[0]).mean()
-        )
+        return accuracy if price is None else value * accuracy - price * found.uncached[0]
 
     chosen = [rule.default] * len(trainings)
-    if choose:
-        means = np.zeros((2, len(trainings), len(rule.settings)))
-        for number in range(len(different)):
-            for setting in range(len(rule.settings)):
-                found = judged(number, setting)
-                both = np.stack([found.accuracy[0], found.uncached[0]])
-                for i, training in enumerate(trainings):
-                    if which[i] == number:
-                        means[:, i, setting] = both[:, training.chosen].mean(axis=1)
-        for i, (accuracy, tokens) in enumerate(zip(*means, strict=True)):
-            if price is None:
-                chosen[i] = int(np.lexsort((tokens, -accuracy))[0])
-            else:
-                chosen[i] = int(np.argmax(value * accuracy - price * tokens))
-    inside = judged(which[0], chosen[0])
-    out = jax.tree.map(np.empty_like, inside)
-    for number, setting, (_, mine) in zip(which[1:], chosen[1:], split, strict=True):
-        found = judged(number, setting)
-        for target, source in zip(jax.tree.leaves(out), jax.tree.leaves(found), strict=True):
-            target[0, mine] = source[0, mine]
+    if choose and len(rule.settings) > 1:
+        chosen = _best_settings(replays, trainings, price)
+    fold = np.empty(len(trainings[0].chosen), dtype=int)
+    for number, (_, mine) in enumerate(split, 1):
+        fold[mine] = number
+    inside, parts = [], []
+    for some, outcomes in replays.outcomes(list(enumerate(chosen))):
+        everyone = next(outcomes)
+        inside.append(net(everyone))
+        held_out = jax.tree.map(np.empty_like, everyone)
+        for number, found in enumerate(outcomes, 1):
+            mine = fold[some] == number
+            for target, source in zip(
+                jax.tree.leaves(held_out), jax.tree.leaves(found), strict=True
+            ):
+                target[0, mine] = source[0, mine]
+        parts.append(held_out)
+    out = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
     settings = tuple(rule.settings[setting] for setting in chosen[1:])
-    return _Judged(rule.name, rule.says, settings, out, net(inside) - net(out))
+    optimism = float(np.concatenate(inside).mean() - net(out).mean())
+    return _Judged(rule.name, rule.says, settings, out, optimism)
 
 
-def _replayed(
-    rule: RuleSpec, pool: Runs, met: Streams, parameters: Sequence[Any]
-) -> tuple[list[Replayed], list[int]]:
-    """What the rule did with each different set of parameters, and which set each of them is."""
-    side_info = None if rule.side_info is None else rule.side_info(pool)
-    different: list[Any] = []
-    which = []
-    for one in parameters:
-        same = next((i for i, known in enumerate(different) if _same(known, one)), len(different))
-        different += [one] if same == len(different) else []
-        which.append(same)
-    if len(different) == 1:
-        return [replay(rule.make, met, different[0], side_info)], which
-    joined = jax.tree.map(lambda *x: np.concatenate(list(map(np.asarray, x))), *different)
-    found = replay(rule.make, met, joined, side_info)
-    size = len(rule.settings)
-    parts = [
-        Replayed(*(x[start : start + size] for x in found))
-        for start in range(0, size * len(different), size)
-    ]
-    return parts, which
+def _best_settings(
+    replays: "_Replays", trainings: Sequence[Training], price: float | None
+) -> list[int]:
+    """The setting of each training that is best on the questions it may look at."""
+    value, count = trainings[0].value, len(replays.rule.settings)
+    sums = np.zeros((2, len(trainings), count))
+    tried = list(product(dict.fromkeys(replays.same_as), range(count)))
+    for some, outcomes in replays.outcomes(tried):
+        for (learnt, setting), found in zip(tried, outcomes, strict=True):
+            both = np.stack([found.accuracy[0], found.uncached[0]])
+            for number, training in enumerate(trainings):
+                if replays.same_as[number] == learnt:
+                    sums[:, number, setting] += both[:, training.chosen[some]].sum(axis=1)
+    best = []
+    for training, (accuracy, tokens) in zip(trainings, sums.swapaxes(0, 1), strict=True):
+        questions = training.chosen.sum()
+        if price is None:
+            best.append(int(np.lexsort((tokens / questions, -accuracy / questions))[0]))
+        else:
+            best.append(int(np.argmax((value * accuracy - price * tokens) / questions)))
+    return best
+
+
+class _Replays:
+    """A rule on all questions, with what it learnt of each training.
+
+    All settings of all questions together would fill the memory. Where they are many, a part of
+    them is replayed at a time, and again for the settings that were chosen.
+    """
+
+    def __init__(self, rule: RuleSpec, met: Streams, trainings: Sequence[Training]) -> None:
+        pool = trainings[0].runs
+        self.rule, self._met, self._tokens = rule, met, pool.tokens
+        self._side_info = None if rule.side_info is None else rule.side_info(pool)
+        different: dict[int, Any] = {}
+        self.same_as: list[int] = []
+        """The first training of which the rule learnt the same as of each."""
+        for number, training in enumerate(trainings):
+            one = rule.parameters(training)
+            same = (known for known, other in different.items() if _same(other, one))
+            self.same_as.append(next(same, number))
+            different.setdefault(self.same_as[-1], one)
+        self._first_row = {number: i * len(rule.settings) for i, number in enumerate(different)}
+        self._rows = len(different) * len(rule.settings)
+        self._parameters = different[0]
+        if len(different) > 1:
+            self._parameters = jax.tree.map(
+                lambda *x: np.concatenate(list(map(np.asarray, x))), *different.values()
+            )
+        self._whole: Replayed | None = None
+        if questions_at_once(met) == pool.questions:
+            self._whole = replay(rule.make, met, self._parameters, self._side_info)
+
+    def outcomes(
+        self, wanted: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[slice, Iterator[Outcome]]]:
+        """Which questions, and their outcome for each pair of a training and a setting."""
+        rows = [self._first_row[self.same_as[training]] + setting for training, setting in wanted]
+        parts: Iterable[tuple[slice, Streams, Replayed]]
+        if self._whole is not None:
+            parts = [(slice(0, len(self._met.recorded)), self._met, self._whole)]
+        else:
+            parameters, distinct = self._parameters, list(dict.fromkeys(rows))
+            if len(distinct) < self._rows:
+                parameters = jax.tree.map(
+                    lambda x: np.asarray(x)[distinct], each_setting(parameters)
+                )
+                rows = [distinct.index(row) for row in rows]
+            parts = replay_in_parts(self.rule.make, self._met, parameters, self._side_info)
+        for some, met, replayed in parts:
+            tokens = {name: x[some] for name, x in self._tokens.items()}
+            of = partial(_of_setting, tokens, met, replayed)
+            yield some, map(of, rows)
+
+
+def _of_setting(
+    tokens: dict[str, Float[np.ndarray, "question answer"]],
+    met: Streams,
+    replayed: Replayed,
+    row: int,
+) -> Outcome:
+    """Of one setting at a time, for the same reason."""
+    return outcome(tokens, met, Replayed(*(x[row, None] for x in replayed)))
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -294,12 +359,14 @@ def _yardsticks(everyone: Training, met: Streams) -> list[_Judged]:
     ever = right.any(axis=2)
     n_used = np.where(ever, right.argmax(axis=2) + 1, pool.recorded)
     hit_budget, belief = np.zeros_like(ever), np.full(ever.shape, np.nan)
-    found = outcome(pool, met, Replayed(n_used[None], ever[None], hit_budget[None], belief[None]))
+    found = outcome(
+        pool.tokens, met, Replayed(n_used[None], ever[None], hit_budget[None], belief[None])
+    )
     says = "stops at the first right answer, which takes the labels"
     yardsticks = [_Judged("oracle", says, ("labels",), found, 0.0)]
     if not pool.parallel and offered_by(pool) & (ANSWERS | VERDICTS) and pool.samples > 1:
         best = programme(pool)
-        known = outcome(pool, met, replay(best.make, met, best.parameters(everyone)))
+        known = outcome(pool.tokens, met, replay(best.make, met, best.parameters(everyone)))
         yardsticks.append(_Judged(best.name, best.says, best.settings, known, 0.0))
     return yardsticks
 

@@ -6,7 +6,7 @@ live model, run by `msjax.rules.protocol.run_rule`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from msjax.data.runs import OF_THE_POSITION, Runs
+from msjax.data.runs import OF_THE_POSITION
 from msjax.evaluate.streams import Streams
 from msjax.rules.grid import Grid
 from msjax.rules.protocol import Observation, StoppingRule, run_rule
 
-__all__ = ["Outcome", "Replayed", "outcome", "replay"]
+__all__ = ["Outcome", "Replayed", "outcome", "questions_at_once", "replay", "replay_in_parts"]
 
 Make = Callable[[Any, Any], StoppingRule]
 """A rule from a parameter and the side information on one question; both may be traced."""
@@ -86,6 +86,20 @@ def replay(
         side_info: what the rule is told of each question beforehand, a pytree of arrays
             [question, ...].
     """
+    parts = [part for _, _, part in replay_in_parts(make, streams, parameters, side_info)]
+    return Replayed(*(np.concatenate(x, axis=2) for x in zip(*parts, strict=True)))
+
+
+def replay_in_parts(
+    make: Make,
+    streams: Streams,
+    parameters: Any,
+    side_info: Any = None,
+) -> Iterator[tuple[slice, Streams, Replayed]]:
+    """`replay` a part of the questions at a time: which these are, their streams, what was done.
+
+    What a part takes does not grow with the number of questions.
+    """
     orders, questions, _ = streams.answers.shape
     parameters = jax.tree.map(jnp.asarray, parameters)
     values = parameters.values if isinstance(parameters, Grid) else parameters
@@ -97,22 +111,27 @@ def replay(
     state = jax.eval_shape(remembered, values, jax.tree.map(jnp.asarray, side_info))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     room = _STATES // (size * _number(parameters))
-    at_once = min(questions, max(_STREAMS // orders, 1))
+    at_once = questions_at_once(streams)
     together = min(_MOST_TOGETHER, orders * at_once, max(room, _FEWEST_TOGETHER))
     if at_once < questions:
         streams = Streams._make(map(np.asarray, streams))  # whose slices compile nothing
-    results: list[np.ndarray] = []
     for start in range(0, questions, at_once):
         # The last ones overlap with those before, as another number would compile anew.
-        some = slice(min(start, questions - at_once), min(start, questions - at_once) + at_once)
-        part = Streams._make([*(x[:, some] for x in streams[:-1]), streams.recorded[some]])
+        first = min(start, questions - at_once)
+        some = slice(first, first + at_once)
+        part = streams.of(some)
         info = jax.tree.map(lambda x, some=some: x[some], side_info)
-        found = _replay(make, part, parameters, info, together=together)
-        for i, x in enumerate(found):
-            if not start:
-                results.append(np.empty((len(x), orders, questions), x.dtype))
-            results[i][:, :, some] = np.asarray(x).reshape(-1, orders, at_once)
-    return Replayed(*results)
+        found = Replayed._make(
+            np.asarray(x).reshape(-1, orders, at_once)[..., start - first :]
+            for x in _replay(make, part, parameters, info, together=together)
+        )
+        yield slice(start, some.stop), part.of(slice(start - first, None)), found
+
+
+def questions_at_once(streams: Streams) -> int:
+    """How many questions are a part."""
+    orders, questions, _ = streams.answers.shape
+    return min(questions, max(_STREAMS // orders, 1))
 
 
 def _number(parameters: Any) -> int:
@@ -137,17 +156,19 @@ def _for_each(decide: Callable[[Any], tuple[Array, ...]], parameters: Any) -> tu
     return tuple(x.reshape(-1, *x.shape[count:]) for x in result)
 
 
-def outcome(runs: Runs, streams: Streams, replayed: Replayed) -> Outcome:
-    """Averages over orders, tokens by category."""
+def outcome(
+    spent: Mapping[str, Float[np.ndarray, "question answer"]], streams: Streams, replayed: Replayed
+) -> Outcome:
+    """Averages over orders, tokens by category; `spent` is the `tokens` of the runs."""
     sample = np.asarray(streams.sample)
     last = (replayed.n_used - 1)[..., None]
     tokens = {}
-    for name, values in runs.tokens.items():
+    for name, values in spent.items():
         each = (
             values[None] if name in OF_THE_POSITION else np.take_along_axis(values[None], sample, 2)
         )
-        spent = np.broadcast_to(np.cumsum(each, axis=2, dtype=float), sample.shape)
-        used = [np.take_along_axis(spent, one, axis=2)[..., 0].mean(axis=0) for one in last]
+        total = np.broadcast_to(np.cumsum(each, axis=2, dtype=float), sample.shape)
+        used = [np.take_along_axis(total, one, axis=2)[..., 0].mean(axis=0) for one in last]
         tokens[name] = np.stack(used)
     return Outcome(
         replayed.right.mean(axis=1),

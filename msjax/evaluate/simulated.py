@@ -264,7 +264,7 @@ def judge_rules(
             chosen = jax.tree.map(
                 lambda x, i=rule.default: np.asarray(x)[i : i + 1], rule.parameters(training)
             )
-            result = outcome(test, met, replay(rule.make, met, chosen))
+            result = outcome(test.tokens, met, replay(rule.make, met, chosen))
             accuracy.append(result.accuracy.mean())
             tokens.append(result.uncached.mean())
             belief.append(result.belief.mean())

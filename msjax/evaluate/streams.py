@@ -39,6 +39,11 @@ class Streams(NamedTuple):
     right: Bool[Array, "order question position"]
     recorded: Int[Array, " question"]
 
+    def of(self, some: slice) -> "Streams":
+        """Some of the questions."""
+        *of_order, recorded = self
+        return Streams._make([*(x[:, some] for x in of_order), recorded[some]])
+
 
 def streams(runs: Runs, key: PRNGKeyArray, orders: int) -> Streams:
     """Random orders of parallel samples; the one order there is of rounds.

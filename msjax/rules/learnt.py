@@ -56,19 +56,21 @@ def wrong_answers(train: Training) -> float:
     runs = train.known
     wrong, answers = runs.real & ~runs.right, runs.answers
     m = np.arange(2, 101)
-    log_weight = -np.log(m)
     given = np.zeros(len(answers), int)
+    cases = [np.empty((0, 3), int)]
     for k in range(answers.shape[1]):
-        earlier = wrong[:, :k] & (answers[:, :k] == answers[:, k, None])
+        earlier = (wrong[:, :k] & (answers[:, :k] == answers[:, k, None])).any(axis=1)
         if k:
             replaced = wrong[:, k] & wrong[:, k - 1] & (answers[:, k] != answers[:, k - 1])
             fresh = replaced | (wrong[:, k] & runs.right[:, k - 1])
-            left = m - replaced[fresh, None]
-            chance = np.minimum((given - replaced)[fresh, None] / left, 1)
-            seen = earlier.any(axis=1)[fresh, None]
-            with np.errstate(divide="ignore"):
-                log_weight = log_weight + np.log(np.where(seen, chance, 1 - chance)).sum(axis=0)
-        given += wrong[:, k] & ~earlier.any(axis=1)
+            cases.append(np.stack([given - replaced, replaced, earlier], axis=1)[fresh])
+        given += wrong[:, k] & ~earlier
+    # Few are different, so that what is multiplied out with every m is small.
+    different, times = np.unique(np.concatenate(cases), axis=0, return_counts=True)
+    others, replaced, seen = different[:, :, None].swapaxes(0, 1)
+    chance = np.minimum(others / (m - replaced), 1)
+    with np.errstate(divide="ignore"):
+        log_weight = times @ np.log(np.where(seen, chance, 1 - chance)) - np.log(m)
     weight = np.exp(log_weight - log_weight.max())
     return float(weight @ m / weight.sum())
 

@@ -1,7 +1,7 @@
 """What is known of a rule before it runs: its settings, what it needs and what it learns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -74,10 +74,10 @@ class Training:
     price: float
     posterior: ChainPosterior
 
-    @cached_property
+    @property
     def known(self) -> Runs:
-        """The questions that may be looked at."""
-        return self.runs.take(self.chosen)
+        """The questions that may be looked at; copied at each call, so that nothing is held."""
+        return replace(self.runs, records=None, details=None).take(self.chosen)
 
     @cached_property
     def accuracy(self) -> Float[np.ndarray, "draw rounds_plus_1"]:
@@ -96,8 +96,9 @@ class Training:
         At price 0 they decide nothing, so that counts which were not reported are 0.
         """
         # Where the longest questions are not among these, they are among the others.
-        longest = self.known.rounds == self.runs.rounds
-        tokens = (self.known if longest else self.runs).tokens_per_round[1:]
+        known = self.known
+        longest = known.rounds == self.runs.rounds
+        tokens = (known if longest else self.runs).tokens_per_round[1:]
         return tokens if self.price else np.nan_to_num(tokens)
 
 

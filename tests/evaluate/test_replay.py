@@ -60,7 +60,7 @@ def test_replay_is_a_loop_over_the_rule():
     pool = make_pool()
     met = streams(pool, jax.random.key(0), 3)
     found = replay(margin_rule, met, np.array([1, 2, 3]))
-    result = outcome(pool, met, found)
+    result = outcome(pool.tokens, met, found)
     spent = np.zeros((3, 3, QUESTIONS))
     for p, margin in enumerate((1, 2, 3)):
         rule = vote_margin(SAMPLES, margin)
@@ -107,6 +107,23 @@ def test_more_questions_than_are_run_at_once_are_judged_like_few():
 
 
 @pytest.mark.slow
+def test_more_questions_than_are_replayed_at_once_are_judged_in_the_same_way():
+    random = np.random.default_rng(5)
+    right = random.random((2**18 + 1000, 3)) < (0.5, 0.7, 0.6)
+    pool = Runs.from_arrays(
+        right, answers=np.where(right, 0, 1), tokens=random.integers(50, 150, right.shape)
+    )
+    rule = find_rule("fixed", pool.samples)
+    (found,) = evaluate(pool, [rule], jax.random.key(0), posterior=POSTERIOR).rules
+    assert found.settings == ("rounds=1",) * 5
+    assert found.optimism == 0
+    assert found.accuracy.estimate == pytest.approx(right[:, 1].mean(), rel=1e-12)
+    assert found.uncached == pytest.approx(pool.uncached[:, :2].sum(axis=1).mean(), rel=1e-12)
+    order = np.argsort(pool.difficulty, kind="stable")
+    for stratum, mine in zip(found.strata, np.array_split(order, 3), strict=True):
+        assert stratum.accuracy == pytest.approx(right[mine, 1].mean(), rel=1e-12)
+
+
 def test_a_grid_is_all_combinations_one_by_one():
     pool = make_pool()
     met = streams(pool, jax.random.key(0), 3)

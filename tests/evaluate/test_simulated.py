@@ -80,7 +80,7 @@ def test_the_yardstick_is_the_optimum_of_one_chain():
         return belief_programme(chain, cost, SignalDistribution(keep_wrong=0.7), price=PRICE)
 
     one = jax.tree.map(lambda x: x[None], CHAIN)
-    ran = outcome(pool, met, replay(best, met, one))
+    ran = outcome(pool.tokens, met, replay(best, met, one))
     worth = (ran.accuracy - PRICE * ran.uncached).mean()
     assert abs(worth - optimum) < z_limit(2) * 0.5 / np.sqrt(20_000) + 1e-3
 

@@ -85,7 +85,7 @@ def test_the_first_sample_pays_for_the_prompt_whichever_it_is():
     expected = 10 + 2 * sample + np.where(np.arange(4) == 0, 100, 1)
     np.testing.assert_array_equal(met.tokens, expected)
     n_used = np.full((1, 50, 1), 2)
-    spent = outcome(pool, met, Replayed(n_used, n_used > 0, n_used < 0, n_used * np.nan))
+    spent = outcome(pool.tokens, met, Replayed(n_used, n_used > 0, n_used < 0, n_used * np.nan))
     assert spent.uncached.item() == pytest.approx(expected[:, 0, :2].sum(axis=1).mean())
     assert spent.tokens["prompt"].item() == 101 and spent.tokens["cached"].item() == 99
 
