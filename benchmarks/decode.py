@@ -1,158 +1,249 @@
-"""Tokens per second of `FlaxEngine` against `transformers` + torch `generate`, side by side.
+"""Tokens per second of `FlaxEngine` beside other engines on a CPU, and beside what the machine has.
 
-Both answer the same prompts greedily, in float32, with a KV cache, as many threads as the process
-has cores and the same number of new tokens (end tokens are switched off). Each pair runs one
-completion of ours, then one of torch; compilation and warm-up are excluded, prefill is included.
+Every engine is a process of its own (`benchmarks/engines.py`), all answer the same prompts greedily
+with as many threads as the process has cores and the same number of new tokens (end tokens do not
+end). They run in turn, and every prompt is new, so that no answer is read from a cache. A batch
+with one new token tells the time to read the prompts; what a longer one takes more is decoding.
 
-    python -m benchmarks.decode --batch-sizes 8 32 --json decode.json
+    python -m benchmarks.decode --engines msjax torch --batch-sizes 8 32 --json decode.json
+
+vLLM wants an environment of its own, and the model as a folder:
+
+    python -m benchmarks.decode --engines msjax vllm --vllm-python vllm/bin/python --folder model/
 """
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import statistics
+import subprocess
+import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import tyro
 
-from msjax.data.messages import asked
-from msjax.llm.engine import ask
-from msjax.llm.flax import checkpoint
-from msjax.llm.flax.chat import load_tokenizer
-from msjax.llm.flax.engine import FlaxEngine
-from msjax.llm.flax.gguf import is_gguf
+from msjax.cli.output import write_json
+from msjax.errors import InputError
 from msjax.llm.flax.weights import ensure, find_model
 
-QUESTIONS = (
-    "Why is the sky blue?",
-    "What is 17 + 25? Think step by step.",
-    "Name three rivers of Europe and say where each of them ends.",
-    "A train leaves at nine and travels 120 km in two hours. How fast does it go on average?",
+ENGINES = Path(__file__).with_name("engines.py")
+Name = Literal["msjax", "torch", "llama.cpp", "vllm"]
+WAYS = (
+    "sells {a} boxes of apples in the morning and {b} in the afternoon. Each box holds {c} apples",
+    "drives {a} km to work on {b} days of the week and {c} km to her sister on Sundays",
+    "reads {a} pages a day for {b} days, then {c} pages a day until the end of the month",
+    "plants {a} rows of {b} trees, of which {c} do not grow, and plants these again next year",
 )
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Compare our decoding speed with torch.
+    """Compare our decoding speed with that of other engines.
 
-    python -m benchmarks.decode --batch-sizes 8 32 --json decode.json
+    python -m benchmarks.decode --engines msjax torch --batch-sizes 8 32 --json decode.json
     """
 
     model: Path | None = None
-    """model folder, GGUF file, or a model of `msjax weights`; the default one if not given"""
-    batch_sizes: tuple[int, ...] = (8, 32)
+    """GGUF file, model folder, or a model of `msjax weights`; the default one if not given"""
+    engines: tuple[Name, ...] = ("msjax", "torch")
+    """which to run, in this order in every turn"""
+    batch_sizes: tuple[int, ...] = (1, 8, 32)
     """conversations decoded together"""
     new_tokens: int = 64
     """tokens per completion"""
-    pairs: int = 5
-    """timed pairs of runs per batch size"""
+    turns: int = 3
+    """how often each engine answers each batch"""
+    folder: Path | None = None
+    """the same model as a Hugging Face folder, for vllm"""
+    vllm_python: Path | None = None
+    """the interpreter that has vllm"""
     json: Path | None = None
     """write the results here as well"""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
-    """Results at one batch size: tokens per second (median) and ours / torch per pair."""
+    """One engine at one batch size: medians over the turns, and the turns of all.
 
-    batch_size: int
-    ours: float
-    torch: float
-    ratio: float
-    ratios: list[float]
+    Attributes:
+        decode: tokens generated per second after the first ones.
+        prefill: prompts read per second.
+        whole: tokens generated per second of all, prompts included.
+        ratios: tokens per second of msjax as multiples of this engine's, turn by turn.
+        of_bound: `decode` as a share of what `machine` allows: every weight is read once for all
+            rows, and multiplied with each, in float32.
+        memory: bytes that the process held at most so far.
+    """
+
+    engine: str
+    rows: int
+    decode: float = 0.0
+    prefill: float = 0.0
+    whole: float = 0.0
+    ratios: list[float] = field(default_factory=list)
+    of_bound: float | None = None
+    memory: int = 0
 
 
-def compare(options: Decode) -> list[Row]:
-    """Times both on every batch size."""
+class Worker:
+    """An engine's process."""
+
+    def __init__(self, name: str, python: Path, model: Path):
+        self.name = name
+        self._process = subprocess.Popen(
+            [str(python), str(ENGINES), name, str(model)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.multiplied: int | None = self._reply()["multiplied"]
+
+    def answer(self, prompts: list[str], new_tokens: int) -> dict[str, Any]:
+        """Seconds and memory."""
+        assert self._process.stdin is not None
+        request = {"prompts": prompts, "new_tokens": new_tokens}
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return self._reply()
+
+    def _reply(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise InputError(f"engine {self.name} ended; what it said is above")
+        return json.loads(line)
+
+    def end(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.wait()
+
+
+def prompts(rows: int, seed: int) -> list[str]:
+    """Word problems of about 100 tokens, made at random."""
+    draw = random.Random(seed)
+
+    def story(name: str) -> str:
+        a, b, c = (draw.randint(3, 60) for _ in range(3))
+        return f"{name} {draw.choice(WAYS).format(a=a, b=b, c=c)}."
+
+    return [
+        f"{' '.join(map(story, ('Ana', 'Ben', 'Chloe')))} Whose number is the largest, counting "
+        "all that is told, and by how much is it larger than those of the others? Reason step by "
+        "step in plain English and give the final answer in the last line."
+        for _ in range(rows)
+    ]
+
+
+def compare(options: Decode, reached: dict[str, float]) -> list[Row]:
+    """Times all engines on every batch size; `reached` is of `machine`."""
     model = find_model(options.model) if options.model else ensure()
-    ours = _Ours(model, options.new_tokens)
-    theirs = _Torch(model, options.new_tokens)
-    rows = []
-    for batch_size in options.batch_sizes:
-        prompts = [QUESTIONS[i % len(QUESTIONS)] for i in range(batch_size)]
-        for contender in (ours, theirs):
-            contender.seconds(prompts)
-        times = [(ours.seconds(prompts), theirs.seconds(prompts)) for _ in range(options.pairs)]
-        tokens = batch_size * options.new_tokens
-        ratios = [their / our for our, their in times]
-        rows.append(
-            Row(
-                batch_size,
-                ours=tokens / statistics.median(our for our, _ in times),
-                torch=tokens / statistics.median(their for _, their in times),
-                ratio=statistics.median(ratios),
-                ratios=ratios,
-            )
-        )
-    return rows
+    workers = [_start(name, options, model) for name in options.engines]
+    results = []
+    try:
+        for rows in options.batch_sizes:
+            taken: dict[str, list[tuple[float, float]]] = {name: [] for name in options.engines}
+            memory = {}
+            for turn in range(options.turns + 1):  # the first one compiles and warms up
+                for worker in workers:
+                    read = worker.answer(prompts(rows, 2 * turn), 1)
+                    whole = worker.answer(prompts(rows, 2 * turn + 1), options.new_tokens)
+                    memory[worker.name] = whole["memory"]
+                    if turn:
+                        taken[worker.name].append((read["seconds"], whole["seconds"]))
+            for worker in workers:
+                row = _row(worker.name, rows, options.new_tokens, taken, memory[worker.name])
+                if worker.multiplied is not None:
+                    row.of_bound = row.decode / bound(worker.multiplied, rows, reached)
+                results.append(row)
+    finally:
+        for worker in workers:
+            worker.end()
+    return results
 
 
-class _Ours:
-    def __init__(self, model: Path, new_tokens: int):
-        self.new_tokens = new_tokens
-        self.decoder = checkpoint.load(model, "float32")
-        self.decoder.config = replace(self.decoder.config, eos_token_ids=())
-        self.tokenizer = load_tokenizer(model)
-
-    def seconds(self, prompts: list[str]) -> float:
-        engine = FlaxEngine(
-            self.decoder,
-            self.tokenizer,
-            name="ours",
-            batch_size=len(prompts),
-            max_new_tokens=self.new_tokens,
-        )
-        keys = list(jax.random.split(jax.random.key(0), len(prompts)))
-        start = time.perf_counter()
-        done = ask(engine, [asked(prompt) for prompt in prompts], keys)
-        elapsed = time.perf_counter() - start
-        assert all(answer.usage.completion == self.new_tokens for answer in done)
-        return elapsed
+def _start(name: Name, options: Decode, model: Path) -> Worker:
+    if name != "vllm":
+        return Worker(name, Path(sys.executable), model)
+    if options.vllm_python is None or options.folder is None:
+        raise InputError("engines: vllm needs --vllm-python and --folder")
+    return Worker(name, options.vllm_python, options.folder)
 
 
-class _Torch:
-    def __init__(self, model: Path, new_tokens: int):
-        import torch
-        from transformers import AutoModelForCausalLM
+def _row(
+    name: str,
+    rows: int,
+    new_tokens: int,
+    taken: dict[str, list[tuple[float, float]]],
+    memory: int,
+) -> Row:
+    mine, ours = taken[name], taken.get("msjax", [])
+    return Row(
+        name,
+        rows,
+        decode=statistics.median(rows * (new_tokens - 1) / (all_ - read) for read, all_ in mine),
+        prefill=statistics.median(rows / read for read, _ in mine),
+        whole=statistics.median(rows * new_tokens / all_ for _, all_ in mine),
+        ratios=[their[1] / our[1] for our, their in zip(ours, mine, strict=False)],
+        memory=memory,
+    )
 
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self.new_tokens = new_tokens
-        where = (model.parent, {"gguf_file": model.name}) if is_gguf(model) else (model, {})
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
-            str(where[0]), dtype=torch.float32, **where[1]
-        )
-        self.model.generation_config.eos_token_id = None
-        self.tokenizer = load_tokenizer(model)
-        self.tokenizer.padding_side = "left"
 
-    def seconds(self, prompts: list[str]) -> float:
-        chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        inputs: Any = self.tokenizer.apply_chat_template(
-            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-        )
-        start = time.perf_counter()
-        done = self.model.generate(**inputs, max_new_tokens=self.new_tokens, do_sample=False)
-        elapsed = time.perf_counter() - start
-        assert done.shape[1] - inputs["input_ids"].shape[1] == self.new_tokens
-        return elapsed
+def machine() -> dict[str, float]:
+    """What XLA reaches here: GB/s of a matrix read by one vector, GFLOP/s of a product, float32."""
+
+    def best(call: Any, *arrays: jax.Array) -> float:
+        call(*arrays).block_until_ready()
+        times = []
+        for _ in range(10):
+            start = time.perf_counter()
+            call(*arrays).block_until_ready()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    product = jax.jit(jnp.matmul)
+    matrix, square = jnp.ones((16384, 8192)), jnp.ones((3072, 3072))
+    return {
+        "gigabytes_per_second": matrix.nbytes / best(product, matrix, jnp.ones((8192, 1))) / 1e9,
+        "gigaflops": 2 * 3072**3 / best(product, square, square) / 1e9,
+    }
+
+
+def bound(weights: int, rows: int, reached: dict[str, float]) -> float:
+    """Tokens per second at most: weights are read once, and multiplied with every row."""
+    seconds_reading = 4 * weights / (1e9 * reached["gigabytes_per_second"])
+    seconds_multiplying = 2 * weights * rows / (1e9 * reached["gigaflops"])
+    return rows / max(seconds_reading, seconds_multiplying)
 
 
 def main() -> None:
     """Prints the table and writes JSON if asked to."""
     options = tyro.cli(Decode)
-    rows = compare(options)
-    load = os.getloadavg()[0]
-    print(f"{'batch':>5} {'ours':>9} {'torch':>9} {'ratio':>6}  tokens/s, load {load:.1f}")
+    reached = machine()
+    rows, load = compare(options, reached), os.getloadavg()[0]
+    print(
+        f"tokens/s and prompts/s, medians of {options.turns} turns, load {load:.1f}; XLA reads "
+        f"{reached['gigabytes_per_second']:.0f} GB/s, multiplies {reached['gigaflops']:.0f} GFLOP/s"
+    )
+    print("rows engine     decode  prefill    whole  msjax / it (range)  memory  of the bound")
     for row in rows:
-        spread = f"{min(row.ratios):.2f}-{max(row.ratios):.2f}"
-        print(f"{row.batch_size:5d} {row.ours:9.1f} {row.torch:9.1f} {row.ratio:6.2f}  ({spread})")
+        ratio, share = "", "" if row.of_bound is None else f"{row.of_bound:.2f}"
+        if row.ratios:
+            low, middle, high = min(row.ratios), statistics.median(row.ratios), max(row.ratios)
+            ratio = f"{middle:.2f} ({low:.2f}-{high:.2f})"
+        print(
+            f"{row.rows:4d} {row.engine:10} {row.decode:6.1f} {row.prefill:8.1f} {row.whole:8.1f}  "
+            f"{ratio:>18}  {row.memory / 1e9:.1f} GB  {share}"
+        )
     if options.json is not None:
-        from msjax.cli.output import write_json
-
-        write_json(options.json, {"load": load, "rows": [asdict(row) for row in rows]})
+        results = {"load": load, "machine": reached, "rows": [asdict(row) for row in rows]}
+        write_json(options.json, results)
 
 
 if __name__ == "__main__":
