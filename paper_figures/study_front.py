@@ -44,7 +44,7 @@ def make(sources: PaperSources, stem: Path) -> None:
             axis.set_title(f"{figure_text(cell[0])}\n{figure_text(cell[1])} (n = {n})")
             axis.set_xlabel("uncached tokens per question")
             axis.set_xlim(0, 1.06 * max(row["tokens"] for row in mine))
-            axis.set_ylim(0, min(1.0, 0.05 + max(row["accuracy_high"] for row in found)))
+            axis.set_ylim(-0.02, min(1.0, 0.05 + max(row["accuracy_high"] for row in found)))
             handles, labels = axis.get_legend_handles_labels()
             looks |= dict(zip(labels, handles, strict=True))
         axes[0].set_ylabel("accuracy")

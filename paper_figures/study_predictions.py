@@ -37,7 +37,7 @@ def make(sources: PaperSources, stem: Path) -> None:
             where = f"questions {questions} (n = {n})"
             axis.set_title(figure_text(f"{model}\n{benchmark}, {way}\n{where}"))
             axis.set_xlabel(f"accuracy after {said['rounds_predicted'][-1]} rounds")
-            axis.set_xlim(0, 1)
+            axis.set_xlim(-0.03, 1)
         note = "bars: 90 % intervals; solid line: what came; dotted: accuracy of round 1"
         style.save(figure, stem, rows, "ours, registered and scored by inference/study", note)
 
