@@ -80,7 +80,7 @@ class Predictors:
     cost: float = 0.03
     """cost of a round or a sample in correct answers"""
     runs: Path | None = None
-    """recorded rounds, or samples, by `msjax run --score confidence`"""
+    """recorded rounds, or samples, with confidences or log-probabilities as scores"""
     features: Path | None = None
     """features of their questions, by `msjax train priors features`"""
     json: Path | None = None
@@ -339,6 +339,13 @@ def mixed(pools: Sequence[Runs]) -> Runs:
     )
 
 
+def as_confidences(runs: Runs) -> Runs:
+    """Scores that are mean log-probabilities of tokens as their exponentials, in [0, 1]."""
+    if runs.scores_are_probabilities or not (runs.scores[runs.real] <= 0).all():
+        return runs
+    return dataclasses.replace(runs, scores=np.exp(runs.scores))
+
+
 def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
     """Recorded questions, split anew for every seed: as one stream, and benchmark by benchmark.
 
@@ -348,7 +355,7 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
     if options.features is None:
         raise InputError("--features is None; give features of the recorded questions")
     table = read_features(options.features)
-    whole = mixed(read(runs).groups)
+    whole = as_confidences(mixed(read(runs).groups))
     renamed = FeatureTable(
         table.source, tuple(f"mixed/{name}" for name in table.names), table.vectors
     )
