@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -213,3 +214,27 @@ def test_foreign_packages_neither_break_it_nor_are_broken_by_it(wheel, tmp_path)
     assert "arithmetic-easy" in before
     pip("uninstall", "--yes", *names)
     assert run(new / "bin/msjax", "card", "pilot.jsonl") == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [None, "https://example.org/some/one"])
+def test_the_readme_of_the_package_leads_anywhere_once_it_has_an_address(tmp_path, source) -> None:
+    for name in ("README.md", "LICENSE", "setup.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "msjax", tmp_path / "msjax", ignore=lambda *_: {"recorded", "llm"})
+    project = (ROOT / "pyproject.toml").read_text()
+    if source:
+        project = project.replace("[project.urls]\n", f'[project.urls]\nSource = "{source}"\n')
+    (tmp_path / "pyproject.toml").write_text(project)
+    build = "import setuptools.build_meta as b; b.prepare_metadata_for_build_wheel('out')"
+    (tmp_path / "out").mkdir()
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
+    (metadata,) = (tmp_path / "out").glob("*/METADATA")
+    text = metadata.read_text()
+    local = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+    if source is None:
+        assert text.endswith((ROOT / "README.md").read_text())
+        return
+    assert local == []
+    assert f"]({source}/raw/main/docs/images/card.png)" in text
+    assert f"]({source}/blob/main/docs/concepts.md)" in text
