@@ -28,6 +28,8 @@ from paper_figures import (
     regret_map,
     study_front,
     study_predictions,
+    study_rounds,
+    study_rules,
     study_table,
 )
 from paper_figures.sources import PaperSources
@@ -53,6 +55,8 @@ CATALOGUE = [
         markovscale_bounds,
         markovscale_table,
         study_front,
+        study_rounds,
+        study_rules,
         study_table,
         study_predictions,
         atlas_gains,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from msjax.evaluate.crossfit import Evaluation
 
-__all__ = ["draw", "make"]
+__all__ = ["draw", "draw_pools", "make"]
 
 _WIDE = 5
 """Ratio of tokens from which their axis is logarithmic."""
@@ -29,13 +29,21 @@ def draw(result: Evaluation, stem: Path) -> Path:
         result: of one pool.
         stem: where to save, without suffix.
     """
-    pool = {
-        "questions": result.pool.questions,
-        "unit": result.pool.unit,
-        "rules": {rule.name: _numbers(rule) for rule in result.rules},
-        "yardsticks": {rule.name: _numbers(rule) for rule in result.yardsticks},
+    return draw_pools({result.pool.name: result}, stem)
+
+
+def draw_pools(results: Mapping[str, Evaluation], stem: Path, source: str | None = None) -> Path:
+    """A panel for each pool, by title; `source` says whose results these are."""
+    pools = {
+        title: {
+            "questions": result.pool.questions,
+            "unit": result.pool.unit,
+            "rules": {rule.name: _numbers(rule) for rule in result.rules},
+            "yardsticks": {rule.name: _numbers(rule) for rule in result.yardsticks},
+        }
+        for title, result in results.items()
     }
-    return _draw({result.pool.name: pool}, stem, None)
+    return _draw(pools, stem, source)
 
 
 def make(sources: Sources, stem: Path) -> None:
