@@ -13,14 +13,12 @@
 # %% [markdown]
 # # 2. How sure can one be? Bounds of a real benchmark
 #
-# A small model, SmolLM2-135M-Instruct, answered 40 questions of integer arithmetic and was asked
-# "Are you sure?" three times. The runs are part of this package. From them we want to know
-# whether asking again helps, by how much at best, and how sure we can be.
+# A small model, Qwen2.5-Coder-0.5B-Instruct, answered 64 questions of GSM8K (word problems of
+# school) and was asked three times to solve each anew, shown its answer before. The runs are part
+# of this package. From them we want to know whether asking again helps, by how much at best, and
+# how sure we can be.
 
 # %%
-from importlib.resources import files
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -31,21 +29,23 @@ from msjax.report.figures import style
 
 # %matplotlib inline
 plt.rcParams.update(style.SETTINGS)
-pilot = msjax.read(Path(str(files("msjax") / "recorded" / "pilot.jsonl")))
+study = msjax.datasets.load("study", "restart")
+count = next(runs for runs in study.groups if runs.models[0] == "Qwen2.5-Coder-0.5B-Instruct")
 
 # %% [markdown]
 # ## What was recorded
 #
-# One line per question: every answer, whether it was right, what it cost.
+# One line per question: every answer, whether it was right, what it cost. Some questions are
+# repaired and broken again:
 
 # %%
-run = pilot.records[-1]
-print(run.question, "=", run.gold)
+moved = (np.diff(count.correct.astype(int), axis=1) != 0).sum(axis=1)
+run = count.records[int(moved.argmax())]
+print("question", run.question_id, "of GSM8K")
 for answer, right, usage in zip(run.answers, run.correct, run.tokens, strict=True):
     print(f"  {answer!s:>8}  {'right' if right else 'wrong'}  {usage.uncached} tokens")
 
 # %%
-count = next(runs for runs in pilot.groups if runs.benchmark == "arithmetic-hard")
 print("accuracy per round:", np.round(observed_accuracy(count), 3), "of", len(count.correct))
 
 # %% [markdown]
@@ -115,6 +115,7 @@ plt.show()
 print(msjax.decide(count))
 
 # %% [markdown]
-# The bars in the picture are 90 % intervals: 40 questions say that asking again hardly changes
-# anything here, and they leave room for more than the middle values suggest. `msjax fit` does all
-# of this in one command; `msjax plan` says how many more questions would settle it.
+# The bars in the picture are 90 % intervals: about as many answers are repaired as broken, so that
+# asking again gains little here, and 64 questions leave room for more than the middle values
+# suggest. `msjax fit` does all of this in one command; `msjax plan` says how many more questions
+# would settle it.
