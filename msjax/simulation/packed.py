@@ -16,6 +16,8 @@ blocks run. With 12 rounds the generator passes BigCrush; `jax.random` uses the 
 Reference: Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
 """
 
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -50,14 +52,18 @@ Four = tuple[
 
 
 class Coins(NamedTuple):
-    """Binary digits of p0, p_ic and p_ci, most significant first.
+    """Binary digits of the probabilities to change state, most significant first.
 
     Bit j of word [d, w] is digit d for chain 32 w + j; a single word serves chains that are alike.
+
+    Attributes:
+        repair: of a wrong chain, first p0 (for round 0), then p_ic (for all others): stacked, so
+            that a round reads what it needs and nothing is selected.
+        break_: of a correct chain, p_ci.
     """
 
-    p0: UInt32[Array, "digits words"]
-    p_ic: UInt32[Array, "digits words"]
-    p_ci: UInt32[Array, "digits words"]
+    repair: UInt32[Array, "2 digits words"]
+    break_: UInt32[Array, "digits words"]
 
 
 def seed_of(key: Key[Array, ""]) -> Seed:
@@ -68,7 +74,7 @@ def seed_of(key: Key[Array, ""]) -> Seed:
 @jax.jit
 def coins_of(chain: TwoStateChain) -> Coins:
     """Digits of one chain for all, or of one chain per row (shape a multiple of 32)."""
-    return Coins(*(_digits(getattr(chain, name)) for name in Coins._fields))
+    return Coins(jnp.stack([_digits(chain.p0), _digits(chain.p_ic)]), _digits(chain.p_ci))
 
 
 def next_states(
@@ -89,16 +95,14 @@ def next_states(
 
     Returns: states, packed alike.
     """
-    repair = jnp.where(k == 0, coins.p0, coins.p_ic)
     words = first_word.astype(jnp.uint32) + jax.lax.iota(jnp.uint32, states.size)
-    draw = _Draw(seed, repair, coins.p_ci, k)
+    draw = _Draw(seed, coins, k)
     none = jnp.zeros_like(states)
     toss = draw.first_digits(words, states, Toss.of(none, none | jnp.uint32(_ALL)))
-    alike = repair.shape[1] == 1
-    if alike and states.size % _FOLD == 0:
+    if states.size % _FOLD == 0:
         flips = _finish_folded(draw, words, states, toss)
     else:
-        flips = draw.the_rest(words, states, toss)
+        flips = draw.the_rest(words, toss, partial(draw.limit, states))
     return states ^ flips
 
 
@@ -125,29 +129,28 @@ class Toss(NamedTuple):
         return jax.lax.bitcast_convert_type(jax.lax.imag(self.parts), jnp.uint32)
 
 
+Limit = Callable[[UInt32[Array, ""]], UInt32[Array, "words"]]
+"""One digit of the flipping probability of every chain, by the number of the digit."""
+
+
 class _Draw(NamedTuple):
     """Digits of the uniform numbers of round k against those of the probability of each chain."""
 
     seed: Seed
-    repair: UInt32[Array, "digits ..."]
-    break_: UInt32[Array, "digits ..."]
+    coins: Coins
     k: UInt32[Array, ""]
 
     def next_digits(
-        self,
-        words: UInt32[Array, "words"],
-        states: UInt32[Array, "words"],
-        digit: UInt32[Array, ""],
-        toss: Toss,
+        self, words: UInt32[Array, "words"], digit: UInt32[Array, ""], toss: Toss, limit: Limit
     ) -> Toss:
         """`_DIGITS_AT_ONCE` digits from `digit` on."""
         flips, undecided = toss.flips, toss.undecided
         call = jnp.broadcast_to(digit // _DIGITS_AT_ONCE, words.shape)
         counter = (words, jnp.broadcast_to(self.k, words.shape), call, jnp.zeros_like(words))
         for offset, uniform in enumerate(threefry(self.seed, counter)):
-            limit = self.limit(states, digit + jnp.uint32(offset))
-            differ = uniform ^ limit
-            flips = flips | (undecided & differ & limit)
+            own = limit(digit + jnp.uint32(offset))
+            differ = uniform ^ own
+            flips = flips | (undecided & differ & own)
             undecided = undecided & ~differ
         return Toss.of(flips, undecided)
 
@@ -155,8 +158,9 @@ class _Draw(NamedTuple):
         self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: Toss
     ) -> Toss:
         """The digits that every coin gets."""
+        limit = partial(self.limit, states)
         for digit in range(0, _DENSE_DIGITS, _DIGITS_AT_ONCE):
-            toss = self.next_digits(words, states, jnp.uint32(digit), toss)
+            toss = self.next_digits(words, jnp.uint32(digit), toss, limit)
         # What comes next reads parts of this several times, and would draw it anew for each.
         return Toss(jax.lax.optimization_barrier(toss.parts))
 
@@ -164,18 +168,18 @@ class _Draw(NamedTuple):
         self, states: UInt32[Array, "words"], digit: UInt32[Array, ""]
     ) -> UInt32[Array, "words"]:
         """One digit of the flipping probability of each chain in its present state."""
-        wrong = jax.lax.dynamic_index_in_dim(self.repair, digit, keepdims=False)
-        right = jax.lax.dynamic_index_in_dim(self.break_, digit, keepdims=False)
+        wrong = self.coins.repair[jnp.minimum(self.k, 1), digit]
+        right = self.coins.break_[digit]
         return wrong ^ (states & (wrong ^ right))
 
     def the_rest(
-        self, words: UInt32[Array, "words"], states: UInt32[Array, "words"], toss: Toss
+        self, words: UInt32[Array, "words"], toss: Toss, limit: Limit
     ) -> UInt32[Array, "words"]:
         """Which coins flip, after as many further digits as it takes."""
 
         def more(carry: tuple[UInt32[Array, ""], Toss]) -> tuple[UInt32[Array, ""], Toss]:
             digit, toss = carry
-            toss = self.next_digits(words, states, digit, toss)
+            toss = self.next_digits(words, digit, toss, limit)
             return digit + jnp.uint32(_DIGITS_AT_ONCE), toss
 
         def wanted(carry: tuple[UInt32[Array, ""], Toss]) -> Bool[Array, ""]:
@@ -183,7 +187,7 @@ class _Draw(NamedTuple):
 
         _, toss = jax.lax.while_loop(wanted, more, (jnp.uint32(_DENSE_DIGITS), toss))
         # The digits of 1 are all ones, those of 0 all zeros: what is still open goes with the last.
-        return toss.flips | (toss.undecided & self.limit(states, jnp.uint32(_DIGITS - 1)))
+        return toss.flips | (toss.undecided & limit(jnp.uint32(_DIGITS - 1)))
 
 
 def _finish_folded(
@@ -194,19 +198,29 @@ def _finish_folded(
     Where two of them would meet in one bit, which is rare, nothing is gathered.
     """
     size = words.size // _FOLD
+    parts = [slice(part * size, (part + 1) * size) for part in range(_FOLD)]
     undecided, gathered_states, met = (jnp.zeros(size, jnp.uint32) for _ in range(3))
-    for part in range(_FOLD):
-        own = slice(part * size, (part + 1) * size)
-        met = met | (undecided & toss.undecided[own])
-        undecided = undecided | toss.undecided[own]
-        gathered_states = gathered_states | (toss.undecided[own] & states[own])
+    for part in parts:
+        met = met | (undecided & toss.undecided[part])
+        undecided = undecided | toss.undecided[part]
+        gathered_states = gathered_states | (toss.undecided[part] & states[part])
+
+    def limit_of_each(digit: UInt32[Array, ""]) -> UInt32[Array, "words"]:
+        own = toss.undecided & draw.limit(states, digit)
+        return reduce(jnp.bitwise_or, [own[part] for part in parts])
+
+    alike = draw.coins.break_.shape[1] == 1
+    limit = partial(draw.limit, gathered_states) if alike else limit_of_each
 
     def gathered() -> UInt32[Array, "words"]:
         few = Toss.of(jnp.zeros_like(undecided), undecided)
-        flips = draw.the_rest(words[:size], gathered_states, few)
+        flips = draw.the_rest(words[:size], few, limit)
         return toss.flips | (toss.undecided & jnp.tile(flips, _FOLD))
 
-    return jax.lax.cond(jnp.any(met != 0), lambda: draw.the_rest(words, states, toss), gathered)
+    def apart() -> UInt32[Array, "words"]:
+        return draw.the_rest(words, toss, partial(draw.limit, states))
+
+    return jax.lax.cond(jnp.any(met != 0), apart, gathered)
 
 
 def unpack(states: UInt32[Array, "words"]) -> Bool[Array, "chains"]:

@@ -43,7 +43,7 @@ def test_digits_are_those_of_the_number(x64):
     with jax.enable_x64(x64):
         for p in (0.0, 1.0, 0.5, 0.3, 1e-9, 1 - 2**-20, 2**-40):
             chain = TwoStateChain(p, 0.1, 0.2)
-            words = np.asarray(packed.coins_of(chain).p0)[:, 0].tolist()
+            words = np.asarray(packed.coins_of(chain).repair[0])[:, 0].tolist()
             assert set(words) <= {0, 0xFFFFFFFF}
             digits = int("".join(str(word & 1) for word in words), 2)
             assert digits == (int(Fraction(float(chain.p0)) * 2**64) if p < 1 else 2**64 - 1)
@@ -51,7 +51,7 @@ def test_digits_are_those_of_the_number(x64):
 
 def test_digits_of_one_chain_per_row_are_packed_by_row():
     p = np.linspace(0, 1, 64, dtype=np.float32)
-    rows = np.asarray(packed.coins_of(TwoStateChain(p, 0.1, 0.2)).p0)
+    rows = np.asarray(packed.coins_of(TwoStateChain(p, 0.1 + 0 * p, 0.2 + 0 * p)).repair[0])
     for i, value in enumerate(p):
         bits = (rows[:, i // 32] >> (i % 32) & 1).astype(int).tolist()
         expected = int(Fraction(float(value)) * 2**64) if value < 1 else 2**64 - 1

@@ -117,6 +117,29 @@ def test_one_chain_per_path():
             assert found.pvalue > FALSE_ALARM / 20
 
 
+@pytest.mark.parametrize("point", [(0.3, 0.2, 0.1), (2**-11, 2**-14, 1 - 1e-5)])
+def test_rows_that_are_alike_follow_the_paths_of_one_chain(point):
+    """Also where open coins of several words are gathered, and where two of them meet."""
+    n = 2**20
+    rows = TwoStateChain(*(np.full(n, p, np.float32) for p in point))
+    alike = simulate_joint_counts(jax.random.key(11), TwoStateChain(*point), n, 6)
+    np.testing.assert_array_equal(simulate_joint_counts(jax.random.key(11), rows, n, 6), alike)
+
+
+def test_each_row_has_its_own_probability_down_to_its_last_digits():
+    """Coins that are still open after twelve digits, of rows whose probabilities begin alike."""
+    n, rounds = 2**20, 15
+    p = np.array([2**-13, 2**-12, 3 * 2**-14, 2**-16])
+    rows = TwoStateChain(*(p[np.arange(n) % 4].astype(np.float32) for _ in range(2)), np.ones(n))
+    # A correct chain always fails, so that it flips: rows are correct on average p / (1 + p).
+    counts = [np.asarray(simulate(jax.random.key(13), rows, n, rounds))[i::4] for i in range(4)]
+    for paths, own in zip(counts, p, strict=True):
+        wrong = np.vstack([np.ones(len(paths), bool), ~paths.T[:-1]])
+        flips = int((wrong & paths.T).sum())
+        found = stats.binomtest(flips, int(wrong.sum()), float(own))
+        assert found.pvalue > FALSE_ALARM / 4, own
+
+
 @pytest.mark.slow
 def test_devices_do_not_change_a_bit():
     """Two and eight devices of another process; the numbers are those of one device here."""
@@ -133,16 +156,20 @@ for devices in (2, 8):
 print(np.asarray(simulate_joint_counts(key, chain, 300_007, 2, where)).tolist())
 print(np.asarray(simulate_histogram(key, chain, 300_007, 2, longest_streak(2), where)).tolist())
 print(np.asarray(simulate(key, chain, 300_007, 2, where)).sum(1).tolist())
+rows = TwoStateChain(*(np.linspace(low, 1, 300_007, dtype=np.float32) for low in (0, 0.2, 0.4)))
+print(np.asarray(simulate_counts(key, rows, 300_007, 2, where)).tolist())
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     key, chain = jax.random.key(12), TwoStateChain(0.3, 0.2, 0.1)
+    rows = TwoStateChain(*(np.linspace(low, 1, 300_007, dtype=np.float32) for low in (0, 0.2, 0.4)))
     here = [
         *(simulate_counts(key, chain, 300_007, 2) for _ in range(2)),
         simulate_joint_counts(key, chain, 300_007, 2),
         simulate_histogram(key, chain, 300_007, 2, functionals.longest_streak(2)),
         np.asarray(simulate(key, chain, 300_007, 2)).sum(1),
+        simulate_counts(key, rows, 300_007, 2),
     ]
     assert done.stdout.splitlines() == [str(np.asarray(x).tolist()) for x in here]
 
