@@ -72,6 +72,12 @@ def with_msjax(seed: int, n: int, rounds: int) -> np.ndarray:
     return np.asarray(simulate_counts(jax.random.key(seed), chain(), n, rounds))
 
 
+def with_msjax_each(seed: int, n: int, rounds: int) -> np.ndarray:
+    """Packed paths where every path has a chain of its own, which happen to be alike."""
+    own = TwoStateChain(*(np.full(n, p, np.float32) for p in (P0, P_IC, P_CI)))
+    return np.asarray(simulate_counts(jax.random.key(seed), own, n, rounds))
+
+
 @partial(jax.jit, static_argnames=("n", "rounds"))
 def _plain_scan(key: jax.Array, n: int, rounds: int) -> jax.Array:
     first, later = jax.random.split(key)
@@ -179,6 +185,7 @@ def with_quantecon(seed: int, n: int, rounds: int) -> np.ndarray:
 
 PEERS: dict[str, tuple[Counts, int]] = {
     "msjax paths": (with_msjax, 1),
+    "msjax paths, a chain each": (with_msjax_each, 1),
     "plain JAX scan": (with_plain_jax, 1),
     "NumPy": (with_numpy, 1),
     "numba, chains in parallel": (with_numba_chains, 1),

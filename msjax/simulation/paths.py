@@ -159,7 +159,10 @@ def simulate(
 
 
 class _Reduction(NamedTuple):
-    """Sums over chains: `observe` sees the packed states of each round, `total` what it left."""
+    """Sums over chains: `observe` sees the packed states of each round, `total` what it left.
+
+    Chains that only fill the last words are wrong in what `observe` sees.
+    """
 
     init: Callable[[int, int], Any]
     observe: Callable[[Any, UInt32[Array, ""], UInt32[Array, "words"]], Any]
@@ -176,23 +179,21 @@ def _nothing_kept(answers: int, words: int) -> UInt32[Array, "answers words"]:
     return jnp.zeros((answers, words), jnp.uint32)
 
 
-def _ones(words: UInt32[Array, "answers words"]) -> Int[Array, "answers"]:
+def _ones(words: UInt32[Array, "*answers words"]) -> Int[Array, "*answers"]:
     return jnp.sum(jax.lax.population_count(words).astype(jnp.int32), axis=-1)
 
 
-def _marginal(
-    kept: UInt32[Array, "answers words"], real: UInt32[Array, "words"]
-) -> Int[Array, "answers"]:
-    return _ones(kept & real[None])
-
-
 def _joint(
-    kept: UInt32[Array, "answers words"], real: UInt32[Array, "words"]
+    kept: UInt32[Array, "answers words"], _: UInt32[Array, "words"]
 ) -> Int[Array, "answers answers"]:
-    return jax.lax.map(lambda states: _ones(kept & (states & real)[None]), kept)
+    return jax.lax.map(lambda states: _ones(kept & states[None]), kept)
 
 
-_COUNTS = _Reduction(_nothing_kept, _keep_all, _marginal)
+_COUNTS = _Reduction(
+    lambda answers, _: jnp.zeros(answers, jnp.int32),
+    lambda counts, k, states: counts.at[k].set(_ones(states)),
+    lambda counts, _: counts,
+)
 _JOINT_COUNTS = _Reduction(_nothing_kept, _keep_all, _joint)
 
 
@@ -294,9 +295,13 @@ def _reduced(
     reduction: _Reduction,
 ) -> Int[Array, "..."]:
     def per_block(seed: Seed, coins: Coins, first_word: UInt32[Array, ""], words: int) -> Array:
+        real = _real(first_word, words, n)
+
+        def observe(seen: Any, k: UInt32[Array, ""], states: UInt32[Array, "words"]) -> Any:
+            return reduction.observe(seen, k, states & real)
+
         seen = reduction.init(rounds + 1, words)
-        seen = _run(seed, coins, first_word, words, rounds, reduction.observe, seen)
-        return reduction.total(seen, _real(first_word, words, n))
+        return reduction.total(_run(seed, coins, first_word, words, rounds, observe, seen), real)
 
     def combine(totals: Int[Array, "blocks ..."]) -> Int[Array, "..."]:
         return jax.lax.psum(jnp.sum(totals, axis=0, dtype=jnp.int32), _AXIS)
