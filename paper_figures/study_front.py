@@ -40,7 +40,7 @@ def make(sources: PaperSources, stem: Path) -> None:
                 points = [row for row in mine if row["way"] == way]
                 if points:
                     _draw(axis, points, style.series(number), WAYS[way])
-            n = max(row["questions"] for row in mine)
+            n = " or ".join(map(str, sorted({row["questions"] for row in mine})))
             axis.set_title(f"{figure_text(cell[0])}\n{figure_text(cell[1])} (n = {n})")
             axis.set_xlabel("uncached tokens per question")
             axis.set_xlim(0, 1.06 * max(row["tokens"] for row in mine))
