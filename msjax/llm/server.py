@@ -41,6 +41,8 @@ SHOWN = 300
 """Characters of an answer that error messages show."""
 MOST_BYTES = 2**25
 """Bytes of a reply, decompressed, that are read."""
+_TOO_LARGE = 413
+"""Status of a request, or of a reply to it, that is too large."""
 _SHORT = 4
 """Characters up to which a key is none: servers that ask for none are given a word."""
 HIDDEN = "(secret)"
@@ -165,7 +167,7 @@ class Server:
         server says, so that it is not tried again; a reply that is too large is an error, too.
         """
         if len(content) > MOST_BYTES:
-            response.status_code = 400
+            response.status_code = _TOO_LARGE
             says = f"its reply has more than {MOST_BYTES} bytes, and was not read further"
             content = json.dumps({"error": {"message": says}}).encode()
         for secret in self._secrets:
@@ -248,9 +250,11 @@ class Server:
                     f"{self.base_url} failed: {words}; wait until it is ready, {relief}, or raise "
                     f"patience (now {self.patience:g} seconds)"
                 )
+            wrong = f"base_url, which as a rule ends in /v1, the model or the {_KEY}"
+            lighter = f"{relief}, or " if error.status_code == _TOO_LARGE else ""
             return InputError(
-                f"{self.base_url} refused a request for model {model!r}: {words}; correct "
-                f"base_url, which as a rule ends in /v1, the model or the {_KEY}"
+                f"{self.base_url} refused a request for model {model!r}: {words}; {lighter}correct "
+                f"{wrong}"
             )
         cause = self.without_secrets(str(error.__cause__ or error))
         return ServerError(

@@ -254,6 +254,14 @@ def test_a_reply_without_end_is_an_outcome_of_its_question(serve, monkeypatch, c
     assert "has more than 65536 bytes" in engine.notes[0]
 
 
+def test_a_first_reply_without_end_says_what_makes_it_shorter(serve, monkeypatch) -> None:
+    monkeypatch.setattr(server_module, "MOST_BYTES", 2**16)
+    body = json.dumps(completion("word " * 2**16)).encode()
+    engine = engine_at(serve(lambda *_: Reply(body, 200)))
+    with pytest.raises(InputError, match=r"has more than 65536 bytes.* or max_new_tokens, or corr"):
+        one_turn(engine)
+
+
 SOON = {"retry-after-ms": "5"}
 TRANSIENT = {
     "rate limit in a 200": Reply({"error": {"message": "upstream", "code": 429}}, 200, SOON),
