@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
+from benchmarks.engines import MOST_ROWS
 from msjax.cli.output import write_json
 from msjax.errors import InputError
 from msjax.llm.flax.weights import ensure, find_model
@@ -223,8 +224,22 @@ def bound(weights: int, rows: int, reached: dict[str, float]) -> float:
 
 
 def main() -> None:
+    """Prints the table; exit status 2 for what cannot be compared."""
+    try:
+        run(tyro.cli(Decode))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(options: Decode) -> None:
     """Prints the table and writes JSON if asked to."""
-    options = tyro.cli(Decode)
+    if min(options.batch_sizes) < 1 or max(options.batch_sizes) > MOST_ROWS:
+        raise InputError(f"batch_sizes are {options.batch_sizes}; give 1 to {MOST_ROWS}")
+    if options.turns < 1 or options.new_tokens < 2:
+        raise InputError(
+            f"turns is {options.turns} and new_tokens {options.new_tokens}; give at least 1 and 2"
+        )
     reached = machine()
     rows, load = compare(options, reached), os.getloadavg()[0]
     print(
