@@ -113,7 +113,7 @@ def test_more_questions_than_are_replayed_at_once_are_judged_in_the_same_way():
     pool = Runs.from_arrays(
         right, answers=np.where(right, 0, 1), tokens=random.integers(50, 150, right.shape)
     )
-    rule = find_rule("fixed", pool.samples)
+    rule = find_rule("fixed", pool)
     (found,) = evaluate(pool, [rule], jax.random.key(0), posterior=POSTERIOR).rules
     assert found.settings == ("rounds=1",) * 5
     assert found.optimism == 0
