@@ -124,6 +124,7 @@ def test_more_questions_than_are_replayed_at_once_are_judged_in_the_same_way():
         assert stratum.accuracy == pytest.approx(right[mine, 1].mean(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_grid_is_all_combinations_one_by_one():
     pool = make_pool()
     met = streams(pool, jax.random.key(0), 3)
