@@ -339,13 +339,6 @@ def mixed(pools: Sequence[Runs]) -> Runs:
     )
 
 
-def as_confidences(runs: Runs) -> Runs:
-    """Scores that are mean log-probabilities of tokens as their exponentials, in [0, 1]."""
-    if runs.scores_are_probabilities or not (runs.scores[runs.real] <= 0).all():
-        return runs
-    return dataclasses.replace(runs, scores=np.exp(runs.scores))
-
-
 def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
     """Recorded questions, split anew for every seed: as one stream, and benchmark by benchmark.
 
@@ -355,7 +348,7 @@ def recorded_study(runs: Path, options: Predictors, bar: tqdm) -> list[Study]:
     if options.features is None:
         raise InputError("--features is None; give features of the recorded questions")
     table = read_features(options.features)
-    whole = as_confidences(mixed(read(runs).groups))
+    whole = mixed(read(runs).groups).with_confidences()
     renamed = FeatureTable(
         table.source, tuple(f"mixed/{name}" for name in table.names), table.vectors
     )

@@ -7,11 +7,9 @@ Reference: OptScale (arXiv 2506.22376) and OptPO (arXiv 2512.02882), methods at 
 MarkovScale (arXiv 2602.01120), Fig. 1; on recordings of this project.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from msjax.evaluate.crossfit import evaluate
 from msjax.report.figures.replay import draw_pools
@@ -32,7 +30,7 @@ def make(sources: PaperSources, stem: Path) -> None:
     for way in _STRATEGIES:
         recorded = sources.study(way)
         for group in () if recorded is None else recorded.groups:
-            pool = replace(group, scores=np.exp(group.scores))
+            pool = group.with_confidences()
             title = f"{pool.models[0]}, {pool.benchmarks[0]}: {WAYS[way]}"
             found[title] = evaluate(pool, find_rules(pool), jax.random.key(0))
     draw_pools(found, stem, "ours, recorded with msjax (inference/study)")

@@ -576,6 +576,15 @@ class Runs:
         real = self.scores[self.real]
         return bool(((real >= 0) & (real <= 1)).all())
 
+    def with_confidences(self) -> "Runs":
+        """Scores that are mean log-probabilities of tokens as their exponentials, in [0, 1].
+
+        Where an answer has no score or a positive one, all stay as they are.
+        """
+        if self.scores_are_probabilities or not (self.scores[self.real] <= 0).all():
+            return self
+        return replace(self, scores=np.exp(self.scores))
+
     @property
     def answered(self) -> bool:
         """Whether answers are known at all, not only whether they are right."""

@@ -210,3 +210,13 @@ def test_scores_that_single_precision_lacks_are_refused(score) -> None:
         Runs.from_arrays([[1, 0]], scores=[[0.5, score]])
     with pytest.raises(InputError, match="score"):
         msjax.read([{"question": "a", "correct": 1, "score": score}])
+
+
+def test_log_probabilities_become_confidences_and_other_scores_stay():
+    logs = Runs.from_arrays([[1, 0], [1]], scores=[[-0.5, -2.0], [0.0]])
+    confident = logs.with_confidences()
+    np.testing.assert_allclose(confident.scores[logs.real], np.exp([-0.5, -2.0, 0.0]), rtol=1e-6)
+    assert confident.with_confidences() is confident
+    for scores in ([[-0.5, 3.0], [0.0]], [[-0.5, None], [0.0]]):
+        other = Runs.from_arrays([[1, 0], [1]], scores=scores)
+        assert other.with_confidences() is other
