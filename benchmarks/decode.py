@@ -1,4 +1,4 @@
-"""Tokens per second of `FlaxEngine` beside other engines on a CPU, and beside what the machine has.
+"""Tokens per second of `FlaxEngine` and of other engines on a CPU, and their share of the roofline.
 
 Every engine is a process of its own (`benchmarks/engines.py`), all answer the same prompts greedily
 with as many threads as the process has cores and the same number of new tokens (end tokens do not
@@ -20,8 +20,7 @@ import random
 import statistics
 import subprocess
 import sys
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
+from benchmarks.accelerator.measurement import seconds
 from benchmarks.engines import MOST_ROWS
 from msjax.cli.output import write_json
 from msjax.errors import InputError
@@ -69,7 +69,7 @@ class Decode:
     """write the results here as well"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
     """One engine at one batch size: medians over the turns, and the turns of all.
 
@@ -78,19 +78,18 @@ class Row:
         prefill: prompts read per second.
         whole: tokens generated per second of all, prompts included.
         ratios: tokens per second of msjax as multiples of this engine's, turn by turn.
-        of_bound: `decode` as a share of what `machine` allows: every weight is read once for all
-            rows, and multiplied with each, in float32.
+        of_roofline: `decode` as a share of the `roofline`, where the number of weights is known.
         memory: bytes that the process held at most so far.
     """
 
     engine: str
     rows: int
-    decode: float = 0.0
-    prefill: float = 0.0
-    whole: float = 0.0
-    ratios: list[float] = field(default_factory=list)
-    of_bound: float | None = None
-    memory: int = 0
+    decode: float
+    prefill: float
+    whole: float
+    ratios: list[float]
+    of_roofline: float | None
+    memory: int
 
 
 class Worker:
@@ -104,7 +103,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.multiplied: int | None = self._reply()["multiplied"]
+        self.matmul_weights: int | None = self._reply()["matmul_weights"]
 
     def answer(self, prompts: list[str], new_tokens: int) -> dict[str, Any]:
         """Seconds and memory."""
@@ -127,18 +126,21 @@ class Worker:
 
 
 def prompts(rows: int, seed: int) -> list[str]:
-    """Word problems of about 100 tokens, made at random."""
+    """Word problems of about 100 tokens with numbers at random, as long for every seed.
+
+    Other lengths would compile anew in the midst of what is timed.
+    """
     draw = random.Random(seed)
 
-    def story(name: str) -> str:
-        a, b, c = (draw.randint(3, 60) for _ in range(3))
-        return f"{name} {draw.choice(WAYS).format(a=a, b=b, c=c)}."
+    def story(name: str, way: int) -> str:
+        a, b, c = (draw.randint(10, 99) for _ in range(3))
+        return f"{name} {WAYS[way % len(WAYS)].format(a=a, b=b, c=c)}."
 
     return [
-        f"{' '.join(map(story, ('Ana', 'Ben', 'Chloe')))} Whose number is the largest, counting "
-        "all that is told, and by how much is it larger than those of the others? Reason step by "
-        "step in plain English and give the final answer in the last line."
-        for _ in range(rows)
+        f"{story('Ana', row)} {story('Ben', row + 1)} {story('Chloe', row + 2)} Whose number is "
+        "the largest, counting all that is told, and by how much is it larger than the others? "
+        "Reason step by step in plain English and give the final answer in the last line."
+        for row in range(rows)
     ]
 
 
@@ -158,10 +160,23 @@ def compare(options: Decode, reached: dict[str, float]) -> list[Row]:
                     memory[worker.name] = whole["memory"]
                     if turn:
                         taken[worker.name].append((read["seconds"], whole["seconds"]))
+            ours = taken.get("msjax", [])
             for worker in workers:
-                row = _row(worker.name, rows, options.new_tokens, taken, memory[worker.name])
-                if worker.multiplied is not None:
-                    row.of_bound = row.decode / bound(worker.multiplied, rows, reached)
+                mine = taken[worker.name]
+                speed = statistics.median(
+                    rows * (options.new_tokens - 1) / (all_ - read) for read, all_ in mine
+                )
+                weights = worker.matmul_weights
+                row = Row(
+                    worker.name,
+                    rows,
+                    decode=speed,
+                    prefill=statistics.median(rows / read for read, _ in mine),
+                    whole=statistics.median(rows * options.new_tokens / all_ for _, all_ in mine),
+                    ratios=[their[1] / our[1] for our, their in zip(ours, mine, strict=False)],
+                    of_roofline=weights and speed / roofline(weights, rows, reached),
+                    memory=memory[worker.name],
+                )
                 results.append(row)
     finally:
         for worker in workers:
@@ -177,47 +192,23 @@ def _start(name: Name, options: Decode, model: Path) -> Worker:
     return Worker(name, options.vllm_python, options.folder)
 
 
-def _row(
-    name: str,
-    rows: int,
-    new_tokens: int,
-    taken: dict[str, list[tuple[float, float]]],
-    memory: int,
-) -> Row:
-    mine, ours = taken[name], taken.get("msjax", [])
-    return Row(
-        name,
-        rows,
-        decode=statistics.median(rows * (new_tokens - 1) / (all_ - read) for read, all_ in mine),
-        prefill=statistics.median(rows / read for read, _ in mine),
-        whole=statistics.median(rows * new_tokens / all_ for _, all_ in mine),
-        ratios=[their[1] / our[1] for our, their in zip(ours, mine, strict=False)],
-        memory=memory,
-    )
-
-
 def machine() -> dict[str, float]:
     """What XLA reaches here: GB/s of a matrix read by one vector, GFLOP/s of a product, float32."""
-
-    def best(call: Any, *arrays: jax.Array) -> float:
-        call(*arrays).block_until_ready()
-        times = []
-        for _ in range(10):
-            start = time.perf_counter()
-            call(*arrays).block_until_ready()
-            times.append(time.perf_counter() - start)
-        return min(times)
-
     product = jax.jit(jnp.matmul)
+
+    def taken(left: jax.Array, right: jax.Array) -> float:
+        product(left, right).block_until_ready()
+        return seconds(lambda: product(left, right).block_until_ready(), 9)
+
     matrix, square = jnp.ones((16384, 8192)), jnp.ones((3072, 3072))
     return {
-        "gigabytes_per_second": matrix.nbytes / best(product, matrix, jnp.ones((8192, 1))) / 1e9,
-        "gigaflops": 2 * 3072**3 / best(product, square, square) / 1e9,
+        "gigabytes_per_second": matrix.nbytes / taken(matrix, jnp.ones((8192, 1))) / 1e9,
+        "gigaflops": 2 * 3072**3 / taken(square, square) / 1e9,
     }
 
 
-def bound(weights: int, rows: int, reached: dict[str, float]) -> float:
-    """Tokens per second at most: weights are read once, and multiplied with every row."""
+def roofline(weights: int, rows: int, reached: dict[str, float]) -> float:
+    """Tokens per second at most: float32 weights are read once, and multiplied with every row."""
     seconds_reading = 4 * weights / (1e9 * reached["gigabytes_per_second"])
     seconds_multiplying = 2 * weights * rows / (1e9 * reached["gigaflops"])
     return rows / max(seconds_reading, seconds_multiplying)
@@ -246,9 +237,9 @@ def run(options: Decode) -> None:
         f"tokens/s and prompts/s, medians of {options.turns} turns, load {load:.1f}; XLA reads "
         f"{reached['gigabytes_per_second']:.0f} GB/s, multiplies {reached['gigaflops']:.0f} GFLOP/s"
     )
-    print("rows engine     decode  prefill    whole  msjax / it (range)  memory  of the bound")
+    print("rows engine     decode  prefill    whole  msjax / it (range)  memory  of the roofline")
     for row in rows:
-        ratio, share = "", "" if row.of_bound is None else f"{row.of_bound:.2f}"
+        ratio, share = "", "" if row.of_roofline is None else f"{row.of_roofline:.2f}"
         if row.ratios:
             low, middle, high = min(row.ratios), statistics.median(row.ratios), max(row.ratios)
             ratio = f"{middle:.2f} ({low:.2f}-{high:.2f})"

@@ -28,10 +28,10 @@ class Engine(ABC):
     """An engine with a model in memory.
 
     Attributes:
-        multiplied: how many weights a token is multiplied with, where that is known.
+        matmul_weights: how many weights a token is multiplied with, where that is known.
     """
 
-    multiplied: int | None = None
+    matmul_weights: int | None = None
 
     @abstractmethod
     def __init__(self, model: Path): ...
@@ -56,7 +56,7 @@ class Msjax(Engine):
         self.decoder = checkpoint.load(model)
         sizes = [leaf.size for leaf in jax.tree.leaves(nnx.state(self.decoder)) if leaf.ndim == 2]
         looked_up = self.decoder.embedding[...].size if self.decoder.head is not None else 0
-        self.multiplied = sum(sizes) - looked_up
+        self.matmul_weights = sum(sizes) - looked_up
         self.decoder.config = replace(self.decoder.config, eos_token_ids=())
         self.tokenizer = load_tokenizer(model)
 
@@ -183,7 +183,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     engine = ENGINES[name](Path(model))
-    print(json.dumps({"multiplied": engine.multiplied}), file=replies, flush=True)
+    print(json.dumps({"matmul_weights": engine.matmul_weights}), file=replies, flush=True)
     for line in sys.stdin:
         batch = json.loads(line)
         start = time.perf_counter()
