@@ -12,6 +12,7 @@ import numpy as np
 from msjax.evaluate.means import SHARES, mean_interval
 from msjax.posterior.for_rules import PosteriorForRules
 from msjax.report.figures import style
+from msjax.report.figures.accuracy_per_round import draw_band, draw_observed
 from msjax.texts import figure_text
 from paper_figures.sources import PaperSources
 from paper_figures.study_front import WAYS
@@ -36,19 +37,8 @@ def make(sources: PaperSources, stem: Path) -> None:
             draws = posterior.accuracy(runs, runs.rounds)
             low, middle, high = np.quantile(draws, (0.05, 0.5, 0.95), axis=0)
             observed = [mean_interval(x.astype(float), SHARES) for x in runs.right.T]
-            seen = np.array([(x.estimate, x.low, x.high) for x in observed]).T
-            axis.fill_between(rounds, low, high, color=style.MODEL, alpha=0.25, lw=0)
-            axis.plot(rounds, middle, color=style.MODEL, label="posterior of $E[p_k]$, one chain")
-            axis.errorbar(
-                rounds,
-                seen[0],
-                yerr=np.abs(seen[1:] - seen[0]),
-                fmt="o",
-                ms=4,
-                capsize=2,
-                color=style.OBSERVED,
-                label="observed",
-            )
+            draw_band(axis, low, middle, high, "posterior of $E[p_k]$, one chain")
+            draw_observed(axis, observed)
             name = f"{figure_text(runs.models[0])}\n{figure_text(runs.benchmarks[0])}"
             axis.set_title(f"{name} (n = {runs.questions})\n{WAYS[way].partition(',')[0]}")
             axis.set_xlabel("refinement rounds k")
@@ -59,9 +49,9 @@ def make(sources: PaperSources, stem: Path) -> None:
                     "benchmark": runs.benchmarks[0],
                     "way": way,
                     "k": k,
-                    "observed": seen[0, k],
-                    "observed_low": seen[1, k],
-                    "observed_high": seen[2, k],
+                    "observed": observed[k].estimate,
+                    "observed_low": observed[k].low,
+                    "observed_high": observed[k].high,
                     "posterior_median": middle[k],
                     "posterior_low": low[k],
                     "posterior_high": high[k],

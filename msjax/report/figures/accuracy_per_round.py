@@ -2,15 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from msjax.data.trajectory import Trajectory
 from msjax.evaluate.summary import accuracy_per_round
+from msjax.intervals import Interval
 from msjax.report.figures import style
 from msjax.report.figures.sources import MODEL_RUNS, Sources
 from msjax.texts import figure_text
 
-__all__ = ["draw", "make"]
+__all__ = ["draw", "draw_band", "draw_observed", "make"]
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def make(sources: Sources, stem: Path) -> None:
@@ -42,40 +49,16 @@ def draw(
             observed = accuracy_per_round(mine)
             curve, limit = found["quantities"]["accuracy"], found["quantities"]["pi"]
             if all(point is not None for point in curve):
-                rounds = range(len(curve))
-                axis.fill_between(
-                    rounds,
-                    [point["low"] for point in curve],
-                    [point["high"] for point in curve],
-                    color=style.MODEL,
-                    alpha=0.25,
-                    linewidth=0,
+                low, middle, high = (
+                    [point[name] for point in curve] for name in ("low", "median", "high")
                 )
-                medians = [point["median"] for point in curve]
-                axis.plot(
-                    rounds,
-                    medians,
-                    color=style.MODEL,
-                    label="posterior of $E[p_k]$",
-                )
+                draw_band(axis, low, middle, high, "posterior of $E[p_k]$")
             if limit is not None:
                 axis.axhline(limit["median"], color=style.MODEL, ls="--", lw=1, label="limit")
                 axis.axhspan(limit["low"], limit["high"], color=style.MODEL, alpha=0.08, lw=0)
             else:
                 axis.text(0.5, 0.92, "limit not identified", transform=axis.transAxes, ha="center")
-            axis.errorbar(
-                range(len(observed)),
-                [point.estimate for point in observed],
-                yerr=[
-                    [point.estimate - point.low for point in observed],
-                    [point.high - point.estimate for point in observed],
-                ],
-                fmt="o",
-                ms=4,
-                capsize=2,
-                color=style.OBSERVED,
-                label="observed",
-            )
+            draw_observed(axis, observed)
             contradicted = any(text.startswith("CONTRADICTED") for text in found["warnings"])
             verdict = ",\ncontradicted by the runs" if contradicted else ""
             model = figure_text(found["model"])
@@ -91,6 +74,36 @@ def draw(
         }
         figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=len(named))
         return style.save(figure, stem, rows, source)
+
+
+def draw_band(
+    axis: "Axes",
+    low: ArrayLike,
+    middle: ArrayLike,
+    high: ArrayLike,
+    label: str,
+) -> None:
+    """Medians and intervals of E[p_0], E[p_1], ..."""
+    rounds = range(np.size(middle))
+    axis.fill_between(rounds, low, high, color=style.MODEL, alpha=0.25, linewidth=0)
+    axis.plot(rounds, middle, color=style.MODEL, label=label)
+
+
+def draw_observed(axis: "Axes", observed: Sequence[Interval]) -> None:
+    """Accuracy after each round, with its interval."""
+    axis.errorbar(
+        range(len(observed)),
+        [point.estimate for point in observed],
+        yerr=[
+            [point.estimate - point.low for point in observed],
+            [point.high - point.estimate for point in observed],
+        ],
+        fmt="o",
+        ms=4,
+        capsize=2,
+        color=style.OBSERVED,
+        label="observed",
+    )
 
 
 def _rows(name: str, observed: Sequence[Any], curve: Sequence[Any]) -> list[dict[str, Any]]:
